@@ -43,12 +43,12 @@ def main(arguments: list[str]) -> None:
 
 def _draw_teacher(size: str, file: Path) -> Path:
     import torch
+    from safetensors.torch import save_file
 
     from edgead.workstation.methods.efficient_ad.student_teacher import CHANNELS, build_pdn
-    from edgead.workstation.methods.efficient_ad.teacher import save_teacher
 
     torch.manual_seed(0)
-    save_teacher(build_pdn(size, CHANNELS), file, {"settings": {"model_size": size}})
+    save_file(build_pdn(size, CHANNELS).state_dict(), file)
     return file
 
 

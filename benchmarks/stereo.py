@@ -3,7 +3,7 @@
     python -m benchmarks stereo -o WORK
     python -m benchmarks stereo -o WORK --sheet docs/stereo.jpg
 
-Plates are rendered (`edgead_height.rendered_pairs`; `pip install ./plugins/edgead-height`). First the error of heights
+Plates are rendered; heights are those of `edgead_height` (`pip install ./plugins/edgead-height`). First their error
 in mm, by how much texture the plates have. Then a model of the heights and one of the left images learn the same good
 plates and judge the same dents.
 """
@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 import edgead
+from benchmarks.rendered_pairs import BASELINE_MM, DISTANCE_MM, FOCAL_PX, SIZE, render_pair
 from edgead.images.files import write_image
 from edgead.images.overlay import draw_overlay
 from edgead.images.sheet import contact_sheet
-from edgead_height.rendered_pairs import BASELINE_MM, DISTANCE_MM, FOCAL_PX, SIZE, render_pair
 from edgead_height.stereo import Rectified, Search, StereoHeights
 
 NO_DENT_MM = 1e-6  # a kind of its own, whose AUROC must be chance

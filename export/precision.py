@@ -162,7 +162,6 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
         before.false_reject_rate,
         before.review_rate,
         groups=images.groups,
-        most_defective=before.most_defective,
         paths=images.held_out,
     )
     facts = {"image_source": images.source, "decision_flips": _flips(before, of_fp32, calibration, good)}

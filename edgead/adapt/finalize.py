@@ -34,10 +34,10 @@ class CalibrationPlan:
     """Good images and the rates that their thresholds guarantee.
 
     The images are held out of training, unless they come with `folds`, the one of each without which it is scored, or
-    with `scores` from cross-validation. `groups` has the group of each; it is empty where each is its own. At most
-    `most_defective` of them are defective, where nobody has labelled them. Without a `false_reject_rate` there are no
-    thresholds yet, and the images are golden parts, which were learnt, or what a detector that learns from nothing will
-    see. Where the images have `names`, the manifest names those with the highest scores.
+    with `scores` from cross-validation. `groups` has the group of each; it is empty where each is its own. Without
+    a `false_reject_rate` there are no thresholds yet, and the images are golden parts, which were learnt, or what a
+    detector that learns from nothing will see. Where the images have `names`, the manifest names those with the highest
+    scores.
     """
 
     images: Sequence[Path]
@@ -45,7 +45,6 @@ class CalibrationPlan:
     review_rate: float | None = None
     scores: GoodScores | None = None
     groups: Sequence[int] = ()
-    most_defective: float = 0.0
     folds: Sequence[int] = ()
     names: Sequence[str] = ()
 
@@ -76,7 +75,6 @@ class GoodScores:
         review_rate: float | None,
         *,
         groups: Sequence[int] = (),
-        most_defective: float = 0.0,
         paths: Sequence[Path] = (),
     ) -> Calibration:
         """Make thresholds; see `edgead.calibration.conformal.calibrate`.
@@ -92,7 +90,6 @@ class GoodScores:
             review_rate=review_rate,
             groups=groups,
             method=self.method,
-            most_defective=most_defective,
         )
         volumes = volume_scores(paths, self.scores) if paths else {}
         group_of = dict(zip(map(volume_of, paths), groups, strict=True)) if volumes and groups else {}
@@ -124,7 +121,6 @@ def complete_artifact(
         plan.false_reject_rate,
         plan.review_rate,
         groups=plan.groups,
-        most_defective=plan.most_defective,
         paths=plan.images,
     )
     if plan.names:

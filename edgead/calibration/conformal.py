@@ -109,7 +109,6 @@ def calibrate(
     review_rate: float | None = None,
     groups: Sequence[int] | None = None,
     method: CalibrationMethod | None = None,
-    most_defective: float = 0.0,
 ) -> Calibration:
     """Compute thresholds from the shipped detector's scores of held-out good images.
 
@@ -124,28 +123,19 @@ def calibrate(
     groups : sequence of int, optional
         Group of each image, if some belong together.
     method : str, optional
-        "cross_conformal" or "cross_validated" if the shipped detector has learnt the images, and each was scored
-        without its own influence; by default the images are held out.
-    most_defective : float
-        Largest share of the images, or of their groups, that is defective, for unlabelled images
-        (`edgead.calibration.unlabelled`).
+        "cross_conformal" or "cross_validated" where the scores are of images that the shipped detector has learnt from,
+        each by what had not; by default they are of held-out ones.
     """
     review_rate = false_reject_rate if review_rate is None else review_rate
     check_review_rate(false_reject_rate, review_rate)
     grouped = dense(groups) if have_several(groups) else []
-    count = len(set(grouped)) or len(image_scores)
-    # Factor from rates of good parts to rates of parts as they come; 1 if all are good.
-    of_all = (good_at_least(count, most_defective) + 1) / (count + 1)
 
     def threshold(scores: Sequence[float], rate: float) -> float:
-        return raised(conformal_threshold(scores, rate * of_all, grouped))
+        return raised(conformal_threshold(scores, rate, grouped))
 
-    if method is None:
-        held_out: CalibrationMethod = "group_conformal" if grouped else "split_conformal"
-        method = "unlabelled" if most_defective else held_out
     order = np.argsort(image_scores, kind="stable")
     return Calibration(
-        method=method,
+        method=method or ("group_conformal" if grouped else "split_conformal"),
         false_reject_rate=false_reject_rate,
         review_rate=review_rate,
         reject=threshold(image_scores, false_reject_rate),
@@ -154,13 +144,7 @@ def calibrate(
         map_typical=float(np.median(map_medians)),
         scores=[float(image_scores[i]) for i in order],
         groups=[grouped[i] for i in order] if grouped else [],
-        most_defective=most_defective,
     )
-
-
-def good_at_least(count: int, most_defective: float) -> int:
-    """Least number of good parts among `count`, if at most this share is defective."""
-    return count - math.floor(most_defective * count + 1e-9)
 
 
 def score_scale(scores: npt.ArrayLike, good_scores: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -57,11 +57,6 @@ class PaletteName(Word):
     blue = "blue"
 
 
-class TeacherSize(Word):
-    small = "small"
-    medium = "medium"
-
-
 def _detectors() -> Iterable[str]:
     from edgead.adapt.methods.registry import METHODS
 
@@ -167,8 +162,7 @@ Detector = Annotated[str, typer.Option(help="Method: one of {detectors}.", autoc
 MakingMethod = Annotated[
     str,
     typer.Option(
-        help="One of {makers}: ratio multiplies a good part by the ratio of the defect to its surroundings, paste "
-        "copies the pixels of the reject, drawn needs no rejects; plug-ins add others.",
+        help="One of {makers}: drawn needs no rejects; plug-ins add others, which learn from rejects.",
         autocompletion=_completing("makers"),
     ),
 ]

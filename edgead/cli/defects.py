@@ -32,11 +32,9 @@ def defects(
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the images with made defects.")],
     rejects: Annotated[
         Path | None,
-        typer.Option("--from", help="Folder of real rejects, FOLDER/KIND/*.png; all methods but drawn need them."),
+        typer.Option("--from", help="Folder of real rejects, FOLDER/KIND/*.png, which a plug-in's method learns from."),
     ] = None,
-    count: Annotated[
-        int, typer.Option(min=1, help="Number of images to make, divided evenly among the kinds and their rejects.")
-    ] = 300,
+    count: Annotated[int, typer.Option(min=1, help="Number of images to make, divided evenly among the kinds.")] = 300,
     masks: Annotated[
         Path | None,
         typer.Option(
@@ -53,16 +51,16 @@ def defects(
     ] = None,
     where: Annotated[
         Path | None,
-        typer.Option(help="Mask of the places where defects may be put; by default near their places on the rejects."),
+        typer.Option(help="Mask of the places where defects may be; by default near their places on the rejects."),
     ] = None,
-    method: MakingMethod = "ratio",
+    method: MakingMethod = "drawn",
     setting: PluginSettings = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Start a long computation without asking.")] = False,
     group: Group = "auto",
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Put real defects onto good parts, with exact masks; `edgead train --detector draem` may learn from them."""
+    """Make defects on images of good parts, with masks; `edgead train --detector draem` may learn from them."""
     from edgead.synthetic.made_set import Recipe, make_defects
     from edgead.synthetic.makers import MAKERS, OWN
 

@@ -9,16 +9,12 @@ EXAMPLES = {
         "edgead train good_images -o model --preset fast --defects known_rejects",
     ),
     "presets": ("edgead presets", "edgead presets --json"),
-    "screen": ("edgead screen pile -o ranked", "edgead screen pile -o ranked --make-model model --most-defective 0.1"),
+    "screen": ("edgead screen pile -o ranked", "edgead screen pile -o ranked --backbone default"),
     "commission": (
         "edgead commission camera:0 -o model",
         "edgead commission camera:0 -o model --images 60 --roi 100,50,800,600",
     ),
     "cycle": ("edgead cycle press.mp4 -o model", "edgead cycle frames/ -o model --period 2.4 --fps 20"),
-    "distill": (
-        "edgead distill photographs -o teacher.safetensors",
-        "edgead distill photographs -o teacher.safetensors --model-size small --steps 60000",
-    ),
     "import": (
         "edgead import weights/onnx/model.onnx -o model --good good_images",
         "edgead import other.onnx -o model --good good_images --colour rgb --white 1 --map heat --score score",
@@ -35,7 +31,7 @@ EXAMPLES = {
     "eval": ("edgead eval model my_parts", "edgead eval model my_parts --sheet mistakes.jpg"),
     "report": ("edgead report model my_parts -o report.html", "edgead report model my_parts --json"),
     "verify": ("edgead verify model", "edgead verify model good_images --all"),
-    "profile": ("edgead profile model", "edgead profile model --rate 30 --duration 60 --html latency.html"),
+    "profile": ("edgead profile model", "edgead profile model --rate 30 --duration 60 --samples frames.csv"),
     "daemon": ("edgead daemon -c site.yaml --check", "edgead daemon -c site.yaml"),
     "user": ("edgead user add anna --role operate", "edgead user list"),
     "evidence": (
@@ -49,8 +45,8 @@ EXAMPLES = {
     ),
     "teach": ("edgead teach model wrongly_rejected --sheet lesson.jpg", "edgead teach model --marked store --dry-run"),
     "defects": (
-        "edgead defects good_images --from real_defects -o made",
-        "edgead defects good_images --method drawn -o made --count 100",
+        "edgead defects good_images -o made --count 100",
+        "edgead defects good_images --from rejects --method anogen --set weights=stable-diffusion -o made",
     ),
     "sort": ("edgead sort model rejects -o kinds", "edgead sort model --store store --since 2026-11-01 -o kinds"),
     "name": ("edgead name model --examples kinds kind-01=scratch", "edgead name model scratch='scratch, deep'"),

@@ -12,7 +12,6 @@ from edgead.cli.app import Json, app, find_images, print_report
 from edgead.cli.choices import Precision, Runtime
 from edgead.cli.console import stderr
 from edgead.errors import SettingsError
-from edgead.files.atomic import write_whole
 
 if TYPE_CHECKING:
     from edgead.process.real_time import Scheduling
@@ -50,7 +49,6 @@ def profile(
     affinity: Affinity = None,
     fifo: Fifo = None,
     samples: Annotated[Path | None, typer.Option(help="CSV file for the times of every frame.")] = None,
-    html: Annotated[Path | None, typer.Option(help="File for a page with the distribution.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(metavar="A B", help="Two reports written with --json: print their ratios."),
@@ -74,7 +72,6 @@ def profile(
         raise SettingsError("name a model, or two reports with --compare A B")
     read_scheduling(affinity, fifo).take()  # before anything starts threads, which inherit it
     from edgead.detector import Detector
-    from edgead.profiling.page import profile_page
     from edgead.profiling.profiler import Pace
     from edgead.profiling.profiler import profile as measure
 
@@ -91,8 +88,6 @@ def profile(
         model_ran = f"{detector.manifest.detector} at {width} x {height} px, {graph}"
     if samples is not None:
         report.write_samples(samples)
-    if html is not None:
-        write_whole(html, profile_page(report, str(model)).encode())
     if share:
         print(report.shared_row(model_ran))
         return

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from edgead.cli.app import FalseRejectRate, Group, Json, Region, ReviewRate, Seed, app, find_images, read_numbers
+from edgead.cli.app import Group, Json, Region, app, find_images, read_numbers
 from edgead.cli.choices import ScreenMethod
-from edgead.cli.console import edgead_command, next_steps, print_json, stage_bars, stderr, stdout, training_facts, warn
+from edgead.cli.console import edgead_command, next_steps, print_json, stage_bars, stderr, stdout, warn
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
-    from edgead.unlabelled.screening.model import ModelPlan
     from edgead.unlabelled.screening.screeners import ScreenPlan
 
 _SHOWN = 10
@@ -26,11 +25,11 @@ def screen(
         list[Path], typer.Argument(help="Images of parts, or folders of images; good and defective parts may be mixed.")
     ],
     output: Annotated[
-        Path | None,
+        Path,
         typer.Option(
             "--output", "-o", help="Folder to write: a contact sheet, a table, and a text on the limits of the ranking."
         ),
-    ] = None,
+    ],
     method: ScreenMethod = "mutual",
     backbone: Annotated[
         str | None,
@@ -57,43 +56,19 @@ def screen(
             "default 1,2,3."
         ),
     ] = None,
-    make_model: Annotated[
-        Path | None,
-        typer.Option(
-            help="Directory of a model to write: one half of the images is learnt, the other half sets the thresholds."
-        ),
-    ] = None,
-    most_defective: Annotated[
-        float, typer.Option(help="With --make-model: assume that at most this share of the parts is defective.")
-    ] = 0.1,
-    false_reject_rate: FalseRejectRate = None,
-    review_rate: ReviewRate = None,
     roi: Region = None,
     group: Group = "auto",
-    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Rank a pile of unlabelled parts by how much each part differs from most other parts."""
-    from edgead.unlabelled.screening.model import ModelPlan
     from edgead.unlabelled.screening.mutual import ALIKE, MutualRule
-    from edgead.unlabelled.screening.screeners import MUTUAL, ScreenPlan
+    from edgead.unlabelled.screening.screeners import ScreenPlan
 
-    if output is None and make_model is None:
-        raise SettingsError("name a folder for the ranking with --output, or a model to make with --make-model")
     region = read_numbers("--roi", roi, (4,)) if roi else None
-    if method != MUTUAL and make_model is not None:
-        raise SettingsError(
-            f"a model learns the features that rank its pile: leave out --method {method}, or --make-model"
-        )
     counts = ALIKE if neighbours is None else _read_counts(neighbours)
     rule = MutualRule(interval, alike=counts if alike or neighbours else ())
     plan = ScreenPlan(backbone, rule, zoom, region, group, method)
-    paths, report = find_images(images), dict[str, Any]()
-    if output is not None:
-        report |= _rank(paths, plan, output, json)
-    if make_model is not None:
-        asked = ModelPlan(most_defective, false_reject_rate, review_rate, seed)
-        report |= _make(paths, plan, asked, make_model, json)
+    report = _rank(find_images(images), plan, output, json)
     if json:
         print_json(report)
     raise typer.Exit(1 if report["problems"] else 0)
@@ -121,33 +96,10 @@ def _rank(paths: list[Path], plan: ScreenPlan, output: Path, json: bool) -> dict
         print(f"Look at {output / SHEET}; {output / LIMITS} says what a ranking cannot know.")
         learn = edgead_command("train", "GOOD_IMAGES", "-o", "model")
         print(*next_steps((learn, "learns those that are good")), sep="\n")
-    _complain(found.warnings(), found.problems)
-    return report
-
-
-def _make(paths: list[Path], plan: ScreenPlan, asked: ModelPlan, model: Path, json: bool) -> dict[str, Any]:
-    from edgead.unlabelled.screening.model import make_model
-
-    with stage_bars() as progress:
-        made = make_model(paths, model, plan, asked, progress=progress)
-    facts = {"model": str(model), **training_facts(made.artifact)}
-    if not json:
-        from edgead.cli.advice import training_table
-
-        stdout.print(training_table({key: value for key, value in facts.items() if key != "unlabelled"}), crop=False)
-        print(
-            f"Good parts are rejected with at most the stated rate if no more than {asked.most_defective:.0%} of the "
-            f"parts were defective. {len(made.left_out)} suspicious images were not learnt; which defects pass, "
-            "nobody knows before some are labelled."
-        )
-    _complain([], made.problems)
-    return {**facts, "problems": made.problems}
-
-
-def _complain(warnings: list[str], problems: list[str]) -> None:
-    warn(warnings)
-    for problem in problems:
+    warn(found.warnings())
+    for problem in found.problems:
         stderr.print(problem, style="red", soft_wrap=True)
+    return report
 
 
 def _ranking(report: dict[str, Any]) -> Table:

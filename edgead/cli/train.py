@@ -1,4 +1,4 @@
-"""Verbs `train`, and `distill`, which makes teachers, on the workstation."""
+"""Verb `train`."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from edgead.cli.app import (
     read_numbers,
     read_setting,
 )
-from edgead.cli.choices import Detector, Device, DeviceName, InputName, TeacherSize, TrainedPrecision
-from edgead.cli.console import LOOK, facts_table, stage_bars, stderr, training_facts, warn
+from edgead.cli.choices import Detector, Device, DeviceName, InputName, TrainedPrecision
+from edgead.cli.console import LOOK, stage_bars, stderr, training_facts, warn
 
 if TYPE_CHECKING:
     from edgead.adapt.training.good_images import GoodImages
@@ -235,58 +235,3 @@ def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> N
         stderr.print(
             f"{settings['backbone']}: about {took_ms:.0f} ms a frame on one core of this machine", soft_wrap=True
         )
-
-
-@app.command()
-def distill(
-    images: Annotated[
-        list[Path], typer.Argument(help="Photographs, or folders of photographs, of any objects except the product.")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File for the teacher, in safetensors format.")],
-    backbone: Annotated[
-        str, typer.Option(help="Pretrained network that the teacher learns from.")
-    ] = "efficientnet_lite2",
-    model_size: Annotated[TeacherSize, typer.Option(help="Size of the teacher.")] = TeacherSize.small,
-    steps: Annotated[int | None, typer.Option(min=1, help="Number of training steps; the paper takes 60000.")] = None,
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Any other setting, as NAME=VALUE; may be repeated.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(exists=True, help="Weights of the backbone: safetensors or a state dict.")
-    ] = None,
-    features: Annotated[
-        Path | None, typer.Option(help="Folder to keep the backbone's features in, for a teacher of another size.")
-    ] = None,
-    log_to: LogTo = None,
-    device: Device = DeviceName.auto,
-    seed: Seed = 0,
-    json: Json = False,
-) -> None:
-    """Make a teacher for efficient_ad from photographs; `edgead train --detector efficient_ad --weights FILE` uses it.
-
-    Give the same command again to continue a distillation that was stopped.
-    """
-    from edgead.adapt.methods.settings import plain_settings, read_settings
-    from edgead.adapt.training.log import training_log
-    from edgead.workstation.methods.efficient_ad.distill import DistillConfig
-    from edgead.workstation.methods.efficient_ad.distill import distill as distill_teacher
-    from edgead.workstation.trainer.device import choose_device
-    from edgead.workstation.trainer.pretraining_images import find_photographs
-
-    chosen = {"backbone": backbone, "model_size": model_size, "steps": steps, "seed": seed}
-    chosen = {key: value for key, value in chosen.items() if value is not None}
-    config = read_settings(DistillConfig, {**chosen, **dict(map(read_setting, setting or []))}, detector="distill")
-    with stage_bars() as bars, training_log(log_to or (), bars) as progress:
-        progress.write("settings", detector="distill", settings=plain_settings(config))
-        facts = distill_teacher(
-            find_photographs(images),
-            output,
-            config,
-            device=choose_device(device),
-            weights=weights,
-            features=features,
-            progress=progress,
-        )
-        report = {"teacher": str(output), **facts}
-        progress.write("end", **report)
-    print_report(report, json, lambda: facts_table(str(output), report))

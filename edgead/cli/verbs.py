@@ -40,7 +40,6 @@ VERBS = {
         "commission": "commission",
         "cycle": "cycle",
         "defects": "defects",
-        "distill": "train",
         "import": "import_model",
         "export": "workstation",
     },

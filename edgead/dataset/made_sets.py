@@ -1,11 +1,11 @@
-"""Made test sets: folders of good parts with artificial defects, marked by `made.json`; never real defective parts."""
+"""Made test sets: folders whose defects were made on good parts, which `made.json` says; never a real part in them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -49,25 +49,15 @@ class Reject(_Section):
     label: Label
 
 
-class Transform(_Section):
-    """Transform of the defect's rectangle: its position in the made image, and its scale factors (x, y)."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-    scale: tuple[float, float]
-
-
 class MadeImage(_Section):
-    """Made image; paths are relative to the folder, `reject` is None for drawn defects and those of a learnt model."""
+    """One made image; paths lie below the folder. `reject` and `transform` are of versions that moved real defects."""
 
     image: _Name
     mask: _Name
     kind: str
     good: _Name
-    reject: _Name | None
-    transform: Transform | None
+    reject: _Name | None = None
+    transform: dict[str, Any] | None = None
 
 
 class Learnt(_Section):

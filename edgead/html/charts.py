@@ -94,14 +94,6 @@ class Chart:
         path = "".join(f"M{self._at_x(x):.1f} {self._at_y(y):.1f}h0" for x, y in points)
         self._parts.append(f'<path class="{kind} dots" d="{path}"/>')
 
-    def limit(self, y: float, kind: str, label: str) -> None:
-        """Draw a labelled horizontal line at `y`."""
-        at = self._at_y(y)
-        self._parts.append(
-            f'<line class="{kind}" x1="{_LEFT}" x2="{self._width - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
-            f'<text x="{_LEFT + 6}" y="{at - 5:.1f}">{escape(label)}</text>'
-        )
-
     def point(self, x: float, y: float, kind: str, label: str) -> None:
         right = self._at_x(x) < self._width * 0.6
         place = f'x="{self._at_x(x) + (9 if right else -9):.1f}" text-anchor="{"start" if right else "end"}"'

@@ -17,7 +17,6 @@ from edgead.detector import Detector
 from edgead.html.charts import Axis, Chart
 from edgead.html.pages import render_page
 from edgead.metrics import Rate
-from edgead.profiling.page import latency_histogram
 from edgead.report.evaluate import Outcome
 from edgead.report.findings import Findings
 from edgead.report.guarantee import percent
@@ -27,8 +26,8 @@ from edgead.serialization.facts import fact_text
 from edgead.types import DECISIONS, score_text
 from edgead.version import __version__
 
-_BINS = 48
-# Ratio of the highest to the lowest score above which the axis of scores is logarithmic.
+_BINS, _LATENCY_BINS = 48, 40
+# Where the highest score is more than this many times the lowest, scores are drawn on a logarithmic axis.
 _WIDE = 30
 SCALE = "score: 0 a typical good part, 100 the limit"
 _CASES, _NEAREST = 8, 4  # most images of each kind, and without mistakes; the page stays below 2 MB
@@ -309,13 +308,25 @@ def _drift(found: Findings) -> dict[str, Any]:
     return {"chart": drift_curves(found), "said": f"{said} {advice}".rstrip()}
 
 
+def latency_histogram(totals: np.ndarray) -> Markup:
+    """Bars of equal width over all samples; their heights are logarithms, so that one outlier in thousands shows."""
+    edges = np.histogram_bin_edges(totals, bins=_LATENCY_BINS)
+    counts, _ = np.histogram(totals, edges)
+    x = Axis(float(edges[0]), float(edges[-1]), "milliseconds a frame")
+    chart = Chart(x, Axis(0.7, 1.5 * counts.max(), "frames", logarithmic=True), f"Latency of {totals.size} frames")
+    chart.bars(edges, counts, "good")
+    for row, p in enumerate((50, 99)):
+        chart.mark(float(np.percentile(totals, p, method="higher")), "soft", f"p{p}", row=row)
+    return chart.svg()
+
+
 def _latency(found: Findings) -> dict[str, Any]:
     rows = []
     for stage, latency in found.latency.items():
         values = [getattr(latency, name) for name in _LATENCY_COLUMNS]
         rows.append((stage, *("" if value is None else f"{value:.2f}" for value in values)))
     return {
-        "chart": latency_histogram(found.totals_ms, size={"width": 480, "height": 290}),
+        "chart": latency_histogram(found.totals_ms),
         "head": ("ms", *(name.removesuffix("_ms") for name in _LATENCY_COLUMNS)),
         "rows": rows,
         "threads": found.machine["threads"]["kernels"],

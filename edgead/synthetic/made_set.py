@@ -1,9 +1,9 @@
-"""Maker of test sets with made defects: real ones moved onto good parts, or drawn ones; MVTec layout with a record."""
+"""A set of made defects on good parts: drawn ones, or a plug-in's; MVTec layout, and what was done."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,17 +16,19 @@ from edgead.artifact.training_hashes import content_sha256
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import GOOD, Progress, check_images, common_folder
 from edgead.dataset.groups import AUTO, group_images
-from edgead.dataset.made_sets import FILE, Learnt, MadeImage, MadeSet, Reject, Transform
+from edgead.dataset.made_sets import FILE, Learnt, MadeImage, MadeSet, Reject
 from edgead.errors import SettingsError
 from edgead.files.atomic import new_folder
 from edgead.images.files import load_image, write_image
 from edgead.synthetic.drawn_defects import KINDS, draw_kind
 from edgead.synthetic.rejects import RealDefect
-from edgead.synthetic.transplant import Cutting, Shapes, alike, cut_out, place_like, place_within, transplant
 
 Real = Sequence[tuple[RealDefect, Reject]]
 """Rejects with a marked defect, and what `made.json` says of each."""
-_FAINTEST = 3  # least difference in grey levels of a pixel in a drawn defect
+Shapes = Mapping[Path, tuple[int, int]]
+"""Good parts, and the height and width of each."""
+DRAWN = "drawn"
+_FAINTEST = 3  # grey values by which a pixel must differ to belong to a drawn defect
 
 
 class Made(NamedTuple):
@@ -36,8 +38,6 @@ class Made(NamedTuple):
     mask: np.ndarray
     kind: str
     good: Path
-    reject: str | None = None
-    transform: Transform | None = None
 
 
 def keep_rejects(rejects: Sequence[RealDefect], group: str, draft: Path) -> list[tuple[RealDefect, Reject]]:
@@ -89,14 +89,7 @@ def write_made(draft: Path, name: str, one: Made) -> MadeImage:
     image, mask = f"test/{one.kind}/{name}.png", f"ground_truth/{one.kind}/{name}_mask.png"
     write_image(draft / image, one.image)
     write_image(draft / mask, one.mask.astype(np.uint8) * 255)
-    return MadeImage(
-        image=image,
-        mask=mask,
-        kind=one.kind,
-        good=_good_name(one.good),
-        reject=one.reject,
-        transform=one.transform,
-    )
+    return MadeImage(image=image, mask=mask, kind=one.kind, good=_good_name(one.good))
 
 
 def copy_part(path: Path, draft: Path) -> None:
@@ -120,19 +113,18 @@ class Recipe:
     Attributes
     ----------
     count : int
-        Number of images in all, distributed evenly over the kinds, and over the rejects of a kind.
+        Images in all, dealt evenly to the kinds.
     method : str
-        "ratio" or "paste", see `edgead.synthetic.transplant.transplant`; "drawn", which takes no rejects; or one of
-        another package, see `edgead.synthetic.makers`.
+        "drawn", which takes no rejects; or one that another package adds, see `edgead.synthetic.makers`.
     where : Path, optional
-        Mask of the places where defects may be; by default they are put near their own places.
+        A mask of the places where defects may be; by default they are near their places on the rejects.
     group : str
         Rule by which rejects belong together, see `edgead.dataset.groups.group_images`; recorded in `made.json`.
     seed : int
     """
 
     count: int = 300
-    method: str = "ratio"
+    method: str = DRAWN
     where: Path | None = None
     group: str = AUTO
     seed: int = 0
@@ -140,8 +132,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.count < 1:
             raise SettingsError(f"--count {self.count}: at least 1 is needed")
-        if self.method == "drawn" and self.where is not None:
-            raise SettingsError("--where says where real defects may be put: drawn ones come anywhere, leave it out")
+        if self.method == DRAWN and self.where is not None:
+            raise SettingsError(
+                "--where says where defects like the rejects' may be: drawn ones come anywhere, leave it out"
+            )
 
 
 Maker = Callable[[Real, Shapes], Iterator[Made]]
@@ -170,7 +164,7 @@ def make_defects(
         New or empty folder; it becomes complete or stays absent.
     recipe : Recipe
     make : callable, optional
-        Function that makes the images, instead of the recipe; see `Maker`.
+        What makes the images, for every method but "drawn"; see `Maker`.
     learnt : Learnt, optional
         Weights and settings that `make` learnt, for the record.
     progress : callable, optional
@@ -184,14 +178,14 @@ def make_defects(
     FileExistsError
         The folder is not empty.
     """
-    if (recipe.method == "drawn") == bool(rejects):
+    if (make is None) == bool(rejects):
         raise SettingsError("drawn defects come of no rejects: leave --from out" if rejects else "name rejects: --from")
     shapes: dict[Path, tuple[int, int]] = {}
     check_images(good, look=lambda path, image: shapes.update({path: (image.shape[0], image.shape[1])}))
     with new_folder(folder) as draft:
         real = keep_rejects(rejects, recipe.group, draft)
         if make is None:
-            make = partial(_transplanted if real else _drawn, recipe)
+            make = partial(_drawn, recipe)
         images, used = [], set()
         for number, one in enumerate(make(real, shapes)):
             images.append(write_made(draft, f"{number:05d}", one))
@@ -206,41 +200,8 @@ def make_defects(
     return result
 
 
-def _transplanted(recipe: Recipe, real: Real, shapes: Shapes) -> Iterator[Made]:
-    """Yield all made images with moved defects, reject by reject."""
-    where = None if recipe.where is None else load_image(recipe.where)[:, :, 0] > 0
-    number = 0
-    for (reject, record), count in zip(real, _shares(real, recipe.count), strict=True):
-        image, mask = reject.load()
-        if not count or mask is None:
-            continue
-        cutting = cut_out(image, mask)
-        parts = alike(shapes, cutting.shape)
-        for _ in range(count):
-            rng = np.random.default_rng([recipe.seed, number])
-            yield _onto(parts[int(rng.integers(len(parts)))], cutting, record, recipe.method, where, rng)
-            number += 1
-
-
-def _onto(
-    part: Path, cutting: Cutting, record: Reject, method: str, where: np.ndarray | None, rng: np.random.Generator
-) -> Made:
-    good = load_image(part)
-    shape = good.shape[0], good.shape[1]
-    if where is None:
-        placed, place = place_like(cutting, shape, rng)
-    else:
-        fitted = cv2.resize(where.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-        placed, place = place_within(cutting, fitted, rng)
-    image, mask = transplant(good, placed, place, "paste" if method == "paste" else "ratio")
-    height, width = placed.mask.shape
-    scale = width / cutting.mask.shape[1], height / cutting.mask.shape[0]
-    transform = Transform(x=place[0], y=place[1], width=width, height=height, scale=scale)
-    return Made(image, mask, record.kind, part, record.image, transform)
-
-
-def _drawn(recipe: Recipe, real: Real, shapes: Shapes) -> Iterator[Made]:
-    """Yield all made images with one drawn defect each, the kinds in turn."""
+def _drawn(recipe: Recipe, _: Real, shapes: Shapes) -> Iterator[Made]:
+    """Draw one defect an image, the kinds in turn."""
     parts = list(shapes)
     for number in range(recipe.count):
         rng = np.random.default_rng([recipe.seed, number])
@@ -251,16 +212,3 @@ def _drawn(recipe: Recipe, real: Real, shapes: Shapes) -> Iterator[Made]:
             image = draw_kind(good, kind, rng)
             mask = cv2.absdiff(image, good).max(axis=2) >= _FAINTEST
         yield Made(image, mask, kind, part)
-
-
-def _shares(real: Real, count: int) -> list[int]:
-    """Distribute `count` images over the rejects: evenly by kind, then by reject; the first get the remainder."""
-    kinds: dict[str, list[int]] = {}
-    for index, (_, record) in enumerate(real):
-        kinds.setdefault(record.kind, []).append(index)
-    shares = [0] * len(real)
-    members = list(kinds.values())
-    for number in range(count):
-        of_kind = members[number % len(members)]
-        shares[of_kind[number // len(members) % len(of_kind)]] += 1
-    return shares

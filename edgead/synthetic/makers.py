@@ -14,10 +14,11 @@ from typing import Any
 from edgead.components.added import Added
 from edgead.dataset.folders import StageProgress
 from edgead.dataset.made_sets import MadeSet
-from edgead.synthetic.made_set import Recipe
+from edgead.synthetic.made_set import DRAWN, Recipe
 from edgead.synthetic.rejects import RealDefect
 
-OWN = ("ratio", "paste", "drawn")
+OWN = (DRAWN,)
+_MOVED = "was taken out after version 0.1.0: take --method drawn, or seas or anogen of edgead-diffusion"
 
 
 class DefectMaker(ABC):
@@ -50,5 +51,7 @@ class DefectMaker(ABC):
         """Write a folder of made defects, see `edgead.synthetic.made_set.make_defects`."""
 
 
-MAKERS: Added[type[DefectMaker]] = Added("edgead.defects", "method", {}, beside=OWN)
+MAKERS: Added[type[DefectMaker]] = Added(
+    "edgead.defects", "method", {}, OWN, {one: f"{one} {_MOVED}" for one in ("ratio", "paste")}
+)
 """Methods of other packages."""

@@ -408,7 +408,7 @@ def test_errors_name_parameters_not_options(plugin, model, line_data, tmp_path):
 
 
 def test_an_error_that_names_a_command_keeps_its_options():
-    command = 'make one with `edgead distill IMAGES --model-size small -o FILE` or "edgead export m --precision fp16"'
+    command = 'make one with `edgead train IMAGES --preset fast -o FILE` or "edgead export m --precision fp16"'
     assert in_python(f"{command}, and give --weights FILE") == f"{command}, and give weights FILE"
     assert in_python("a--b, ---c and -- are no options") == "a--b, ---c and -- are no options"
 

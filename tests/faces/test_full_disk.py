@@ -30,7 +30,6 @@ VERBS = {
     "report": ["report", "{model}", "{data}", "-o", "{disk}/page.html"],
     "predict": ["predict", "{model}", "{data}/test/good/000.jpg", "--heat-maps", "{disk}/maps"],
     "predict --csv": ["predict", "{model}", "{data}/test/good/000.jpg", "--csv", "{disk}/table.csv"],
-    "profile --html": ["profile", "{model}", "-n", "5", "--warmup", "1", "--html", "{disk}/page.html"],
     "profile --samples": ["profile", "{model}", "-n", "5", "--warmup", "1", "--samples", "{disk}/times.csv"],
     "stream": ["stream", "{model}", "synthetic:?count=3", "--sink", "images:{disk}/images"],
     "commission": ["commission", "synthetic:", "-o", "{disk}/new", "--images", "40"],

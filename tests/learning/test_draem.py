@@ -23,8 +23,8 @@ from edgead.dataset.folders import DatasetError, find_test_images  # noqa: E402
 from edgead.dataset.images import Images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.heads.map import MapHead, MapScorer  # noqa: E402
-from edgead.images.files import write_image  # noqa: E402
-from edgead.synthetic.made_set import Recipe, make_defects  # noqa: E402
+from edgead.images.files import load_image, write_image  # noqa: E402
+from edgead.synthetic.made_set import Made, Recipe, make_defects  # noqa: E402
 from edgead.synthetic.rejects import by_masks, find_rejects  # noqa: E402
 from edgead.workstation.methods.draem.anomalies import _FUNCTIONS, Simulator, augment, blend  # noqa: E402
 from edgead.workstation.methods.draem.anomaly_textures import built_in_textures, folder_textures  # noqa: E402
@@ -397,7 +397,14 @@ def made(tmp_path):
     write_image(tmp_path / "rejects" / "hole" / "a.png", image)
     write_image(tmp_path / "masks" / "hole" / "a_mask.png", mask)
     real = by_masks(find_rejects(tmp_path / "rejects"), tmp_path / "masks")
-    make_defects(sorted((tmp_path / "good").iterdir()), real, tmp_path / "made", Recipe(count=12))
+
+    def make(real, shapes):
+        for path in [*shapes, *shapes]:
+            flawed = load_image(path)
+            flawed[mask > 0] = 2
+            yield Made(flawed, mask > 0, "hole", path)
+
+    make_defects(sorted((tmp_path / "good").iterdir()), real, tmp_path / "made", Recipe(method="painted"), make=make)
     return tmp_path
 
 

@@ -1,9 +1,8 @@
-"""EfficientAD pinned to the tables, equations and algorithms of arXiv 2303.14535, and how teachers are distilled."""
+"""EfficientAD pinned to the tables, equations and algorithms of arXiv 2303.14535."""
 
 from __future__ import annotations
 
-import os
-import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,23 +10,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 
-import torch.nn.functional as F  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.artifact.manifest import Manifest  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
+from edgead.heads.map import MapHead  # noqa: E402
 from edgead.images.files import ImageError, write_image  # noqa: E402
-from edgead.workstation.backbones.pretrained import build_backbone  # noqa: E402
+from edgead.workstation.methods import load  # noqa: E402
 from edgead.workstation.methods.efficient_ad import detector  # noqa: E402
 from edgead.workstation.methods.efficient_ad.detector import EfficientAD, EfficientADConfig, rate_factor  # noqa: E402
-from edgead.workstation.methods.efficient_ad.distill import (  # noqa: E402
-    Descriptors,
-    DistillConfig,
-    Distiller,
-    FeatureCache,
-    _sha256_of,
-    distill,
-)
 from edgead.workstation.methods.efficient_ad.student_teacher import (  # noqa: E402
     CHANNELS,
     Resize,
@@ -40,7 +32,7 @@ from edgead.workstation.methods.efficient_ad.student_teacher import (  # noqa: E
     map_quantiles,
     total_loss,
 )
-from edgead.workstation.methods.efficient_ad.teacher import load_teacher, save_teacher  # noqa: E402
+from edgead.workstation.methods.efficient_ad.teacher import load_teacher  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
 from edgead.workstation.trainer.prefetch import Ahead  # noqa: E402
 from edgead.workstation.trainer.pretraining_images import (  # noqa: E402
@@ -66,7 +58,7 @@ def teacher_file(tmp_path_factory):
     """A teacher that has learned nothing: what follows does not depend on it."""
     file = tmp_path_factory.mktemp("teacher") / "small.safetensors"
     torch.manual_seed(1)
-    save_teacher(build_pdn("small", CHANNELS), file, {"settings": {"model_size": "small"}})
+    save_file({name: value.half() for name, value in build_pdn("small", CHANNELS).state_dict().items()}, file)
     return file
 
 
@@ -135,9 +127,8 @@ def test_padding_adds_four_positions_on_every_side(size):
 def test_sizes_that_no_network_has():
     with pytest.raises(SettingsError, match="'small' or 'medium', found 'large'"):
         EfficientAD.from_settings({"model_size": "large"})
-    for config in (EfficientADConfig, DistillConfig):
-        with pytest.raises(SettingsError, match="unknown model_size 'large'"):
-            config(model_size="large")
+    with pytest.raises(SettingsError, match="unknown model_size 'large'"):
+        EfficientADConfig(model_size="large")
     with pytest.raises(SettingsError, match="multiples of 32"):
         build_autoencoder(8, (100, 96))
     with pytest.raises(SettingsError, match="model_size nano was taken out after version 0.1.0, .*: retrain with"):
@@ -285,7 +276,7 @@ def test_training_is_seeded_and_goes_on_where_it_stopped(teacher_file, tmp_path)
 
 def test_penalty_is_taken_on_photographs_of_a_folder(teacher_file, photographs):
     images = noise(3, 64)
-    folder = {"penalty_images": str(photographs[0].parent), "texture_share": 0.0}
+    folder = {"penalty_images": str(photographs[0].parent)}
     on_textures, on_photographs = (tiny(teacher_file, **more).fit(images).network for more in ({}, folder))
     assert not torch.equal(on_textures.student[0].weight, on_photographs.student[0].weight)
     with pytest.raises(ImageError, match="no such folder"):
@@ -305,16 +296,15 @@ def imagenet(folder, count=3, *, damaged=0):
 
 def test_penalty_takes_the_layout_of_imagenet_and_leaves_out_what_is_damaged(teacher_file, tmp_path, caplog):
     folder = imagenet(tmp_path / "train", damaged=2)
-    assert len(find_photographs([folder])) == 5
-    settings = {"penalty_images": str(folder), "texture_share": 0.0, "penalty_crops": False, "steps": 12}
-    tiny(teacher_file, **settings).fit(noise(3, 64))
+    assert len(find_photographs(folder)) == 5
+    tiny(teacher_file, penalty_images=str(folder), steps=12).fit(noise(3, 64))
     left_out = [record.message for record in caplog.records if record.message.startswith("left out")]
     assert len(left_out) == len(set(left_out)) == 2  # once each, though they are drawn more often
     assert all(".JPEG: " in message and "copy it again" in message for message in left_out)
 
 
 def test_a_folder_of_damaged_photographs_is_given_up(tmp_path):
-    images = PretrainingImages(find_photographs([imagenet(tmp_path, 0, damaged=3)]), 0.0)
+    images = PretrainingImages(find_photographs(imagenet(tmp_path, 0, damaged=3)))
     with pytest.raises(ImageError, match="20 photographs in a row cannot be read, the last: .*JPEG"):
         images.draw(np.random.default_rng(0), 64, grey_rate=0)
 
@@ -323,16 +313,13 @@ def test_penalty_images_of_the_paper_are_the_middle_of_whole_ones(tmp_path):
     # Algorithm 1: resized to twice the size without regard to proportions, of which the middle is taken.
     photograph = cv2.GaussianBlur(draw_texture(np.random.default_rng(1), 320)[:, :200], (0, 0), 3)
     write_image(tmp_path / "0.png", photograph[..., ::-1])
-    images = PretrainingImages(find_photographs([tmp_path]), 0.0, whole=True)
+    images = PretrainingImages(find_photographs(tmp_path))
     drawn = [draw_other(images, np.random.default_rng(seed), (64, 64)) for seed in range(40)]
     middle = cv2.resize(photograph, (128, 128), interpolation=cv2.INTER_AREA)[32:96, 32:96].astype(np.int16)
     grey = [bool((image[..., 0] == image[..., 2]).all()) for image in drawn]
     assert 4 <= sum(grey) <= 22  # of 30 %
     for image in (image for image, is_grey in zip(drawn, grey, strict=True) if not is_grey):
         assert np.abs(image.astype(np.int16) - middle).mean() < 2
-    crops = PretrainingImages(find_photographs([tmp_path]), 0.0)
-    others = {crops.draw(np.random.default_rng(seed), 64, grey_rate=0).tobytes() for seed in range(5)}
-    assert len(others) == 5  # ours, where photographs are few, are random squares
 
 
 def test_images_drawn_by_threads_give_the_same_model(teacher_file, monkeypatch):
@@ -402,8 +389,7 @@ def test_settings_and_presets(teacher_file):
         published = EfficientADConfig(**EfficientAD.presets[preset])
         assert (published.model_size, published.steps, published.learning_rate) == (size, 70_000, 1e-4)
         assert (published.weight_decay, published.image_size, published.hard_quantile) == (1e-5, (256, 256), 0.999)
-        assert (published.texture_share, published.penalty_crops, published.padding) == (0, False, False)
-        assert (published.window, published.top_patches, published.sigma_px) == (1, 1, 0)
+        assert published.padding is False
     assert [rate_factor(70_000, number) for number in (0, 66_499, 66_500, 69_999)] == [1, 1, 0.1, 0.1]
     for preset, size in (("paper", "small"), ("paper_medium", "medium")):
         purpose = EfficientAD.preset_purposes[preset]
@@ -411,42 +397,36 @@ def test_settings_and_presets(teacher_file):
     for settings in EfficientAD.presets.values():
         EfficientAD.variant(settings).config_class(**settings)
     model = tiny(teacher_file)
+    assert model.head == MapHead(window=1, top_patches=1, sigma_px=0)  # efficientad.py:279 and 293, the maximum
     again = EfficientAD.from_settings(model.settings(), pretrained=False)
     again.network.load_state_dict(model.network.state_dict())
     with pytest.raises(SettingsError, match="at least two good images"):
         model.fit(noise(1, 64))
 
 
+def test_models_of_earlier_versions_are_rebuilt_without_the_settings_that_went():
+    gone = {"penalty_crops": True, "texture_share": 0.5, "window": 3, "top_patches": 2, "sigma_px": 4.0}
+    for size, kept in (("small", {"steps"}), ("lite", {"steps", *gone})):
+        training = {"settings": {"model_size": size, "steps": 9, **gone}}
+        artifact = SimpleNamespace(manifest=SimpleNamespace(training=training))
+        settings = load._settings(artifact, EfficientAD)
+        assert settings.keys() == {"model_size", *kept}
+    assert EfficientAD.from_settings({"model_size": "small", "steps": 9}, pretrained=False).config.steps == 9
+
+
 # Teachers
 
 
 def test_teachers_are_refused_with_what_to_do(teacher_file, tmp_path):
-    with pytest.raises(SettingsError, match="no teacher comes with edgead.*edgead distill"):
+    with pytest.raises(SettingsError, match="no teacher comes with edgead.*Give --weights"):
         load_teacher("medium")
     with pytest.raises(SettingsError, match="no such file"):
         load_teacher("small", file=tmp_path / "absent.safetensors")
     with pytest.raises(SettingsError, match="is a teacher of model_size small, not medium"):
         load_teacher("medium", file=teacher_file)
     (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
-    with pytest.raises(SettingsError, match="is no teacher: neither what `edgead distill` wrote nor"):
+    with pytest.raises(SettingsError, match="is no teacher: neither safetensors nor a state dict"):
         load_teacher("small", file=tmp_path / "damaged.safetensors")
-
-
-def test_descriptors_are_patchcores():
-    # Roth et al. 2022, section 3.1, step by step: neighbourhoods, pooling to 1024, the finest grid, pooling to d.
-    rng = np.random.default_rng(0)
-    fine, coarse = (torch.from_numpy(rng.normal(size=s).astype(np.float32)) for s in ((1, 48, 8, 8), (1, 120, 4, 4)))
-    patches = [F.unfold(x, 3, padding=1).view(1, -1, *x.shape[-2:]) for x in (fine, coarse)]
-    patches[1] = F.interpolate(patches[1], size=(8, 8), mode="bilinear", align_corners=False)
-    rows = [x.flatten(2)[0].T for x in patches]
-    pooled = torch.cat([F.adaptive_avg_pool1d(x, 1024) for x in rows], dim=1)
-    expected = F.adaptive_avg_pool1d(pooled, 384).T.view(1, 384, 8, 8)
-    descriptors = Descriptors([48, 120], 384)
-    np.testing.assert_allclose(descriptors([fine, coarse]), expected, atol=1e-5)
-    descriptors.fit_normalisation([[fine, coarse]])
-    normal = descriptors([fine, coarse])
-    np.testing.assert_allclose(normal.mean(dim=(0, 2, 3)), 0, atol=1e-5)
-    np.testing.assert_allclose(normal.std(dim=(0, 2, 3), correction=0), 1, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -456,121 +436,16 @@ def photographs(tmp_path_factory):
     whole = draw_texture(np.random.default_rng(4), 384)
     for number in range(3):
         write_image(folder / "below" / f"{number}.png", whole[:, 128 * number : 128 * (number + 1)])
-    return find_photographs([folder])
+    return find_photographs(folder)
 
 
-QUICK = {
-    "model_size": "small",
-    "backbone": "efficientnet_lite0",
-    "steps": 50,
-    "batch_size": 3,
-    "crop_px": 64,
-    "learning_rate": 1e-3,
-    "texture_share": 0.0,
-    "cached_images": 4,
-    "normalisation_images": 4,
-    "held_out_images": 2,
-}
-
-
-@pytest.mark.slow
-def test_distillation_lowers_the_loss_and_goes_on_where_it_stopped(photographs, tmp_path):
-    quick, barely = DistillConfig(**QUICK), DistillConfig(**{**QUICK, "steps": 1, "learning_rate": 1e-9})
-
-    def stop(stage, done, total):
-        if stage == "distil" and done == 4:
-            raise Stopped
-
-    kept = {"features": tmp_path / "kept"}
-    untrained = distill(photographs, tmp_path / "untrained.safetensors", barely, **kept)
-    whole = distill(photographs, tmp_path / "whole.safetensors", quick, **kept)
-    assert whole["loss"] < 0.96 * untrained["loss"]
-    assert list(tmp_path.glob("kept/*.npy")) and not (tmp_path / "whole.safetensors.checkpoint").exists()
-
-    target = tmp_path / "stopped.safetensors"
-    with pytest.raises(Stopped):
-        distill(photographs, target, quick, progress=stop, **kept)
-    assert not target.exists()
-    resumed = distill(photographs, target, quick, **kept)
-    assert resumed == whole and resumed["photographs"] == 3
-    first, second = load_teacher("small", file=target), load_teacher("small", file=tmp_path / "whole.safetensors")
-    image = torch.rand(1, 3, 64, 64)
-    assert torch.equal(first(image), second(image))
-    assert first[0].weight.dtype == torch.float32 and target.stat().st_size < 6_000_000
-
-
-def test_distilling_with_bfloat16_products(photographs):
-    losses = []
-    for wanted in (False, True):
-        distiller = Distiller(DistillConfig(**QUICK, bfloat16=wanted), photographs, device=CPU)
-        losses.append(distiller._loss(distiller.learned, [0, 1], np.random.default_rng(0)))
-    assert losses[0].dtype == losses[1].dtype == torch.float32
-    assert losses[0].item() != losses[1].item() == pytest.approx(losses[0].item(), rel=0.02)
-
-
-def test_kept_images_are_the_drawn_ones(photographs, tmp_path):
-    backbone = build_backbone("efficientnet_lite0", ["stride8", "stride16"], image_size=(512, 512))
-    images = FeatureCache(PretrainingImages(photographs, 0.5), backbone, 0.1, [0, 0])
-    drawn = [images.get(number) for number in range(2)]
-    images.keep(tmp_path, 2, {"seed": 0}, lambda done, total: None)
-    for number, (image, layers) in enumerate(drawn):
-        kept_image, kept_layers = images.get(number)
-        assert np.array_equal(image, kept_image)
-        assert all(np.array_equal(a, b) for a, b in zip(layers, kept_layers, strict=True))
-    assert drawn[0][0].shape == (256, 256, 3)
-    assert [layer.shape for layer in drawn[0][1]] == [(40, 64, 64), (112, 32, 32)]
-
-
-def test_what_was_kept_for_others_is_not_taken_over(photographs, tmp_path):
-    backbone = build_backbone("efficientnet_lite0", ["stride16"], image_size=(512, 512))
-
-    def described():
-        return FeatureCache(PretrainingImages(photographs, 0.5), backbone, 0.1, [0, 0])
-
-    def stop(done, total):
-        if done == 1:
-            raise KeyboardInterrupt
-
-    described().keep(tmp_path, 2, {"of": "one"}, lambda done, total: None)
-    with pytest.raises(KeyboardInterrupt):
-        described().keep(tmp_path, 2, {"of": "another"}, stop)
-    again = described()
-    again.keep(tmp_path, 2, {"of": "one"}, lambda done, total: None)
-    for number in range(2):
-        assert np.array_equal(again.get(number)[0], described().get(number)[0])
-
-
-def test_features_that_the_disk_has_no_space_for(photographs, small_disk):
-    backbone = build_backbone("efficientnet_lite0", ["stride16"], image_size=(512, 512))
-    cache = FeatureCache(PretrainingImages(photographs, 0.5), backbone, 0.1, [0, 0])
-    with pytest.raises(OSError, match=f"No space left on device: '{small_disk}'"):
-        cache.keep(small_disk, 20, {}, lambda done, total: pytest.fail("an image was described"))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="FILE NAMES OF BYTES NOT TESTED: names are text on this system")
-def test_photographs_may_have_any_name(tmp_path):
-    path = tmp_path / os.fsdecode(b"caf\xe9.jpg")
-    path.write_bytes(b"a photograph")
-    assert len(_sha256_of([path])) == 64
-
-
-def test_images_are_seeded_and_mixed(photographs, tmp_path):
+def test_images_are_seeded(photographs, tmp_path):
     assert np.array_equal(*(draw_texture(np.random.default_rng(5), 96) for _ in range(2)))
     assert not np.array_equal(draw_texture(np.random.default_rng(5), 96), draw_texture(np.random.default_rng(6), 96))
-    images = PretrainingImages(photographs, 0.5)
+    images = PretrainingImages(photographs)
     drawn = [images.draw(np.random.default_rng(i), 48, grey_rate=0.5) for i in range(40)]
     assert all(image.shape == (48, 48, 3) and image.dtype == np.uint8 for image in drawn)
     grey = sum(bool((image[..., 0] == image[..., 2]).all()) for image in drawn)
     assert 10 < grey < 35
-    assert PretrainingImages([], 0.0).texture_share == 1
     with pytest.raises(ImageError, match="no images found"):
-        find_photographs([tmp_path])
-
-
-def test_settings_of_a_distillation():
-    with pytest.raises(SettingsError, match="crop_px 50"):
-        DistillConfig(crop_px=50)
-    with pytest.raises(SettingsError, match="unknown backbone"):
-        DistillConfig(backbone="resnet19")
-    with pytest.raises(SettingsError, match="the finest must be stride8"):
-        Distiller(DistillConfig(layers=("stride16",)), [], device=CPU)
+        find_photographs(tmp_path)

@@ -33,11 +33,6 @@ EFFICIENT_AD = {
     "weight_decay": (1e-5, "efficientad.py:163"),
     "hard_quantile": (0.999, "efficientad.py:179"),
     "validation_share": (1 - 0.9, "efficientad.py:97"),
-    "penalty_crops": (False, "efficientad.py:121"),
-    "texture_share": (0.0, "efficientad.py:128, ImageNet alone"),
-    "window": (1, "efficientad.py:293, the maximum"),
-    "top_patches": (1, "efficientad.py:293"),
-    "sigma_px": (0.0, "efficientad.py:279"),
 }
 SIMPLENET = {
     "backbone": ("wide_resnet50_2", "run.sh:13"),

@@ -1,4 +1,4 @@
-"""Piles that nobody has labelled: mutual scores, the ranking, the folder and the model that come of them."""
+"""Piles that nobody has labelled: mutual scores, the ranking, and the folder that comes of it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ import pytest
 from command_line import run_here
 
 from edgead import kernels
-from edgead.artifact.folder import Artifact
-from edgead.calibration.conformal import CalibrationError, calibrate, conformal_threshold
-from edgead.calibration.unlabelled import plan_unlabelled
-from edgead.dataset.folders import deal_groups
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.metrics.ranking import auroc
@@ -211,83 +207,3 @@ def test_the_verb_writes_a_sheet_a_table_and_what_it_cannot_know(parts, ranked, 
     assert "A defect that most parts have" in page and "this pile has 15" in page
     again = run_here(*arguments)
     assert again.returncode == 2 and "is not empty" in again.stderr
-
-
-def test_the_verb_needs_something_to_write(parts):
-    done = run_here("screen", *parts[0])
-    assert done.returncode == 2 and "or a model to make with --make-model" in done.stderr
-
-
-# Thresholds from unlabelled parts
-
-
-def test_a_plan_counts_the_parts_that_are_sure_to_be_good():
-    assert plan_unlabelled(200, None, None, 0.0, what="parts") == (100, 0.05)
-    assert plan_unlabelled(40, None, None, 0.1, what="parts") == (20, 0.1)
-    with pytest.raises(CalibrationError, match="sure to hold 90: give 221 in all, or ask for a rate of at least 0.011"):
-        plan_unlabelled(200, 0.01, None, 0.1, what="parts")
-    # No other rate is offered to who has asked for none, nor where none of the parts is sure to be good.
-    for count, rate, last in ((4, None, "hold 2: give 9 in all"), (1, 0.1, "hold 0: give 19 in all")):
-        with pytest.raises(CalibrationError, match=f"sure to {last}$"):
-            plan_unlabelled(count, rate, None, 0.0, what="parts")
-    with pytest.raises(CalibrationError, match="from 0 to below 1"):
-        plan_unlabelled(200, 0.01, None, 1.0, what="parts")
-    assert plan_unlabelled(221, 0.01, None, 0.1, what="parts") == (110, 0.01)
-
-
-def test_thresholds_of_unlabelled_parts_are_never_below_those_of_the_good_ones(rng):
-    for _ in range(200):
-        n, rate, share = int(rng.integers(40, 120)), float(rng.choice([0.05, 0.1, 0.2])), float(rng.choice([0.1, 0.3]))
-        defective = int(rng.integers(0, int(share * n) + 1))
-        good = rng.normal(size=n - defective)
-        every = [*good, *rng.normal(float(rng.choice([-2, 0, 9])), 1, defective)]
-        found = calibrate(every, every, every, false_reject_rate=rate, most_defective=share)
-        assert (found.method, found.most_defective, found.false_reject_rate) == ("unlabelled", share, rate)
-        assert found.reject >= conformal_threshold(good, rate)
-
-
-def false_rejects(rng, splits, *, reused):
-    """Mean share of fresh good parts that are rejected, by thresholds from unlabelled halves of piles."""
-    rate, share, count, d = 0.05, 0.1, 120, 8
-    found = []
-    for split in range(splits):
-        defective = int(share * count / 2)  # of all: no half can then hold more than its share
-        parts = rng.normal(size=(count, 30, d)).astype(np.float32)
-        parts[:defective, 0] += 4
-        calibration, reference = deal_groups(range(count), (count // 2,), split)
-        held = reference if reused else calibration
-        bank = kernels.NearestPatches(np.ascontiguousarray(parts[reference].reshape(-1, d)), prescan=False)
-
-        def scores(some, bank=bank):
-            return bank.search(np.ascontiguousarray(some.reshape(-1, d)))[0].reshape(len(some), -1).max(axis=1)
-
-        limits = calibrate(*[scores(parts[held]).tolist()] * 3, false_reject_rate=rate, most_defective=share)
-        found.append((scores(rng.normal(size=(60, 30, d)).astype(np.float32)) > limits.reject).mean())
-    return np.mean(found), 2.6 * np.std(found) / np.sqrt(splits), rate
-
-
-@pytest.mark.slow
-def test_200_splits_keep_the_rate_and_halves_that_are_reused_do_not(rng):
-    mean, room, rate = false_rejects(rng, 200, reused=False)
-    assert mean - room <= rate
-    mean, room, rate = false_rejects(rng, 200, reused=True)
-    assert mean - room > 10 * rate
-
-
-@pytest.mark.slow
-def test_a_model_is_made_of_a_pile(line_data, tmp_path):
-    good = sorted(line_data.glob("train/good/*"))
-    defective = [path for path in sorted(line_data.glob("test/*/*")) if path.parent.name != "good"][:3]
-    model = tmp_path / "model"
-    given = ["screen", *good, *defective, "--make-model", model, "--group", "none", "--zoom", "1", "--json"]
-    done = run_here(*given, "--false-reject-rate", "0.2", "--most-defective", "0.1")
-    assert done.returncode == 0, done.stderr
-    artifact = Artifact.load(model)
-    limits = artifact.graph("fp32").calibration
-    assert (limits.method, limits.most_defective, limits.false_reject_rate) == ("unlabelled", 0.1, 0.2)
-    facts = artifact.manifest.training
-    assert facts["calibration_images"] == (len(good) + 3) // 2
-    learnt = facts["training_images"] + len(facts["unlabelled"]["left_out"])
-    assert learnt + facts["calibration_images"] == len(good) + 3
-    refused = run_here(*given, "--false-reject-rate", "0.001")
-    assert refused.returncode == 2 and "give" in refused.stderr

@@ -13,7 +13,6 @@ from edgead.calibration.conformal import (
     CalibrationError,
     calibrate,
     conformal_threshold,
-    good_at_least,
     images_needed,
     raised,
     score_scale,
@@ -84,18 +83,6 @@ def test_what_marks_pixels_comes_from_the_maxima_at_the_rate_of_rejects():
         assert made.map_threshold == raised(conformal_threshold(maxima, 0.05, of))
         others = [(maxima, 0.2, of), (scores, 0.05, of), (maxima, 0.05, [] if of else groups)]
         assert made.map_threshold not in [raised(conformal_threshold(*other)) for other in others]
-    pile = calibrate(scores, maxima, maxima, false_reject_rate=0.1, groups=groups, most_defective=0.25)
-    # 30 of 40 groups are good: the rate for parts as they come is 0.1 x 31 / 41.
-    assert pile.map_threshold == raised(conformal_threshold(maxima, 0.1 * 31 / 41, groups))
-    assert pile.map_threshold != raised(conformal_threshold(maxima, 0.1, groups))
-
-
-def test_of_a_pile_in_groups_whole_groups_are_defective():
-    scores, groups = np.arange(24) + 1.0, [image % 8 for image in range(24)]
-    pile = calibrate(scores, scores, scores, false_reject_rate=0.2, groups=groups, most_defective=0.1)
-    # A tenth of 8 groups is none. Each image weighs a third, and 9 x 0.8 is needed. A tenth of 24 images is two.
-    assert pile.reject == raised(22.0)
-    assert good_at_least(39, 0.1) == 36 and good_at_least(40, 0.1) == 36
 
 
 def test_review_is_not_above_reject():

@@ -12,7 +12,6 @@ from fakes import FakeDetector, numbered
 
 from edgead.errors import SettingsError
 from edgead.process.real_time import set_affinity, set_fifo
-from edgead.profiling.page import profile_page
 from edgead.profiling.profiler import Pace, newest_arrivals, profile
 
 
@@ -84,16 +83,6 @@ def test_samples_are_written_as_they_were_measured(tmp_path):
     assert [int(row["number"]) for row in rows] == [sample.number for sample in report.samples]
     assert [float(row["total_ms"]) for row in rows] == [sample.total_ms for sample in report.samples]
     assert float(rows[0]["age_ms"]) == report.samples[0].times.age_ms
-
-
-def test_the_page_stands_alone():
-    pace = Pace(rate_hz=200, duration_s=0.2, deadline_ms=50)
-    for report in (profile(FakeDetector(), [numbered(0)], n=5), profile(FakeDetector(), [numbered(0)], pace=pace)):
-        page = profile_page(report, "out/<model>")
-        assert "out/&lt;model&gt;" in page and "<model>" not in page
-        assert page.count("<svg") == page.count("</svg>") == 2
-        assert "http" not in page and "src=" not in page
-    assert "deadline" in page
 
 
 def test_cores_that_are_not_there_are_refused():

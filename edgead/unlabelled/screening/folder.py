@@ -69,8 +69,7 @@ def limits_page(found: Screened) -> str:
         f"- Much, from a few parts: this pile has {found.groups.count}, and below {ENOUGH_PARTS} chance decides much. "
         f"Images that show the same part {of_a_part}.",
         "What to do with it: look at the first ones in the table; those that are good show what is normal. Train "
-        "a model from parts that you have seen to be good. `edgead screen --make-model` makes one without, under an "
-        "assumption that it states.",
+        "a model from parts that you have seen to be good.",
     ]
     return "\n\n".join(paragraphs) + "\n"
 

@@ -1,4 +1,4 @@
-"""Images unrelated to the product, for the distillation of a teacher and for the pretraining penalty.
+"""Images of anything but the product, for the pretraining penalty.
 
 Seeded procedural textures, which need no source and no licence, replace missing photographs.
 """
@@ -17,13 +17,11 @@ from torch import Tensor
 
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import preprocess
-from edgead.errors import SettingsError
 from edgead.images.files import ImageError, is_image_path, list_images, load_image
 from edgead.workstation.trainer.device import CPU
 
 logger = logging.getLogger(__name__)
 
-SMALLEST_CROP = 0.5
 MAX_DAMAGED = 20
 """Photographs in a row that cannot be read before the folder is given up."""
 
@@ -158,28 +156,24 @@ def _light(rng: np.random.Generator, height: np.ndarray) -> np.ndarray:
     return np.clip(1 + np.float32(strength) * slope, 0.3, 1.7)
 
 
-def find_photographs(places: Sequence[Path]) -> list[Path]:
-    """List the images of folders with all their subfolders, and single image files, in a fixed order.
+def find_photographs(folder: Path) -> list[Path]:
+    """List the images of a folder, with all folders below it, in a fixed order.
 
     This includes ImageNet's layout, a folder for each class; its 1.3 million files are listed without opening them.
 
     Raises
     ------
     ImageError
-        A place does not exist, or a folder has no images.
+        A folder that does not exist, or holds no images.
     """
-    found: list[Path] = []
-    for place in places:
-        files = (Path(folder, name) for folder, _, names in os.walk(place) for name in names)
-        # By parts, which is the order of paths and twice as fast.
-        below = sorted(filter(is_image_path, files), key=lambda path: path.parts)
-        # list_images raises the error for a folder without images.
-        found += [place] if place.is_file() else below or list_images(place)
-    return found
+    files = (Path(below, name) for below, _, names in os.walk(folder) for name in names)
+    # By parts, which is the order of paths and twice as fast to compare.
+    # list_images shows what is wrong with a folder that holds nothing.
+    return sorted(filter(is_image_path, files), key=lambda path: path.parts) or list_images(folder)
 
 
 class PretrainingImages:
-    """Random source of images: photographs or crops of them, and procedural textures.
+    """Images drawn one by one: photographs, stretched to a square as the paper has them, or procedural textures.
 
     Several threads may draw at once. An unreadable photograph is skipped with a warning, and another one drawn.
 
@@ -187,35 +181,24 @@ class PretrainingImages:
     ----------
     paths : sequence of Path
         Photographs; without any, all images are textures.
-    texture_share : float
-        Share of procedural textures among the images.
-    whole : bool
-        Use whole photographs, stretched to a square, as EfficientAD does with ImageNet's. Otherwise use a random square
-        of half to all of the shorter side, mirrored or not, which suits a few hundred large photographs.
     """
 
-    def __init__(self, paths: Sequence[Path], texture_share: float, *, whole: bool = False):
-        if not 0 <= texture_share <= 1:
-            raise SettingsError(f"texture_share {texture_share}: must lie between 0 and 1")
+    def __init__(self, paths: Sequence[Path]):
         self.paths = list(paths)
-        self.texture_share = texture_share if self.paths else 1.0
-        self.whole = whole
         self._damaged: set[Path] = set()
 
-    def draw(self, rng: np.random.Generator, size_px: int, *, grey_rate: float, zoom: int = 1) -> np.ndarray:
+    def draw(self, rng: np.random.Generator, size_px: int, *, grey_rate: float) -> np.ndarray:
         """Draw an image, uint8 RGB (size_px, size_px, 3); grey with the probability `grey_rate`.
 
-        Only the middle `zoom`-th of a photograph, or of its random square, is used.
+        Of a photograph, the middle half is taken (algorithm 1 of EfficientAD).
 
         Raises
         ------
         ImageError
             Many photographs in a row cannot be read.
         """
-        if rng.random() < self.texture_share:
-            image = draw_texture(rng, size_px)
-        else:
-            image = self._crop(self._photograph(rng), rng, size_px, zoom)
+        rng.random()  # chose between photographs and textures once: a seed still draws the same images
+        image = _middle(self._photograph(rng), size_px) if self.paths else draw_texture(rng, size_px)
         if rng.random() < grey_rate:
             image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         return image
@@ -233,18 +216,14 @@ class PretrainingImages:
                 problem = error
         raise ImageError(f"{MAX_DAMAGED} photographs in a row cannot be read, the last: {problem}; look at the folder")
 
-    def _crop(self, image: np.ndarray, rng: np.random.Generator, size_px: int, zoom: int) -> np.ndarray:
-        rows, columns = image.shape[:2]
-        if not self.whole:
-            side = max(1, round(min(rows, columns) * rng.uniform(SMALLEST_CROP, 1.0)))
-            y, x = (int(rng.integers(length - side + 1)) for length in (rows, columns))
-            step = -1 if rng.random() < 0.5 else 1
-            image, rows, columns = image[y : y + side, x : x + side][:, ::step], side, side
-        # Cropped before the resize, which gives the same with less work.
-        height, width = max(1, rows // zoom), max(1, columns // zoom)
-        y, x = (rows - height) // 2, (columns - width) // 2
-        middle = np.ascontiguousarray(image[y : y + height, x : x + width])
-        return preprocess(middle, Preprocessing(image_size=(size_px, size_px)))
+
+def _middle(image: np.ndarray, size_px: int) -> np.ndarray:
+    """Stretch the middle half of an image to a square: cut first, which gives the same and is less work."""
+    rows, columns = image.shape[:2]
+    height, width = max(1, rows // 2), max(1, columns // 2)
+    y, x = (rows - height) // 2, (columns - width) // 2
+    middle = np.ascontiguousarray(image[y : y + height, x : x + width])
+    return preprocess(middle, Preprocessing(image_size=(size_px, size_px)))
 
 
 def to_batch(images: Sequence[np.ndarray], device: torch.device = CPU) -> Tensor:

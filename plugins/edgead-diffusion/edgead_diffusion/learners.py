@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 
 from edgead.dataset.folders import StageProgress, no_progress
-from edgead.synthetic.transplant import JITTER
 from edgead.workstation.trainer.checkpoint import Checkpoint
 from edgead_diffusion import anogen, seas
 from edgead_diffusion.anogen_boxes import BoxRule, draw_box
@@ -25,6 +24,7 @@ from edgead_diffusion.stable_diffusion import StableDiffusion
 
 Plan = seas.SeasPlan | anogen.AnogenPlan
 PLANS: dict[str, type[Plan]] = {"seas": seas.SeasPlan, "anogen": anogen.AnogenPlan}
+_JITTER = 0.1  # share of a side that a box is moved by at most
 _SAVE_EVERY_S = 600.0  # the state of SeaS takes some 10 GB
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]
@@ -131,8 +131,8 @@ def boxes_like(masks: Sequence[np.ndarray], side: int) -> tuple[np.ndarray, BoxR
     for mask in masks:
         left, top, width, height = (value / len(mask) for value in cv2.boundingRect(mask))
         sizes.append((width, height))
-        x, y = (max(0, round((edge - JITTER) * side)) for edge in (left, top))
-        right, bottom = (round((edge + JITTER) * side) for edge in (left + width, top + height))
+        x, y = (max(0, round((edge - _JITTER) * side)) for edge in (left, top))
+        right, bottom = (round((edge + _JITTER) * side) for edge in (left + width, top + height))
         place[y:bottom, x:right] = 255
     widths, heights = zip(*sizes, strict=True)
     return place, BoxRule((min(widths), max(widths)), (min(heights), max(heights)))

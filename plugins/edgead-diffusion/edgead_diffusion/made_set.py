@@ -20,9 +20,8 @@ from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.made_sets import Learnt, MadeSet
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
-from edgead.synthetic.made_set import Made, Real, Recipe, make_defects
+from edgead.synthetic.made_set import Made, Real, Recipe, Shapes, make_defects
 from edgead.synthetic.rejects import RealDefect
-from edgead.synthetic.transplant import Shapes, alike
 from edgead_diffusion.anogen import AnogenPlan
 from edgead_diffusion.examples import Examples
 from edgead_diffusion.learners import AnogenLearner, DefectLearner, Plan, SeasLearner
@@ -32,6 +31,8 @@ GOOD_PARTS = 60
 """Good parts that SeaS learns from at most, as in the paper."""
 BATCH = 4
 """Images that are sampled together."""
+# A defect is made on one of these parts: the share of them nearest to its reject in size, and all that are as near.
+_NEAREST_SHARE, _NEAREST = 0.2, 8
 
 
 class Diffusion(NamedTuple):
@@ -132,10 +133,18 @@ def _make_all(learner: DefectLearner, recipe: Recipe, real: Real, shapes: Shapes
 def _parts_like(rejects: Sequence[RealDefect], shapes: Shapes, rng: np.random.Generator) -> Iterator[Path]:
     """Draw parts endlessly, each with about the proportions of a reject."""
     images = [reject.load()[0] for reject in rejects]
-    parts = [alike(shapes, (image.shape[0], image.shape[1])) for image in images]
+    parts = [alike(shapes, image.shape[:2]) for image in images]
     while True:
         like = parts[int(rng.integers(len(parts)))]
         yield like[int(rng.integers(len(like)))]
+
+
+def alike(shapes: Shapes, shape: tuple[int, ...]) -> list[Path]:
+    """List the parts whose sides differ least from a reject's `shape`, by their ratio."""
+    far = {path: float(np.abs(np.log(np.divide(of_part, shape))).sum()) for path, of_part in shapes.items()}
+    least = min(len(far), max(_NEAREST, round(_NEAREST_SHARE * len(far))))
+    limit = sorted(far.values())[least - 1]
+    return [path for path, distance in far.items() if distance <= limit]
 
 
 def _fitted(image: np.ndarray, mask: np.ndarray, kind: str, good: Path, shape: tuple[int, int]) -> Made:

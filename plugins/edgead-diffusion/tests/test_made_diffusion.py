@@ -135,7 +135,7 @@ def test_seas_through_the_verb(data, weights, tmp_path):
     ("words", "expected"),
     [
         (("--method", "anogen"), "anogen needs --set weights=FOLDER"),
-        (("--set", "weights=."), "--set: ratio has no settings"),
+        (("--method", "drawn", "--set", "weights=."), "--set: drawn has no settings"),
         (("--method", "seas", "--set", "weights=.", "--yes"), "no Stable Diffusion: unet, vae"),
         (("--method", "seas", "--set", "weights=.", "--set", "device=tpu"), "unknown device 'tpu'"),
         (("--method", "seas", "--set", "weights=.", "--set", "stops=1"), "seas has no setting stops"),

@@ -305,7 +305,6 @@ def test_the_verb_takes_a_file_of_clip(weights, pile, tmp_path):
         ((), "name a file of its weights with --backbone"),
         (("--backbone", "nowhere"), "there is no file nowhere"),
         (("--backbone", "nowhere", "--zoom", "2"), "leave out --zoom"),
-        (("--backbone", "nowhere", "--make-model", "model"), "leave out --method musc, or --make-model"),
     ],
 )
 def test_what_the_paper_does_not_have_is_refused(given, message, pile, tmp_path):

@@ -93,7 +93,6 @@ def test_the_loss_and_its_gradient_are_the_authors():
     drawn = torch.from_numpy(forces()[0])
     joint = losses.joint_of(drawn[:, :3], drawn[:, 3:])
     np.testing.assert_allclose(joint, THEIRS["joint"])
-    assert float(losses.object_score(joint)) == pytest.approx(float(THEIRS["score"]))
 
 
 @pytest.mark.parametrize(

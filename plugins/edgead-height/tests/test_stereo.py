@@ -16,6 +16,7 @@ import pytest
 from command_line import run_here
 from patience import MAX_S
 
+from benchmarks.rendered_pairs import BASELINE_MM, DISTANCE_MM, FOCAL_PX, SIZE, render_pair
 from edgead.components.uri import join_stereo, split_stereo
 from edgead.images.files import ImageError, load_image
 from edgead.process.installation import comes_with
@@ -25,7 +26,6 @@ from edgead.sources.live import Limits
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
 from edgead.types import VALUES
-from edgead_height.rendered_pairs import BASELINE_MM, DISTANCE_MM, FOCAL_PX, SIZE, render_pair
 from edgead_height.source import StereoOptions, StereoSource
 from edgead_height.stereo import Calibration, Rectified, Search, StereoHeights, read_calibration, rectified
 

@@ -1,1 +1,1 @@
-"""EfficientAD: student, teacher and autoencoder, and distillation of a teacher."""
+"""EfficientAD: student, teacher and autoencoder."""

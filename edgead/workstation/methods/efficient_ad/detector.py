@@ -64,17 +64,8 @@ class EfficientADConfig(MethodConfig):
     validation_share : float
         Share of the good images that is held out to normalise the maps.
     penalty_images : str, optional
-        Folder of photographs of anything but the product, for the pretraining penalty; the paper uses ImageNet. By
-        default the penalty uses only procedural textures.
-    penalty_crops : bool
-        Use random squares of those photographs, for a few hundred large ones. The paper uses ImageNet's images whole.
-    texture_share : float
-        Share of procedural textures beside those photographs.
-    window, top_patches : int
-        For the image score the map is averaged over windows of `window` positions on each side, and the `top_patches`
-        largest averages are averaged. 1 and 1 give the paper's maximum.
-    sigma_px : float
-        Smoothing of the anomaly map; the paper has none.
+        Folder of photographs of anything but the product, for the pretraining penalty; the paper takes ImageNet. By
+        default the penalty is taken on procedural textures alone.
     bfloat16 : bool
         Learn with products in bfloat16: several times as fast for small and medium on GPUs and on CPUs with AMX.
     seed : int
@@ -89,11 +80,6 @@ class EfficientADConfig(MethodConfig):
     hard_quantile: float = 0.999
     validation_share: float = 0.1
     penalty_images: str | None = None
-    penalty_crops: bool = False
-    texture_share: float = 0.0
-    window: int = 1
-    top_patches: int = 1
-    sigma_px: float = 0.0
     bfloat16: bool = False
 
     def __post_init__(self) -> None:
@@ -159,8 +145,7 @@ class EfficientAD(NetworkMethod[EfficientADConfig]):
 
     @property
     def head(self) -> MapHead:
-        config = self.config
-        return MapHead(window=config.window, top_patches=config.top_patches, sigma_px=config.sigma_px)
+        return MapHead(sigma_px=0.0)  # the paper's: the maximum of the map as it is
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Learn from good images (algorithm 1)."""
@@ -223,9 +208,8 @@ class EfficientAD(NetworkMethod[EfficientADConfig]):
         trained.eval()
 
     def _other_images(self) -> PretrainingImages:
-        config = self.config
-        paths = find_photographs([Path(config.penalty_images)]) if config.penalty_images else []
-        return PretrainingImages(paths, config.texture_share, whole=not config.penalty_crops)
+        folder = self.config.penalty_images
+        return PretrainingImages(find_photographs(Path(folder)) if folder else [])
 
     @torch.no_grad()
     def _normalise_maps(self, images: Sequence[np.ndarray], chosen: np.ndarray, progress: Progress) -> None:

@@ -23,7 +23,6 @@ CHANNELS = 384
 """Channels that a teacher describes a patch with."""
 
 STRIDE_PX = 4
-RECEPTIVE_FIELD_PX = 33
 """Of every PDN: an output describes 33 x 33 pixels, the next one lies four pixels on."""
 
 BORDER = 4
@@ -43,12 +42,6 @@ def pixel_moments() -> tuple[Tensor, Tensor]:
     """Return ImageNet's mean and deviation of RGB in 0..255, each (1, 3, 1, 1)."""
     mean, std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return mean, std
-
-
-def normalise_pixels(image: Tensor) -> Tensor:
-    """Normalise RGB in 0..255, float32 (n, 3, h, w), for all networks of EfficientAD."""
-    mean, std = (moment.to(image.device) for moment in pixel_moments())
-    return (image - mean) / std
 
 
 def build_pdn(size: ModelSize, channels: int, *, padding: bool = False) -> nn.Sequential:
@@ -277,8 +270,8 @@ def augment(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def draw_other(images: PretrainingImages, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Draw the middle half of an image for the pretraining penalty, grey with a probability of 30 % (algorithm 1)."""
-    image = images.draw(rng, max(size), grey_rate=PENALTY_GREY_RATE, zoom=2)
+    """Draw what the pretraining penalty is taken on: the middle half of an image, grey at 30 % (algorithm 1)."""
+    image = images.draw(rng, max(size), grey_rate=PENALTY_GREY_RATE)
     return image[: size[0], : size[1]]
 
 

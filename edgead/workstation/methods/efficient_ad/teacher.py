@@ -1,30 +1,26 @@
-"""Teacher files of efficient_ad: those of `edgead distill`, and public ones; none comes with edgead.
+"""Public teachers of efficient_ad; none comes with edgead.
 
-All take RGB in 0..1, normalised like ImageNet: nelson1425/EfficientAd does that in its data loader, anomalib at the
-start of `forward`, edgead in `normalise_pixels`. None has a layer or a buffer for it, so the weights are compatible.
-Padding is not in the weights either: nelson1425/EfficientAd distils with it, and both use the teacher without it by
-default, like `padding=False`.
+All of them take RGB in 0..1, normalised like ImageNet: nelson1425/EfficientAd does that in its data loader, anomalib at
+the start of `forward`, edgead in `StudentTeacher.normalise`. None has a layer or a buffer for it, so the weights are
+the same. Padding is not in the weights either: nelson1425/EfficientAd distils with it, and both use the teacher without
+it unless asked, as `padding=False` does.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgead.errors import SettingsError
-from edgead.files.atomic import write_whole
 from edgead.workstation.backbones.state_dict import load_tensors
 from edgead.workstation.methods.efficient_ad.student_teacher import CHANNELS, ModelSize, build_pdn
-
-METADATA = "edgead_teacher"
 
 LAYOUTS: dict[str, dict[ModelSize, tuple[str, ...]]] = {
     "nelson1425/EfficientAd": {"small": ("0", "3", "6", "8"), "medium": ("0", "3", "6", "8", "10", "12")},
@@ -64,17 +60,9 @@ def read_teacher(source: Path) -> TeacherFile:
     if start == _ZIP or start[:1] == _PICKLE:
         return _recognise(_read_state_dict(source), source)
     try:
-        with safe_open(source, framework="pt") as opened:
-            facts = (opened.metadata() or {}).get(METADATA)
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
-        if facts is None:
-            return _recognise(tensors, source)
-        size = json.loads(facts)["settings"]["model_size"]
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise SettingsError(
-            f"{source} is no teacher: neither what `edgead distill` wrote nor a state dict of torch ({error})"
-        ) from error
-    return TeacherFile(size, {name: value.float() for name, value in tensors.items()})
+        return _recognise(load_file(source), source)
+    except SafetensorError as error:
+        raise SettingsError(f"{source} is no teacher: neither safetensors nor a state dict ({error})") from error
 
 
 def _read_state_dict(source: Path) -> Mapping[str, Any]:
@@ -97,7 +85,7 @@ def _recognise(state: Mapping[str, Any], source: Path) -> TeacherFile:
     shown = ", ".join(names[:4]) + ", ..." * (len(names) > 4)
     raise SettingsError(
         f"{source} is no teacher of efficient_ad; its {len(names)} entries are {shown or 'none'}. Give "
-        f"{SOURCES.format(size='small')}, or what `edgead distill` wrote"
+        f"{SOURCES.format(size='small')}"
     )
 
 
@@ -131,14 +119,8 @@ def _misfit(value: Any, layer: str, kind: str, size: ModelSize, shape: tuple[int
     )
 
 
-def save_teacher(network: nn.Module, file: Path, facts: dict[str, Any]) -> None:
-    """Write a teacher atomically as float16 safetensors, with `facts` as metadata."""
-    tensors = {name: value.half().cpu().contiguous() for name, value in network.state_dict().items()}
-    write_whole(file, serialize(tensors, {METADATA: json.dumps(facts)}))
-
-
 def load_teacher(size: ModelSize, *, file: Path | None = None, padding: bool = False) -> nn.Sequential:
-    """Build a teacher with its distilled weights, in evaluation mode and frozen.
+    """Build a teacher with the weights of a file, in evaluation mode and frozen.
 
     Parameters
     ----------
@@ -156,20 +138,14 @@ def load_teacher(size: ModelSize, *, file: Path | None = None, padding: bool = F
     network = build_pdn(size, CHANNELS, padding=padding)
     if file is None or not file.is_file():
         missing = f"{file}: no such file" if file else "no teacher comes with edgead"
-        raise SettingsError(
-            f"{missing}. Give --weights with {SOURCES.format(size=size)}; or make one with "
-            f"`edgead distill IMAGES --model-size {size} -o FILE` and give --weights FILE"
-        )
+        raise SettingsError(f"{missing}. Give --weights with {SOURCES.format(size=size)}")
     found = read_teacher(file)
     if found.size != size:
         raise SettingsError(
             f"{file} is a teacher of model_size {found.size}, not {size}: take a preset of that size, see `edgead "
             f"presets`, or --set model_size={found.size}, or another file"
         )
-    try:
-        network.load_state_dict(found.tensors)
-    except RuntimeError as error:
-        raise SettingsError(f"{file} is no teacher of model_size {size}: {error}") from error
+    network.load_state_dict(found.tensors)
     return network.eval().requires_grad_(False)
 
 

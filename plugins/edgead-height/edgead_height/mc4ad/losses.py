@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 SYMMETRY_WEIGHT = 0.1
@@ -41,8 +40,3 @@ def symmetry_loss(internal: Tensor, external: Tensor) -> Tensor:
 
 def _unit(vectors: Tensor) -> Tensor:
     return vectors / (vectors.norm(dim=1, keepdim=True) + _LEAST_LENGTH)
-
-
-def object_score(joint: Tensor) -> Tensor:
-    """Compute the authors' score of a whole surface: the mean L1 length of its pushes (n, c)."""
-    return torch.mean(joint.abs().sum(dim=1))

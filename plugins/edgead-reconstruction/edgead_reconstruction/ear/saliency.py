@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,14 +29,6 @@ RAMP = 0.1
 nearly the same."""
 GROWN = 3
 """Cells that the mask is widened over: one on each side."""
-
-
-class Saliency(Protocol):
-    """Saliency of images, from which a mask is made."""
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """uint8 RGB (n, h, w, 3) -> saliency, float32 (n, h', w'), 0 or more."""
-        ...
 
 
 class PlaceSaliency(nn.Module):
@@ -146,7 +138,7 @@ class Mask(nn.Module):
     Parameters
     ----------
     saliency : nn.Module
-        A `Saliency`.
+        Gives the saliency of RGB images, uint8 (n, h, w, 3): float32 (n, h', w'), 0 or more.
     """
 
     threshold: Tensor
