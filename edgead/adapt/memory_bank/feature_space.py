@@ -28,6 +28,8 @@ PARTS = 5
 QUERIES, SAMPLE, ROWS = 40_000, 60_000, 2_500
 # This share of the mean variance is added to every direction: none is louder than 1 / sqrt(SHRINKAGE).
 SHRINKAGE = 0.05
+# How much light counts beside all that differs between good parts.
+LIGHT = 0.1
 # Of two halves: groups that are compared at least, rows that each image is compared with, patches of an image that
 # count, and how much louder one half may become.
 FEWEST_COMPARED, COMPARED_ROWS, FARTHEST, MOST_LOUDER = 10, 2_000, 10, 2.0
@@ -125,6 +127,7 @@ def fit_metric(
     folds: Sequence[int] | np.ndarray = (),
     seed: int = 0,
     halves: bool = False,
+    light: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> FeatureMetric:
     """Learn the metric from patches of good images.
 
@@ -143,6 +146,9 @@ def fit_metric(
     seed : int
     halves : bool
         The first half of the channels and the second are of other cameras: their metrics have nothing in common.
+    light : (ndarray of shape (k,), ndarray of shape (k, m, d)), optional
+        Some of the images, and what other light changes in patches of each; see `edgead.adapt.memory_bank.light`. These
+        changes count `LIGHT` times as much as all others together.
 
     Returns
     -------
@@ -173,6 +179,13 @@ def fit_metric(
         for left_out in range(len(touched)):
             of_it = residuals[(fold[queries] == left_out) | (fold[references] == left_out)]
             touched[left_out] += of_it.T @ of_it
+    if light is not None:
+        by_light = [rows.T @ rows for rows in light[1].astype(np.float64)]
+        weight = LIGHT * np.trace(covariance) / max(sum(np.trace(each) for each in by_light), 1e-12)
+        covariance += weight * sum(by_light)
+        for image, each in zip(light[0].tolist(), by_light, strict=True):
+            if len(touched):
+                touched[of_fold[image]] += weight * each
     if halves:
         half = np.arange(width) < width // 2
         apart = half[:, None] == half

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from edgead.adapt.memory_bank.coreset import BankRule
 from edgead.adapt.memory_bank.damping import FEWEST_SCARRED, Damping, compare_damping
 from edgead.adapt.memory_bank.folds import deal_folds
 from edgead.adapt.memory_bank.learn import CHOOSE, LearntBank, Space, learn_bank
+from edgead.adapt.memory_bank.light import BRIGHTNESS, MOST_LIT, STEP, Lit, lit
 from edgead.adapt.memory_bank.made import Scarred, choose_scarred, own_separation, scar
 from edgead.adapt.methods.method import AUTO, FP32, INT8, Course, Method, MethodConfig
 from edgead.artifact.manifest import Manifest, Preprocessing
@@ -270,7 +271,8 @@ class PatchCore(Method[PatchCoreConfig]):
         space = Space(self.backbone.channels, config.damp_length is not False, config.whiten, self._spec.channels == 6)
         by_evidence = config.damp_length == "auto" or self._by_evidence
         compares = by_evidence and max(folds) > 0 and len(images) >= FEWEST_SCARRED
-        chosen = choose_scarred(groups, config.seed) if compares else _NO_IMAGES
+        learns_light = config.whiten and self._spec.dtype == "uint8"
+        chosen = choose_scarred(groups, config.seed) if compares or learns_light else _NO_IMAGES
         patches, good = self.raw_patches(images, course, chosen)
         scarred = self._scarred(images, chosen, good) if compares else None
         if scarred and self._by_evidence and self._precision == INT8:
@@ -278,12 +280,13 @@ class PatchCore(Method[PatchCoreConfig]):
             if self._leaves_int8_out(images, scarred, of_chosen, rule, space):
                 patches, good = self.raw_patches(images, course, chosen)
                 scarred = self._scarred(images, chosen, good)
+        in_light = self._lit(images, chosen, good) if learns_light else None
+        bank_of = partial(learn_bank, groups=groups, folds=folds, rule=rule, progress=course.progress, lit=in_light)
         if not scarred or config.damp_length != "auto":
-            self.learnt = learn_bank(patches, groups, folds, rule, space, course.progress)
+            self.learnt = bank_of(patches, space=space)
             return
-        damped = learn_bank(patches.copy(), groups, folds, rule, space, course.progress)
-        undamped = replace(space, damps=False)
-        plain = learn_bank(patches, groups, folds, rule, undamped, course.progress, scale=damped.scale)
+        damped = bank_of(patches.copy(), space=space)
+        plain = bank_of(patches, space=replace(space, damps=False), scale=damped.scale)
         self.damping = compare_damping(damped, plain, self.head, scarred, folds)
         self.learnt = damped if self.damping.damps else plain
 
@@ -317,6 +320,15 @@ class PatchCore(Method[PatchCoreConfig]):
         wanted += [scar(images[number], np.random.default_rng((seed, number))) for number in numbers]
         features = np.stack(list(each_raw(self.backbone, self._spec, wanted)))
         return Scarred(chosen, features[: len(chosen)] if good is None else good, features[-len(chosen) :])
+
+    def _lit(self, images: Sequence[np.ndarray], chosen: np.ndarray, good: np.ndarray) -> Lit:
+        """Run some of the chosen images, whose `good` features are known, in other light."""
+        every = slice(None, None, max(1, len(chosen) // MOST_LIT))
+        numbers, step = chosen[every][:MOST_LIT], slice(None, None, STEP)
+        wanted = [lit(images[number], brightness) for brightness in BRIGHTNESS for number in numbers.tolist()]
+        others = np.stack([features[step, step] for features in each_raw(self.backbone, self._spec, wanted)])
+        thinned = good[every][:MOST_LIT, step, step]
+        return Lit(numbers, thinned, others.reshape(len(BRIGHTNESS), *thinned.shape))
 
     def raw_patches(
         self, images: Sequence[np.ndarray], course: Course, whole: np.ndarray = _NO_IMAGES
