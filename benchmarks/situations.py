@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
+import json
 import re
 import shlex
 import shutil
@@ -101,53 +101,40 @@ class Row:
 
 @dataclass(frozen=True)
 class Product:
-    """One set: what its model learns, what comes to a line later, and what is measured; `own` are its strange parts."""
+    """One set: what its model learns, good parts that come later, those that are measured, and parts that are strange.
+
+    `own` are good parts of a grade or light that the set has itself, and `own_defects` defects in that light.
+    """
 
     data: PanelSet
     work: Path
+    learnt: list[Path]
+    pile: list[Path]
+    tested: list[Path]
+    own: list[Path]
+    defects: list[Path]
+    own_defects: list[Path]
+
+    @classmethod
+    def of(cls, data: PanelSet, work: Path) -> Product:
+        """Deal out the images of a set."""
+        starts = (_OWN_GRADE | _OWN_LIGHT).get(data.name, ())
+        train, test = find_good_images(data.folder), list_images(data.folder / "test", below=True)
+        usual = [path for path in train if not path.name.startswith(starts)]
+        learnt = spread(usual, min(LEARNT, 2 * len(usual) // 3))
+        good, bad = ([one for one in test if (one.parent.name == "good") == wanted] for wanted in (True, False))
+        held = [path for path in [*train, *good] if path not in learnt]
+        own = [path for path in held if path.name.startswith(starts)]
+        rng = np.random.default_rng(0)
+        held = [held[i] for i in rng.permutation(len(held)) if held[i] not in own]
+        count = min(PILE, len(held) // 2)
+        lit = [one for one in bad if one.name.startswith(_OWN_LIGHT.get(data.name, ()))]
+        defects = spread([one for one in bad if one not in lit], TESTED)
+        return cls(data, work, learnt, held[:count], held[count:][:TESTED], own, defects, spread(lit, TESTED))
 
     @property
     def name(self) -> str:
         return self.data.name
-
-    @cached_property
-    def _good(self) -> tuple[list[Path], list[Path], list[Path]]:
-        """Images to learn, held-out ones and those of a grade or light of their own."""
-        starts = (_OWN_GRADE | _OWN_LIGHT).get(self.name, ("\0",))
-        every = find_good_images(self.data.folder)
-        usual = [path for path in every if not path.name.startswith(starts)]
-        learnt = spread(usual, min(LEARNT, 2 * len(usual) // 3))
-        held = sorted({*usual, *list_images(self.data.folder / "test" / "good")} - {*learnt})
-        own = [path for path in [*every, *held] if path.name.startswith(starts)]
-        rng = np.random.default_rng(0)
-        return learnt, [held[i] for i in rng.permutation(len(held)) if held[i] not in {*own}], own
-
-    @property
-    def learnt(self) -> list[Path]:
-        return self._good[0]
-
-    @property
-    def pile(self) -> list[Path]:
-        """Good parts of a production after the training."""
-        return self._good[1][: min(PILE, len(self._good[1]) // 2)]
-
-    @property
-    def tested(self) -> list[Path]:
-        return self._good[1][len(self.pile) :][:TESTED]
-
-    @property
-    def held_out(self) -> list[Path]:
-        return self._good[1]
-
-    @property
-    def own(self) -> list[Path]:
-        return self._good[2]
-
-    @cached_property
-    def defects(self) -> list[Path]:
-        starts = _OWN_LIGHT.get(self.name, ("\0",))
-        found = list_images(self.data.folder / "test", below=True)
-        return spread([one for one in found if one.parent.name != "good" and not one.name.startswith(starts)], TESTED)
 
     @cached_property
     def model(self) -> Path:
@@ -172,7 +159,7 @@ def main(arguments: list[str]) -> None:
         parser.error(f"no situation {', '.join(unknown)}: choose from {', '.join(SITUATIONS)}")
     sets = read_names(options.sets) or [name for name in JUDGED if name != TILES or options.tiles]
     found = find_sets(options.panel, options.output, tiles=options.tiles, only=sets)
-    products = [Product(data, options.output) for data in found]
+    products = [Product.of(data, options.output) for data in found]
     print("| situation | set | cause named | command | escapes: nothing wrong; before -> after | false rejects |")
     print("|---|---|---|---|---|---|", flush=True)
     rows = []
@@ -216,7 +203,7 @@ def two_products(product: Product, other: Product, share: float) -> Row:
         answers,
         reference=product.rates,
         before=measure(mixed, product.tested, product.defects),
-        after=lambda: product.rates,
+        after=lambda _: product.rates,
     )
 
 
@@ -233,7 +220,7 @@ def other_product(product: Product, other: Product) -> Row:
         {"GOOD_IMAGES": product.work / "learnt" / other.name, "NEW_MODEL": other.model},
         reference=other.rates,
         before=measure(model, other.tested, other.defects),
-        after=lambda: other.rates,
+        after=lambda _: other.rates,
     )
 
 
@@ -241,10 +228,7 @@ def other_light(product: Product) -> Row:
     """Judge parts in another light, which tiles have themselves, by `edgead eval`; then do what it says."""
     model = product.copy("other_light")
     if product.own:
-        good, tested = product.own[:PILE], product.own[PILE:][:TESTED]
-        found = list_images(product.data.folder / "test", below=True)
-        starts = _OWN_LIGHT[product.name]
-        bad = spread([one for one in found if one.parent.name != "good" and one.name.startswith(starts)], TESTED)
+        good, tested, bad = product.own[:PILE], product.own[PILE:][:TESTED], product.own_defects
     else:
         lit = {"pile": product.pile, "tested": product.tested, "bad": product.defects}
         good, tested, bad = (changed(paths, model.parent / name, brighter) for name, paths in lit.items())
@@ -255,9 +239,11 @@ def grade(product: Product, *, by_name: bool) -> Row:
     """Judge a production of which a half is of a grade that was not learnt; then teach the good parts of that."""
     name = "grade_named" if by_name else "grade_unnamed"
     model = product.copy(name)
-    strange = product.own or changed(product.held_out, model.parent / "grade", other_colours)
-    usual = product.pile[: PILE // 2]
-    new, tested = strange[: len(usual)], strange[len(usual) :][: TESTED // 2]
+    half = len(product.pile) // 2
+    strange = product.own or changed(
+        [*product.pile[half:], *product.tested[half:]], model.parent / "grade", other_colours
+    )
+    usual, new, tested = product.pile[:half], strange[:half], [*product.tested[:half], *strange[half:][:half]]
     taught, pile = lay(model.parent / "taught", new), model.parent / "test" / "good"
     words = "|".join(_OWN_GRADE.get(product.name, ("new",)))
     if by_name:
@@ -268,7 +254,6 @@ def grade(product: Product, *, by_name: bool) -> Row:
         pile.mkdir(parents=True)
         for number, path in enumerate(mixed):
             (pile / f"{number:03d}{path.suffix}").symlink_to(path.resolve())
-    tested = [*product.tested[: TESTED // 2], *tested]
     return evaluated(name, product, model, taught, tested, product.defects, laid=pile, words=words)
 
 
@@ -297,7 +282,7 @@ def evaluated(
         {"GOOD_IMAGES": good, "NEW_MODEL": model.parent / "new"},
         reference=product.rates,
         before=measure(model, tested, bad),
-        after=lambda: measure(found if (found := model.parent / "new").is_dir() else model, tested, bad),
+        after=lambda _: measure(found if (found := model.parent / "new").is_dir() else model, tested, bad),
         words=words,
     )
 
@@ -317,7 +302,14 @@ def learnt_only(product: Product, name: str) -> Row:
         data.write_text("\n".join(["image,label", *lines]), encoding="utf-8")
     _, said = run("eval", model, data)
     rates = product.rates
-    return follow(name, product.name, said, {}, reference=rates, before=rates, after=lambda: rates)
+    return follow(name, product.name, said, {}, reference=rates, before=rates, after=figures)
+
+
+def figures(printed: str) -> Rates:
+    """Read the rates that `edgead eval --json` has printed."""
+    report = json.loads(printed[printed.index("{") :])
+    escapes, rejects = report["escape_rate"], report["false_reject_rate"]
+    return Rates(escapes["count"], escapes["total"], rejects["count"], rejects["total"])
 
 
 def follow(
@@ -328,21 +320,21 @@ def follow(
     *,
     reference: Rates,
     before: Rates,
-    after: Callable[[], Rates],
+    after: Callable[[str], Rates],
     words: str = "",
 ) -> Row:
     """Run the first command of what was said, with `answers` for its capitals; measure again where it ended well."""
     found = re.search(r"`(edgead [^`]+)`", said)
     command = shlex.split(found[1])[1:] if found else []
     written = [str(answers.get(word, word)) for word in command]
-    if command[:1] == ["train"] and Path(written[written.index("-o") + 1]).is_dir():
-        code = 0  # the same images were learnt into that model before
-    elif command:
-        more = {"teach": ["--yes"], "train": _QUICKLY}.get(command[0], [])
-        code, _ = run(*written, *more)
+    code, printed = 0, ""
+    # A model that is there has learnt the same images before.
+    if command and not (command[0] == "train" and Path(written[written.index("-o") + 1]).is_dir()):
+        more = {"teach": ["--yes"], "train": _QUICKLY, "eval": ["--json"]}.get(command[0], [])
+        code, printed = run(*written, *more)
     named = re.search(_SAID[name].replace("{words}", words), said) is not None
-    shown = " ".join(word if word in answers or os.sep not in word else "MODEL" for word in command)
-    return Row(name, sets, said, named, shown, reference, before, after() if command and not code else None)
+    shown = shlex.join(Path(word).name for word in command)
+    return Row(name, sets, said, named, shown, reference, before, after(printed) if command and not code else None)
 
 
 def honest(products: Sequence[Product]) -> str:
@@ -354,10 +346,9 @@ def honest(products: Sequence[Product]) -> str:
         product = products[draw % len(products)]
         scores, groups, features = scored(product)
         half = rng.permutation(len(scores))[: len(scores) // 2]
-        with Detector.load(product.model, runtime="onnxruntime") as detector:
-            names = [f"{product.held_out[i].name}" for i in half]
-            chosen = scores[half].tolist(), detector.graph, product.model
-            cause = cause_of(names, *chosen, groups=np.unique(groups[half], return_inverse=True)[1].tolist())
+        names = [[*product.pile, *product.tested][i].name for i in half]
+        chosen = scores[half].tolist(), Artifact.load(product.model).learnt_graph, product.model
+        cause = cause_of(names, *chosen, groups=np.unique(groups[half], return_inverse=True)[1].tolist())
         if cause is not None:
             rejected.append(f"{product.name}: {cause.said}")
         if smaller_heap(features[rng.permutation(len(features))[: len(features) // 2]]):
@@ -371,7 +362,7 @@ def scored(product: Product) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     file = product.work / "honest" / f"{product.name}.npz"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        held = product.held_out[: 4 * TESTED]
+        held = [*product.pile, *product.tested]
         with Detector.load(product.model, runtime="onnxruntime") as detector:
             scores = [detector.predict(detector.read_image(path)).image_score for path in held]
         groups = group_images(held, product.data.group, product.data.folder).of(held)
@@ -434,20 +425,21 @@ def fresh(folder: Path) -> Path:
 
 
 def lay(folder: Path, paths: Sequence[Path], start: str = "") -> Path:
-    """Link images into a folder, with names that begin so; the kinds of defects are in the names where they collide."""
+    """Link images into a folder, with names that begin so; with their folders where two have one name."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in paths:
-        link = folder / f"{start}{path.name}"
-        link = folder / f"{start}{path.parent.name}-{path.name}" if link.is_symlink() else link
+        link, target = folder / f"{start}{path.name}", path.resolve()
+        if link.is_symlink() and link.readlink() != target:
+            link = folder / f"{start}{path.parent.parent.name}-{path.parent.name}-{path.name}"
         if not link.is_symlink():
-            link.symlink_to(path.resolve())
+            link.symlink_to(target)
     return folder
 
 
 def changed(paths: Sequence[Path], folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> list[Path]:
     """Write images in another light or of another grade."""
     for path in paths:
-        write_image(folder / f"{path.parent.name}-{path.stem}.png", change(load_image(path)))
+        write_image(folder / f"{path.parent.parent.name}-{path.parent.name}-{path.stem}.png", change(load_image(path)))
     return list_images(folder)
 
 
