@@ -91,12 +91,14 @@ class Row:
         return self.after is not None and self.after.rise(self.reference) <= MAX_RISE
 
     def __str__(self) -> str:
-        after, rejects = self.after, f"{self.before.rejects} -> "
-        cells = [self.situation, self.sets, "yes" if self.named else "no", self.command or "none"]
-        cells.append(f"{self.reference.escapes}; {self.before.escapes} -> {after.escapes if after else 'refused'}")
-        cells[-1] += f" of {self.before.defects}"
-        cells.append(rejects + (f"{after.rejects} of {after.good}" if after else "refused"))
-        return f"| {' | '.join(cells)} |"
+        if self.after is None:
+            escapes = rejects = "refused" if self.command else "nothing done"
+        else:
+            escapes, rejects = f"{self.after.escapes}", f"{self.after.rejects}"
+        named, command, before = "yes" if self.named else "no", self.command or "none", self.before
+        escapes = f"{self.reference.escapes}; {before.escapes} -> {escapes} of {before.defects}"
+        rejects = f"{before.rejects} -> {rejects} of {before.good}"
+        return f"| {self.situation} | {self.sets} | {named} | {command} | {escapes} | {rejects} |"
 
 
 @dataclass(frozen=True)
@@ -269,20 +271,21 @@ def evaluated(
     words: str = "",
 ) -> Row:
     """Run `edgead eval` on a production, by default the folder `good`, and follow its advice with that folder."""
-    folder = model.parent / "test"
+    folder, new = model.parent / "test", model.parent / "new"
     if laid is None:
         lay(folder / "good", list_images(good))
     lay(folder / "bad", bad[:4])
     _, said = run("eval", model, model.parent)
-    advice = said.partition("more than chance.\n")[2].splitlines()
+    advice = said.partition("more than chance.\n")[2].splitlines()[:1]
+    found = re.search(r"false reject rate +│ ([^│;]+)", said)
     return follow(
         name,
         product.name,
-        advice[0] if advice else "",
-        {"GOOD_IMAGES": good, "NEW_MODEL": model.parent / "new"},
+        advice[0] if advice else f"no cause, at {found[1].strip() if found else said}",
+        {"GOOD_IMAGES": good, "NEW_MODEL": new},
         reference=product.rates,
         before=measure(model, tested, bad),
-        after=lambda _: measure(found if (found := model.parent / "new").is_dir() else model, tested, bad),
+        after=lambda _: measure(new if new.is_dir() else model, tested, bad),
         words=words,
     )
 
@@ -444,7 +447,7 @@ def changed(paths: Sequence[Path], folder: Path, change: Callable[[np.ndarray], 
 
 
 def brighter(image: np.ndarray) -> np.ndarray:
-    return np.clip(1.15 * image.astype(np.float32) + 8, 0, 255).astype(np.uint8)
+    return np.clip(1.3 * image.astype(np.float32) + 15, 0, 255).astype(np.uint8)
 
 
 def other_colours(image: np.ndarray) -> np.ndarray:

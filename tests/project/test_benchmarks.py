@@ -347,7 +347,7 @@ def test_every_equivalent_mutant_has_a_reason_and_is_still_one():
 def test_a_command_that_is_refused_or_lets_defects_pass_is_not_safe():
     usual = Rates(1, 40, 2, 20)
     refused = Situation("other_light", "brick", "", True, "calibrate model GOOD_IMAGES", usual, usual, None)
-    assert not refused.safe and "1; 1 -> refused of 40 | 2 -> refused" in str(refused)
+    assert not refused.safe and "1; 1 -> refused of 40 | 2 -> refused of 20" in str(refused)
     assert replace(refused, after=usual).safe
     assert not replace(refused, after=replace(usual, escapes=2)).safe, "2.5 points more"
 
