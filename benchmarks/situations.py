@@ -16,6 +16,7 @@ import json
 import re
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -405,13 +406,15 @@ def run(*arguments: object) -> tuple[int, str]:
     """Run `edgead ARGUMENTS` in this process; gives its exit code and what it printed, errors first."""
     out, err = io.StringIO(), io.StringIO()
     console.stdout.width = console.stderr.width = 1000
-    argv = ["edgead", *map(str, arguments)]
+    argv, on_sigterm = ["edgead", *map(str, arguments)], signal.getsignal(signal.SIGTERM)
     with redirect_stdout(out), redirect_stderr(err), mock.patch.object(sys, "argv", argv):
         try:
             edgead()
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)
+        finally:
+            signal.signal(signal.SIGTERM, on_sigterm)
     return code, err.getvalue() + out.getvalue()
 
 
