@@ -47,6 +47,7 @@ BENCHMARKS = (
     "realtime",
     "relief",
     "screen",
+    "situations",
     "lsfa",
     "mutate",
     "soak",

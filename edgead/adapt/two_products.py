@@ -80,5 +80,5 @@ def warning_of(names: Sequence[str], heap: Sequence[int], sizes: Sequence[str]) 
     shown = ", ".join(names[number] for number in heap[:3])
     return (
         f"{len(heap)} of {len(names)} images look like another product or grade than the rest{apart}, {shown} first: "
-        "look at them; train products apart, each from a folder of its own"
+        "look at them; train products apart, each from a folder of its own: `edgead train FOLDER -o MODEL`"
     )

@@ -84,7 +84,7 @@ def cause_of(
         golden = f"Compare {model / graph.golden[0].image} with yours" if graph.golden else "Look at the heat maps"
         some = "" if known_good else "if some of them are good, "
         said = f"{many} are rejected: {some}another product, camera, light or model? {golden}."
-        return Cause("other", said)
+        return Cause("other", f"{said} Where yours are right, learn them: `edgead train GOOD_IMAGES -o NEW_MODEL`.")
     if named := _of_names(names, is_rejected):
         said = f"{named} (by their names), which the model has not learnt: teach those that are good: {teach}."
         return Cause("unlearnt", said)
@@ -114,10 +114,10 @@ def _of_names(names: Sequence[str], is_rejected: Sequence[bool]) -> str:
 
 
 def _words(name: str) -> dict[tuple[str, int], str]:
-    """Split a file's name into folders and words with their positions, and the letters before its first digit."""
+    """Split a file's name into folders and words with their positions, and the letters or long number at its start."""
     path = PurePath(name)
-    letters = re.findall(r"^[^\W\d_]+", path.stem)
-    parts = {"folder": path.parent.parts, "word": re.findall(r"[^\W_]+", path.stem), "letters": letters}
+    start = re.findall(r"^(?:[^\W\d_]+|\d{2,}(?=\d{3}(?!\d)))", path.stem)
+    parts = {"folder": path.parent.parts, "word": re.findall(r"[^\W_]+", path.stem), "start": start}
     return {(what, place): word for what, words in parts.items() for place, word in enumerate(words)}
 
 

@@ -76,7 +76,8 @@ def test_all_that_are_rejected_are_another_product_and_nothing_to_calibrate_on()
     found = cause(drawn(0, 24, 9))
     assert found.kind == "other" and found.said == (
         "All 24 good parts are rejected: another product, camera, light or model? "
-        "Compare a model/golden/0.png with yours."
+        "Compare a model/golden/0.png with yours. Where yours are right, learn them: "
+        "`edgead train GOOD_IMAGES -o NEW_MODEL`."
     )
     assert cause([*drawn(0, 23, 9), USUAL]).said.startswith("23 of 24 good parts are rejected: another product")
     # Where images look otherwise as well, no limit shall be made from them.
@@ -93,6 +94,7 @@ def test_all_that_are_rejected_are_another_product_and_nothing_to_calibrate_on()
         ("a/{}.png", ["b/{}.png"], "b"),
         ("lot 1 red {}.png", ["lot 1 blue {}.png"], "blue"),
         ("A{}.png", ["B{}.png"], "B"),
+        ("12100{:03d}_temp.png", ["20085{:03d}_temp.png"], "20085"),
     ],
 )
 def test_names_say_what_was_not_learnt(learnt, strange, words):

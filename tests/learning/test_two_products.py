@@ -52,6 +52,7 @@ def test_the_warning_names_three_of_them_and_their_size():
     said = warning_of(["a.png", "b.png", "c.png", "d.png", "e.png"], [1, 2, 3, 4], ["9 x 9", *["4 x 4"] * 4])
     assert said.startswith("4 of 5 images look like another product or grade than the rest (4 x 4 instead of 9 x 9 ")
     assert "b.png, c.png, d.png first" in said
+    assert said.endswith("each from a folder of its own: `edgead train FOLDER -o MODEL`")
     assert "instead" not in warning_of(["a.png", "b.png"], [1], ["9 x 9", "9 x 9"])
 
 

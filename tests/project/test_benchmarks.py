@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -19,7 +20,10 @@ from benchmarks.guarantee_by_image import TooFew, measure_by_image, parts_by_ima
 from benchmarks.interleave import Timing, interleave
 from benchmarks.large_images import draw_panel, read_settings
 from benchmarks.mutate import EQUIVALENT, ROOT, Mutant, native_mutants, python_mutants
+from benchmarks.panel_sets import PanelSet
 from benchmarks.results import FP32, OURS, Row, Target, markdown_table
+from benchmarks.situations import Product, Rates, learnt_only
+from benchmarks.situations import Row as Situation
 from benchmarks.truth import DisagreementError, NearestTruth
 from edgead.calibration.conformal import calibrate
 
@@ -338,3 +342,19 @@ def test_every_equivalent_mutant_has_a_reason_and_is_still_one():
         make = native_mutants if entry["file"].startswith("csrc") else python_mutants
         changes = {mutant.change for mutant in make(entry["file"], (ROOT / entry["file"]).read_text())}
         assert set(entry["changes"]) <= changes and len(entry["reason"]) > 20
+
+
+def test_a_command_that_is_refused_or_lets_defects_pass_is_not_safe():
+    usual = Rates(1, 40, 2, 20)
+    refused = Situation("other_light", "brick", "", True, "calibrate model GOOD_IMAGES", usual, usual, None)
+    assert not refused.safe and "1; 1 -> refused of 40 | 2 -> refused of 20" in str(refused)
+    assert replace(refused, after=usual).safe
+    assert not replace(refused, after=replace(usual, escapes=2)).safe, "2.5 points more"
+
+
+def test_a_learnt_test_set_is_named_and_its_command_measures_it(trained_model, line_data, tmp_path):
+    shutil.copytree(trained_model, tmp_path / "models" / "line")
+    (tmp_path / "models" / "line.txt").write_text("it was trained before")
+    row = learnt_only(Product.of(PanelSet("line", line_data), tmp_path), "learnt_test_set")
+    assert row.named and row.safe and row.command == "eval model line --left-out"
+    assert (row.before.good, row.after.good, row.after.defects) == (14, 40, row.before.defects)
