@@ -442,9 +442,10 @@ def photographs(tmp_path_factory):
 def test_images_are_seeded(photographs, tmp_path):
     assert np.array_equal(*(draw_texture(np.random.default_rng(5), 96) for _ in range(2)))
     assert not np.array_equal(draw_texture(np.random.default_rng(5), 96), draw_texture(np.random.default_rng(6), 96))
-    images = PretrainingImages(photographs)
-    drawn = [images.draw(np.random.default_rng(i), 48, grey_rate=0.5) for i in range(40)]
-    assert all(image.shape == (48, 48, 3) and image.dtype == np.uint8 for image in drawn)
+    for paths in (photographs, []):
+        images = PretrainingImages(paths)
+        drawn = [images.draw(np.random.default_rng(i), 48, grey_rate=0.5) for i in range(40)]
+        assert all(image.shape == (48, 48, 3) and image.dtype == np.uint8 for image in drawn)
     grey = sum(bool((image[..., 0] == image[..., 2]).all()) for image in drawn)
     assert 10 < grey < 35
     with pytest.raises(ImageError, match="no images found"):
