@@ -123,7 +123,7 @@ def learnt(tmp_path) -> FakeDaemon:
     desk.begin("conveyor", "Anna")
     desk.begin_sending("conveyor", "caps", 20, "Anna")
     names = [desk.send("conveyor", png(number), f"cap {number}.png")["image"] for number in range(20)]
-    draft = desk._needed("conveyor")._draft
+    draft = desk.work("conveyor")._draft
     parts = []
     for number, name in enumerate(names):
         write_image(draft.folder / "learnt-1" / "maps" / f"{Path(name).stem}.jpg", part(number))
@@ -157,13 +157,13 @@ def test_what_lies_nearest_to_the_limit_is_to_be_looked_at_before_it_goes(browse
         expect(page.locator("#commission-odd li")).to_contain_text("cap 19.png")
         page.get_by_role("button", name=out, exact=True).click()
         wait_until(lambda: learnt.commissioning.draft("conveyor")["left_out"] == ["000018.png"])
-        assert learnt.commissioning.map_of("conveyor", "000018.png") is not None, "the page still shows it"
+        assert learnt.commissioning.work("conveyor").map_of("000018.png") is not None, "the page still shows it"
         expect(page.locator("#commission-stale")).to_be_visible()
 
 
 def test_the_first_step_of_learning_reads_like_no_button(browser, learnt):
     learner = SimpleNamespace(progress=Progress(), waits=False, cancel=lambda: None)
-    learnt.commissioning._needed("conveyor")._learner = learner
+    learnt.commissioning.work("conveyor")._learner = learner
     with served(learnt) as url, opened_page(browser, f"{url}/#commission") as page:
         expect(page.locator("#commission-cancel")).to_be_visible()
         expect(page.locator("#commission-stage")).to_have_text("Beginning …")

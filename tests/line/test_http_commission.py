@@ -128,7 +128,7 @@ def test_what_is_drawn_left_out_or_discarded_is_on_record(tmp_path):
 def test_a_draft_that_cannot_be_put_on_record_stays_as_it_is(daemon, monkeypatch):
     desk = daemon.commissioning
     desk.begin("conveyor", "Anna")
-    desk._needed("conveyor")._draft.add(part(1))
+    desk.work("conveyor")._draft.add(part(1))
     before = desk.draft("conveyor")
 
     @contextmanager
@@ -245,7 +245,7 @@ def test_a_full_disk_is_said_wherever_it_is_met(folder_client, monkeypatch, numb
 
 def test_a_draft_that_is_full_takes_no_more(folder_client):
     desk = folder_client.daemon.commissioning
-    desk._needed("conveyor")._draft.bounds = Bounds(images=1, free_mib=0)
+    desk.work("conveyor")._draft.bounds = Bounds(images=1, free_mib=0)
     answer = folder_client.post(f"{ONE}/images", content=png(8), headers={"Content-Type": "image/png"})
     assert answer.status_code == 409 and "as many as it may" in answer.json()["detail"]
 
@@ -308,7 +308,7 @@ def test_what_was_learnt_shows_every_part_as_one_that_was_not(learnt):
 def work(daemon, learnt, order) -> Work:
     """The draft of the daemon, from which a model was learnt."""
     daemon.commissioning.begin("conveyor", "Anna")
-    work = daemon.commissioning._needed("conveyor")
+    work = daemon.commissioning.work("conveyor")
     work._draft.add(daemon.cameras["conveyor"].frame.image)
     name = Path(order["folder"]).name
     shutil.copytree(learnt, work._draft.folder / name)

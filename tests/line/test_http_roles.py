@@ -44,6 +44,7 @@ ENGINEER = {
     "POST /api/commission/{name}/take",
     "POST /api/commission/{name}/folder",
     "POST /api/commission/{name}/images",
+    "POST /api/commission/{name}/try",
     "POST /api/commission/{name}/collect",
     "POST /api/commission/{name}/images/{image_name}/{change}",
     "POST /api/commission/{name}/learn",

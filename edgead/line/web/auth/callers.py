@@ -50,6 +50,7 @@ NEEDED: dict[tuple[str, str], Role] = {
     ("POST", "/api/commission/{name}/take"): "engineer",
     ("POST", "/api/commission/{name}/folder"): "engineer",
     ("POST", "/api/commission/{name}/images"): "engineer",
+    ("POST", "/api/commission/{name}/try"): "engineer",
     ("POST", "/api/commission/{name}/collect"): "engineer",
     ("POST", "/api/commission/{name}/images/{image_name}/{change}"): "engineer",
     ("POST", "/api/commission/{name}/learn"): "engineer",

@@ -1,13 +1,14 @@
 // Commissioning: from a camera to a model in service. Each camera has one draft, which is stored on the device.
 
 import { fetchImage, get, me, post, put } from "./api.js";
-import { showResult } from "./commissioned.js";
+import { oneIn, showResult } from "./commissioned.js";
 import { ask, nameField, remembered, rollBack } from "./dialogs.js";
 import { STATES, by, clock, count, el, say, stamp, toast } from "./dom.js";
 import { Drawing } from "./drawing.js";
 import { Sending, chosenFiles, droppedFiles, goodImages } from "./folder.js";
 import { cameraReason } from "./reasons.js";
 import { changeThresholds } from "./thresholds.js";
+import { Trial } from "./trial.js";
 import { Wall, partName } from "./wall.js";
 import { t } from "./words.js";
 
@@ -49,6 +50,7 @@ export class CommissionView {
     by("commission-see").addEventListener("click", () => by("commission-result").scrollIntoView());
     by("commission-limit").addEventListener("click", () => changeThresholds(this.gone));
     by("commission-back").addEventListener("click", () => rollBack(this.gone));
+    this.trial = new Trial(this);
     this.wall = new Wall((name, what) => this.leave(name, what));
     this.offerFolders();
   }
@@ -72,7 +74,12 @@ export class CommissionView {
     addEventListener("dragover", (event) => over(event, true));
     addEventListener("dragleave", (event) => over(event, event.relatedTarget !== null));
     addEventListener("drop", async (event) => {
-      if (over(event, false) && me().role === "engineer") this.sendFolder(await droppedFiles(event.dataTransfer));
+      if (!over(event, false) || me().role !== "engineer") return;
+      // Beside a heap of the trial it is a bad part as well: no bad part may be learnt.
+      const heap = event.target.closest("#commission-trial") && (event.target.closest("[data-heap]")?.dataset.heap ?? "bad");
+      const found = await droppedFiles(event.dataTransfer);
+      if (heap) this.trial.add(heap, found.files.map(({ file }) => file));
+      else this.sendFolder(found);
     });
   }
 
@@ -181,6 +188,7 @@ export class CommissionView {
     by("commission-problem").hidden = !by("commission-problem").textContent;
     // The place for dropping files moves to where people look for it.
     (draft ? by("commission-from") : by("commission-intro")).append(by("commission-drop"));
+    this.trial.show(draft);
     if (draft === null) {
       this.shownFrame = null;
       by("commission-gone").hidden = true;
@@ -322,8 +330,6 @@ export class CommissionView {
     }
   }
 }
-
-export const oneIn = (rate) => Math.round(1 / rate);
 
 export function rateWords({ rate, next_rate, next_parts, images }) {
   if (rate === null) return t("Parts still needed to learn: {number}", { number: Math.max(1, next_parts - images.length) });

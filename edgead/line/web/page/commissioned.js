@@ -6,7 +6,7 @@ import { by, el, ms, say, scaledText } from "./dom.js";
 import { partName } from "./wall.js";
 import { t } from "./words.js";
 
-const oneIn = (rate) => Math.round(1 / rate);
+export const oneIn = (rate) => Math.round(1 / rate);
 const MAX_USUAL = 8; // parts that are shown beside the odd ones
 const LOOKED_AT = 5; // of these, as `edgead train` names them: no rule finds faint defects among good parts
 

@@ -7,13 +7,13 @@ import { partName } from "./wall.js";
 import { t } from "./words.js";
 
 const MAX_IMAGES = 600; // in a draft
-const AGAIN_MS = 1000;
-const BUSY = [429, 503];
+export const AGAIN_MS = 1000;
+export const BUSY = [429, 503];
 const OF_THIS_FILE = [413, 415, 422];
 
 // No connection, signed out, or shutting down: the device may restart.
-const isAway = (status) => status === 0 || status === 401 || status === 429 || status >= 500;
-const pause = (time_ms) => new Promise((resolve) => setTimeout(resolve, time_ms));
+export const isAway = (status) => status === 0 || status === 401 || status === 429 || status >= 500;
+export const pause = (time_ms) => new Promise((resolve) => setTimeout(resolve, time_ms));
 const inOrder = new Intl.Collator("en", { numeric: true }).compare;
 
 // Dropped or chosen folder: its name, and its files with their paths below it.
@@ -46,7 +46,7 @@ async function below(entry, above) {
 }
 
 // The files that can be learnt are those that can be judged.
-const isImage = (name) => !name.startsWith(".") && by("judged-files").accept.split(",").some((suffix) => name.toLowerCase().endsWith(suffix));
+export const isImage = (name) => !name.startsWith(".") && by("judged-files").accept.split(",").some((suffix) => name.toLowerCase().endsWith(suffix));
 
 // Reads a folder as `edgead train` does: train/good if there is one, else the images directly in it.
 export function goodImages({ files }) {
