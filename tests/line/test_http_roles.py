@@ -131,7 +131,7 @@ def placed(daemon: FakeDaemon, path: str) -> str:
 def test_every_route_that_changes_something_is_listed_with_its_role(operations):
     changing = {each for each in operations if not each.startswith("GET ")} - {"POST /api/login"}
     assert changing == OWN | OPERATE | ENGINEER
-    assert {f"{method} {path}" for method, path in NEEDED} == changing
+    assert {f"{method} {path}" for method, path in NEEDED} == OWN | OPERATE, "all others need an engineer"
 
 
 def test_the_table_finds_the_role_of_every_route(daemon, operations):

@@ -139,16 +139,12 @@ class Inspecting(Protocol):
 
     @property
     def site(self) -> Site: ...
-
     @property
     def cameras(self) -> Mapping[str, Any]: ...
-
     @property
     def pipelines(self) -> Mapping[str, Any]: ...
-
     @property
     def store(self) -> Any: ...
-
     def subscribe_verdicts(self) -> queue.Queue[News]: ...
 
 

@@ -133,12 +133,14 @@ export class Sending {
 
   show() {
     say(by("commission-sent"), t("{done} of {all} images are sent: {folder}", { done: count(this.done), all: count(this.images.length), folder: this.name || t("files") }));
-    by("commission-refused").hidden = !this.refused.length;
-    say(by("commission-refused").firstElementChild, t("Files left out: {number}", { number: count(this.refused.length) }));
-    const list = by("commission-refused").lastElementChild;
-    if (list.children.length > this.refused.length) list.replaceChildren();
-    list.append(...this.refused.slice(list.children.length).map((text) => el("li", {}, text)));
+    showRefused(by("commission-refused"), this.refused);
   }
+}
+
+export function showRefused(box, refused) {
+  box.hidden = !refused.length;
+  say(box.firstElementChild, t("Files left out: {number}", { number: count(refused.length) }));
+  if (box.lastElementChild.children.length !== refused.length) box.lastElementChild.replaceChildren(...refused.map((text) => el("li", {}, text)));
 }
 
 // Browsers hash only on this computer's own page and over HTTPS; elsewhere the device finds out what it has.
