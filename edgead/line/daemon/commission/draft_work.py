@@ -56,22 +56,6 @@ _NO_STEP_S = 60.0
 MODEL, MAPS, RESULT = "model", "maps", "result.json"
 
 
-class Line(Protocol):
-    """Source of a camera's frames."""
-
-    def newest(self) -> Frame | None:
-        """Return the camera's newest frame, or None."""
-        ...
-
-    def judged(self) -> queue.Queue[News]:
-        """Return a queue of all pipelines' verdicts from now on."""
-        ...
-
-    def is_of_camera(self, pipeline: str) -> bool:
-        """Return whether a pipeline judges the camera's frames."""
-        ...
-
-
 def give_way() -> None:
     """Give this thread a lower priority than those that judge; Linux schedules threads one by one."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
@@ -82,14 +66,14 @@ class Collector:
 
     Parameters
     ----------
-    line : Line
+    line : CameraLine
     take : callable
         Called with a frame; returning False ends the collecting.
     every_s : float, optional
         Interval of the frames; by default those that a pipeline of the camera judges.
     """
 
-    def __init__(self, line: Line, take: Callable[[Frame], bool], every_s: float | None):
+    def __init__(self, line: CameraLine, take: Callable[[Frame], bool], every_s: float | None):
         self._line, self._take, self.every_s = line, take, every_s
         self._stop = threading.Event()
         self._thread = RestartingThread("collect", self._run)
@@ -410,15 +394,7 @@ class Work:
         return {"image": name, "like": repeated, "images": len(draft.images)}
 
     def try_image(self, data: bytes) -> tuple[np.ndarray, ImageVerdict]:
-        """Judge the bytes of an image file by the learnt model alone: nothing is counted, recorded or kept.
-
-        Raises
-        ------
-        ImageError
-            As `send` does, or the model has learnt this image.
-        DraftError
-            There is no model, or one is being learnt.
-        """
+        """Judge the bytes of an image file by the learnt model alone, and keep nothing; raises what `send` does."""
         with self._lock:
             model = self._model()
         image = self._line.decode(data)

@@ -24,15 +24,7 @@ class Trial:
         self._idle = threading.Timer(_IDLE_S, self.close)
 
     def judge(self, model: Path, data: bytes, image: np.ndarray) -> ImageVerdict:
-        """Judge an image, uint8 BGR (H, W, 3), with the bytes of its file, by the model in a folder.
-
-        Raises
-        ------
-        ImageError
-            The model has learnt it, or cannot judge it.
-        ArtifactError
-            The model is damaged.
-        """
+        """Judge an image, uint8 BGR (H, W, 3), with its file's bytes; raise ImageError if it was learnt or unfit."""
         with self._lock:
             self._release(unless=model)
             self._detector = self._detector or Detector.load(model, runtime="onnxruntime", threads=1)
@@ -40,9 +32,7 @@ class Trial:
             self._idle.daemon = True
             self._idle.start()
             if self._detector.learnt_images.has(data, image):
-                raise ImageError(
-                    "the model has learnt it, so its score says nothing: if bad, take it out and learn again"
-                )
+                raise ImageError("the model has learnt it, so its score says nothing: if it is bad, take it out")
             try:
                 return self._detector.predict(image)
             except ValueError as error:

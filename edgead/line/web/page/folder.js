@@ -16,6 +16,15 @@ export const isAway = (status) => status === 0 || status === 401 || status === 4
 export const pause = (time_ms) => new Promise((resolve) => setTimeout(resolve, time_ms));
 const inOrder = new Intl.Collator("en", { numeric: true }).compare;
 
+// A button that lets files be chosen; the same ones can be chosen again.
+export function offerFiles(button, input, take) {
+  button.addEventListener("click", () => input.click());
+  input.addEventListener("change", () => {
+    take(input);
+    input.value = "";
+  });
+}
+
 // Dropped or chosen folder: its name, and its files with their paths below it.
 export function chosenFiles(input) {
   const files = [...input.files].map((file) => ({ file, path: file.webkitRelativePath.split("/").slice(1) }));

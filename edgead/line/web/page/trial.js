@@ -2,7 +2,7 @@
 
 import { upload } from "./api.js";
 import { by, count, el, scaledText, toast } from "./dom.js";
-import { AGAIN_MS, BUSY, isAway, isImage, pause, showRefused } from "./folder.js";
+import { AGAIN_MS, BUSY, isAway, isImage, offerFiles, pause, showRefused } from "./folder.js";
 import { t } from "./words.js";
 
 const MAX_PARTS = 100; // of each heap
@@ -17,13 +17,8 @@ export class Trial {
     this.view = view;
     this.parts = [];
     for (const heap of ["bad", "good"]) {
-      const input = by(`trial-${heap}-files`);
-      input.accept = by("judged-files").accept;
-      by(`trial-${heap}`).addEventListener("click", () => input.click());
-      input.addEventListener("change", () => {
-        this.add(heap, [...input.files]);
-        input.value = "";
-      });
+      by(`trial-${heap}-files`).accept = by("judged-files").accept;
+      offerFiles(by(`trial-${heap}`), by(`trial-${heap}-files`), ({ files }) => this.add(heap, [...files]));
     }
   }
 
