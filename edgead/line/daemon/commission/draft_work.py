@@ -313,12 +313,8 @@ class Work:
                 state.frame_size if draft.images and state.frame_size else self._frame_size() or (None, None)
             )
             return {
-                "camera": state.camera,
                 "state": self._state(),
-                "begun_by": state.begun_by,
-                "begun_at": state.begun_at,
-                "changed_by": state.changed_by,
-                "revision": state.revision,
+                **state.model_dump(include={"camera", "begun_by", "begun_at", "changed_by", "revision"}),
                 **state.drawn.model_dump(),
                 "frame_width": width,
                 "frame_height": height,

@@ -51,12 +51,12 @@ class Commissioning:
         """Report every camera's draft; a damaged one has a `problem`."""
         found: list[dict[str, Any]] = []
         for camera in self._daemon.cameras:
+            draft, problem = None, None
             try:
-                work = self._opened(camera)
+                draft = self.draft(camera)
             except DraftError as error:
-                found.append({"camera": camera, "draft": None, "problem": str(error)})
-            else:
-                found.append({"camera": camera, "draft": work.status() if work else None, "problem": None})
+                problem = str(error)
+            found.append({"camera": camera, "draft": draft, "problem": problem})
         return found
 
     def draft(self, camera: str) -> dict[str, Any] | None:

@@ -80,9 +80,8 @@ export async function showChanges() {
 }
 
 function showChain(chain) {
-  const broken = t("The record of changes is broken: {problem}", { problem: chain.problem });
   const whole = t("The record is whole: {rows} changes, hash of the last one {head}…", { rows: chain.rows, head: chain.head.slice(0, 12) });
-  say(by("chain"), chain.rows || !chain.whole ? (chain.whole ? whole : broken) : "");
+  say(by("chain"), chain.whole ? (chain.rows ? whole : "") : t("The record of changes is broken: {problem}", { problem: chain.problem }));
   by("chain").classList.toggle("form-error", !chain.whole);
 }
 

@@ -257,7 +257,7 @@ def image(
         found = load_image(daemon.commissioning.work(name).image(image_name))
     except ImageError:
         raise HTTPException(404, f"there is no image {image_name} in the draft of {name}") from None
-    return _jpeg(jpeg_of(found, width))
+    return Response(jpeg_of(found, width), media_type="image/jpeg")
 
 
 @routes.post("/{name}/images/{image_name}/{change}")
@@ -271,7 +271,8 @@ def move_image(
     given: Person | None = None,
 ) -> DraftAnswer:
     """Take an image out of a draft, or put one back."""
-    daemon.commissioning.move_image(name, image_name, change, _somebody(given, address))
+    by = (given.by if given else "") or "somebody"  # earlier programs give no name
+    daemon.commissioning.move_image(name, image_name, change, named(by, address))
     return _answer(daemon, name)
 
 
@@ -299,7 +300,7 @@ def heat_map(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -
         data = None  # no part of the result, or a newer one has come
     if data is None:
         raise HTTPException(404, f"there is no heat map of {image_name}")
-    return _jpeg(data)
+    return Response(data, media_type="image/jpeg")
 
 
 @routes.post("/{name}/go")
@@ -307,11 +308,6 @@ def go(name: str, camera: Camera, given: Going, daemon: Daemon, address: ClientA
     """Put the learnt model beside the others, and into service if a pipeline is named: tested first, and audited."""
     by = named(given.by, address)
     return GoneAnswer.model_validate(daemon.commissioning.go(name, given.model, given.pipeline, by))
-
-
-def _somebody(given: Person | None, address: ClientAddress) -> str:
-    """Name the author of a change that earlier programs make without a name."""
-    return named((given.by if given else "") or "somebody", address)
 
 
 async def _with_file(request: Request, name: str, use: Callable[..., T], *given: str) -> T:
@@ -323,10 +319,6 @@ async def _with_file(request: Request, name: str, use: Callable[..., T], *given:
             return await run_in_threadpool(use, name, data, *given)
         except ImageError as error:
             raise HTTPException(422, str(error)) from None
-
-
-def _jpeg(data: bytes) -> Response:
-    return Response(data, media_type="image/jpeg")
 
 
 def _answer(daemon: Daemon, name: str) -> DraftAnswer:
