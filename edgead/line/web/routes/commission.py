@@ -231,10 +231,13 @@ async def try_image(name: str, camera: Camera, daemon: Daemon, request: Request)
 
     409: there is no model, or one is being learnt; 422: this file is refused; 503: send it again.
     """
-    image, verdict = await _with_file(request, name, daemon.commissioning.try_image)
-    drawn = await run_in_threadpool(draw_heat, image, verdict)
-    shown = [base64.b64encode(jpeg_of(each, _TRIED_PX)).decode() for each in (image, drawn)]
-    return TriedAnswer(scaled_score=verdict.score, decision=verdict.decision, image=shown[0], heat_map=shown[1])
+
+    def judged(*given: Any) -> TriedAnswer:
+        image, verdict = daemon.commissioning.try_image(*given)
+        shown = [base64.b64encode(jpeg_of(each, _TRIED_PX)).decode() for each in (image, draw_heat(image, verdict))]
+        return TriedAnswer(scaled_score=verdict.score, decision=verdict.decision, image=shown[0], heat_map=shown[1])
+
+    return await _with_file(request, name, judged)
 
 
 @routes.post("/{name}/collect")
