@@ -51,7 +51,8 @@ class Commissioning:
         """Report every camera's draft; a damaged one has a `problem`."""
         found: list[dict[str, Any]] = []
         for camera in self._daemon.cameras:
-            draft, problem = None, None
+            draft: dict[str, Any] | None = None
+            problem: str | None = None
             try:
                 draft = self.draft(camera)
             except DraftError as error:
