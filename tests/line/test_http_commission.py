@@ -396,7 +396,8 @@ def test_the_learnt_model_is_tried_and_nothing_of_it_stays(tmp_path, learnt, ord
         assert (tried["decision"], tried["scaled_score"]) == ("reject", pytest.approx(verdict.score))
         shown, heat = (decode_image(base64.b64decode(tried[name])) for name in ("image", "heat_map"))
         assert shown.shape == heat.shape == bad.shape
-        assert np.abs(shown.astype(int) - bad).mean() < 4 < np.abs(heat.astype(int) - bad).mean()
+        assert np.abs(shown.astype(int) - bad).mean() < 8  # a JPEG
+        assert np.abs(shown.astype(int) - heat).max() > 100  # what was found has a red frame
 
         assert work._trial._detector is not None
         again = client.post(f"{ONE}/try", content=Path(order["images"][0]).read_bytes(), headers=as_png)
@@ -414,6 +415,8 @@ def test_the_learnt_model_is_tried_and_nothing_of_it_stays(tmp_path, learnt, ord
         monkeypatch.setattr(work, "_learner", SimpleNamespace(cancel=lambda: None))
         busy = client.post(f"{ONE}/try", content=sent, headers=as_png)
         assert busy.status_code == 409 and "a model is being learnt" in busy.json()["detail"]
+        daemon.commissioning.close()
+        assert work._trial._detector is None
 
 
 def test_a_model_that_nobody_tries_any_more_is_released(daemon, work, learnt, order, monkeypatch):

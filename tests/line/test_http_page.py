@@ -289,6 +289,12 @@ CHANGES = [
     ("unlock", None, {"role": "engineer", "minutes": 10}, "unlocked a panel for 10 min"),
     ("unlock_refused", None, None, "was refused at a locked panel"),
     ("lock", None, None, "locked a panel"),
+    (
+        "thresholds, undone",
+        {"review": 0.38, "reject": 0.38},
+        RAW | {"typical_score": 0.1},
+        "set the limit from 100 to 70",
+    ),
     ("of_a_plug_in", None, {"x": 1}, ": of a plug in"),
 ]
 
@@ -308,7 +314,8 @@ def test_changes_are_sentences_with_what_is_recorded_under_details(browser, daem
         said = [row.locator("td").nth(1).inner_text().removesuffix("Details").strip() for row in rows.all()]
         assert said[0] == "Olga marked part 709 as bad: dust"
         for text, (action, *_, sentence) in zip(said[1:], CHANGES, strict=True):
-            assert text == (sentence if action == "roll back on fault" else f"Anna {sentence}".replace(" :", ":"))
+            full = sentence if action == "roll back on fault" else f"Anna {sentence}".replace(" :", ":")
+            assert text == ("Failed, and taken back: " * action.endswith("undone")) + full
         assert grave_findings(page) == []
         shot(page, tmp_path / "shots", "changes-en")
         rows.nth(1).locator("summary").focus()

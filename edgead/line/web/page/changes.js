@@ -92,12 +92,15 @@ function row(change, part = null) {
   return el("tr", {}, [change.at ? stamp(change.at) : "", [image, sentence(change, part), more], change.pipeline || "—"].map((cell) => el("td", {}, cell)));
 }
 
-function sentence(change, part) {
-  const who = change.by.replace(/ \([^()]*\)$/, "") || change.by; // the address stands under Details
-  const otherwise = withNote(who, change.action.replaceAll("_", " "));
-  if (!Object.hasOwn(SENTENCES, change.action)) return otherwise;
+// A change that failed after its row has a second one, which leads back.
+function sentence({ by: full, action, before, after }, part) {
+  const [does, undone] = action.split(", ");
+  if (undone) return t("Failed, and taken back: {change}", { change: sentence({ by: full, action: does, before: after, after: before }, part) });
+  const who = full.replace(/ \([^()]*\)$/, "") || full; // the address stands under Details
+  const otherwise = withNote(who, action.replaceAll("_", " "));
+  if (!Object.hasOwn(SENTENCES, action)) return otherwise;
   try {
-    return SENTENCES[change.action]({ ...change, who, part: part ? titleOf(part) : t("a part") });
+    return SENTENCES[action]({ who, before, after, part: part ? titleOf(part) : t("a part") });
   } catch (problem) {
     console.warn(problem); // a row of another version may lack what its sentence takes
     return otherwise;
