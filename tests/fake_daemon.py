@@ -155,6 +155,7 @@ class FakePipeline:
             raise BlindLimitError(["the limit would rise far"], by_hand=True)
         self.calls.append(("thresholds", review, reject, by))
         before, self.thresholds = self.thresholds, {"review": review, "reject": reject}
+        before = {**before, "typical_score": 0.1}
         self.audit(by=by, action="thresholds", pipeline=self.name, before=before, after=self.thresholds)
 
 

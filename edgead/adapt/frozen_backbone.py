@@ -68,10 +68,8 @@ class AddedBackbone(Protocol):
 
     @property
     def layers(self) -> tuple[str, ...]: ...
-
     @property
     def patch(self) -> int: ...
-
     @property
     def licence(self) -> str: ...
 

@@ -47,7 +47,6 @@ class OneMemory:
     address: int
 
     def copy_in(self, part: slice = _ALL) -> None: ...
-
     def copy_out(self, part: slice = _ALL) -> None: ...
 
 

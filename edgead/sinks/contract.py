@@ -33,7 +33,6 @@ class Sink(Protocol):
     uri: str  # without credentials
 
     def write(self, frame: Frame, verdict: Verdict) -> None: ...
-
     def close(self) -> None: ...
 
 

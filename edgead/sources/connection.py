@@ -19,9 +19,7 @@ class Capture(Protocol):
     """Part of the interface of `cv2.VideoCapture` that connections use."""
 
     def get(self, propId: int, /) -> float: ...
-
     def read(self) -> tuple[bool, Any]: ...
-
     def release(self) -> None: ...
 
 

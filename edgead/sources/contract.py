@@ -59,9 +59,7 @@ class Source(Protocol):
 
     @property
     def counters(self) -> Counters: ...
-
     def __iter__(self) -> Iterator[Frame]: ...
-
     def close(self) -> None: ...
 
 

@@ -168,7 +168,7 @@ def test_collecting_stops_when_there_are_enough_or_the_camera_is_lost(tmp_path):
     desk, camera = daemon.commissioning, daemon.cameras["conveyor"]
     desk.begin("conveyor", "Anna")
     with pytest.raises(DraftError, match="gives no frames"):
-        desk.take("conveyor")
+        desk.work("conveyor").take()
     desk.change("conveyor", {"wanted": 20}, revision=0, by="Anna")
     numbers = iter(range(1000))
 
@@ -177,18 +177,18 @@ def test_collecting_stops_when_there_are_enough_or_the_camera_is_lost(tmp_path):
         return frame_of(part(number // 3), number)  # each part is seen three times
 
     camera.latest = latest
-    desk.collect("conveyor", "interval", 0.001)
+    desk.work("conveyor").collect("interval", 0.001)
     found = wait_for(lambda: (now := desk.draft("conveyor"))["mode"] == "off" and now, "enough parts")
     assert len(found["images"]) == 20 and found["alike"] > 15 and found["problem"] is None
     with pytest.raises(DraftError, match="has the 20 parts"):
-        desk.collect("conveyor", "interval", 1.0)
+        desk.work("conveyor").collect("interval", 1.0)
     for name in found["images"][:5]:
         desk.move_image("conveyor", name, "remove", "Anna")
     with pytest.raises(EdgeadError, match="at least 20 are needed"):
         desk.learn("conveyor")
     camera.state, camera.reason = "lost", "no route to host"
     with pytest.raises(DraftError, match="is lost: no route to host"):
-        desk.collect("conveyor", "interval", 1.0)
+        desk.work("conveyor").collect("interval", 1.0)
     with pytest.raises(DraftError, match="learn first"):
         desk.go("conveyor", "second", "front", "Anna")
 
@@ -198,11 +198,11 @@ def test_what_pipelines_judge_is_collected_by_their_trigger(tmp_path):
     desk = daemon.commissioning
     desk.begin("conveyor", "Anna")
     daemon.judge(0, 0.1)
-    desk.collect("conveyor", "trigger", None)
+    desk.work("conveyor").collect("trigger", None)
     wait_for(lambda: daemon.listeners, "it listens")
     daemon.judge(1, 0.1)
     assert wait_for(lambda: desk.draft("conveyor")["images"], "the part") == ["000001.png"]
-    desk.collect("conveyor", "off", None)
+    desk.work("conveyor").collect("off", None)
     daemon.judge(2, 0.1)
     assert desk.draft("conveyor")["mode"] == "off" and len(desk.draft("conveyor")["images"]) == 1
 

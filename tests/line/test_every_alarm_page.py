@@ -128,7 +128,7 @@ def test_every_alarm_is_seen_acknowledged_and_ended_on_the_page(browser, trained
             expect(page.locator("#notice-list")).to_contain_text("resolved after")
             shot(page, shots, "7-resolved")
             page.get_by_role("link", name="Changes").click()
-            expect(page.locator("#audit")).to_contain_text("notice acknowledged")
+            expect(page.locator("#audit")).to_contain_text("acknowledged a notice")
             shot(page, shots, "8-changes")
 
 

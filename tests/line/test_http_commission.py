@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import hashlib
 import json
@@ -13,8 +14,10 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
+import numpy as np
 import pytest
 from fake_daemon import FakeDaemon
 from fakes import edit_manifest
@@ -26,9 +29,10 @@ from edgead.adapt.commission import worker
 from edgead.adapt.commission.worker import learn_order
 from edgead.artifact.folder import Artifact
 from edgead.dataset.places import read_ignored
+from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.images.files import write_image
-from edgead.line.daemon.commission import Commissioning, DraftError, draft_work, drafts
+from edgead.images.files import decode_image, write_image
+from edgead.line.daemon.commission import Commissioning, DraftError, draft_work, drafts, trial
 from edgead.line.daemon.commission.draft import Bounds
 from edgead.line.daemon.commission.draft_work import Learner, Work
 from edgead.line.evidence.database import StoreAwayError
@@ -128,7 +132,7 @@ def test_what_is_drawn_left_out_or_discarded_is_on_record(tmp_path):
 def test_a_draft_that_cannot_be_put_on_record_stays_as_it_is(daemon, monkeypatch):
     desk = daemon.commissioning
     desk.begin("conveyor", "Anna")
-    desk._needed("conveyor")._draft.add(part(1))
+    desk.work("conveyor")._draft.add(part(1))
     before = desk.draft("conveyor")
 
     @contextmanager
@@ -245,7 +249,7 @@ def test_a_full_disk_is_said_wherever_it_is_met(folder_client, monkeypatch, numb
 
 def test_a_draft_that_is_full_takes_no_more(folder_client):
     desk = folder_client.daemon.commissioning
-    desk._needed("conveyor")._draft.bounds = Bounds(images=1, free_mib=0)
+    desk.work("conveyor")._draft.bounds = Bounds(images=1, free_mib=0)
     answer = folder_client.post(f"{ONE}/images", content=png(8), headers={"Content-Type": "image/png"})
     assert answer.status_code == 409 and "as many as it may" in answer.json()["detail"]
 
@@ -307,9 +311,13 @@ def test_what_was_learnt_shows_every_part_as_one_that_was_not(learnt):
 @pytest.fixture
 def work(daemon, learnt, order) -> Work:
     """The draft of the daemon, from which a model was learnt."""
+    return with_result(daemon, learnt, order)
+
+
+def with_result(daemon: FakeDaemon, learnt: Path, order: dict) -> Work:
     daemon.commissioning.begin("conveyor", "Anna")
-    work = daemon.commissioning._needed("conveyor")
-    work._draft.add(daemon.cameras["conveyor"].frame.image)
+    work = daemon.commissioning.work("conveyor")
+    work._draft.add(part(1, (120, 160)))
     name = Path(order["folder"]).name
     shutil.copytree(learnt, work._draft.folder / name)
     work._draft.keep_result(name, work._draft.source)
@@ -369,6 +377,55 @@ def test_nobody_takes_a_draft_away_while_its_model_goes_into_service(daemon, wor
     Artifact.load(gone["model"])
     desk.discard("conveyor", "Ben")
     assert desk.draft("conveyor") is None
+
+
+def test_the_learnt_model_is_tried_and_nothing_of_it_stays(tmp_path, learnt, order, monkeypatch):
+    """In a real store, whose rows would show an image that counts."""
+    as_png = {"Content-Type": "image/png"}
+    (bad, _, _), *_ = conveyor(7, 1, 1.0)
+    bad = np.ascontiguousarray(bad[::2, ::2])
+    sent = cv2.imencode(".png", bad)[1].tobytes()
+    with daemon_with_store(tmp_path) as daemon, client_of(daemon) as client:
+        assert "has no draft" in client.post(f"{ONE}/try", content=sent, headers=as_png).json()["detail"]
+        work = with_result(daemon, learnt, order)
+        daemon.cameras["conveyor"].frame = None
+        before = contents(tmp_path / "evidence" / "commission")
+        tried = client.post(f"{ONE}/try", content=sent, headers=as_png).json()
+        with Detector.load(learnt / "model") as detector:
+            verdict = detector.predict(bad)
+        assert (tried["decision"], tried["scaled_score"]) == ("reject", pytest.approx(verdict.score))
+        shown, heat = (decode_image(base64.b64decode(tried[name])) for name in ("image", "heat_map"))
+        assert shown.shape == heat.shape == bad.shape
+        assert np.abs(shown.astype(int) - bad).mean() < 8  # a JPEG
+        assert np.abs(shown.astype(int) - heat).max() > 100  # what was found has a red frame
+
+        assert work._trial._detector is not None
+        again = client.post(f"{ONE}/try", content=Path(order["images"][0]).read_bytes(), headers=as_png)
+        assert again.status_code == 422 and "the model has learnt it" in again.json()["detail"]
+        small = client.post(f"{ONE}/try", content=png(1), headers=as_png)  # the region does not fit
+        assert small.status_code == 422
+        broken = client.post(f"{ONE}/try", content=sent[:-9], headers=as_png)
+        assert broken.status_code == 422 and "truncated PNG" in broken.json()["detail"]
+        assert client.post(f"{ONE}/try", content=sent, headers={"Content-Type": "text/plain"}).status_code == 415
+        assert client.post(f"{ONE}/try", content=bytes((32 << 20) + 1), headers=as_png).status_code == 413
+        assert contents(tmp_path / "evidence" / "commission") == before
+        assert daemon.store.verdicts() == [] and daemon.store.audit() == []
+        assert daemon.pipelines["front"].calls == []
+
+        monkeypatch.setattr(work, "_learner", SimpleNamespace(cancel=lambda: None))
+        busy = client.post(f"{ONE}/try", content=sent, headers=as_png)
+        assert busy.status_code == 409 and "a model is being learnt" in busy.json()["detail"]
+        daemon.commissioning.close()
+        assert work._trial._detector is None
+
+
+def test_a_model_that_nobody_tries_any_more_is_released(daemon, work, learnt, order, monkeypatch):
+    monkeypatch.setattr(trial, "_IDLE_S", 0.01)
+    daemon.cameras["conveyor"].frame = None
+    image = next(conveyor(8, 1, 0.0))[0][::2, ::2]
+    for _ in range(2):  # it is opened again
+        assert daemon.commissioning.try_image("conveyor", cv2.imencode(".png", image)[1].tobytes())[1].score is not None
+        wait_for(lambda: work._trial._detector is None, "its release")
 
 
 def test_a_learnt_model_that_is_not_whole_goes_nowhere(daemon, work):

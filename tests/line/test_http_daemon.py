@@ -100,7 +100,7 @@ def test_the_line_is_seen_and_steered_from_the_page(browser, url):
         expect(page.locator("#reject-threshold")).to_have_text("1000")
         page.get_by_role("link", name="Changes").click()
         expect(page.locator("#audit tr").first).to_contain_text("Anna (127.0.0.1)")
-        expect(page.locator("#audit tr").first).to_contain_text("reject 1000")
+        expect(page.locator("#audit tr").first).to_contain_text('"reject":1000')
 
         page.get_by_role("link", name="Evidence").click()
         page.locator("#verdicts button").last.click()

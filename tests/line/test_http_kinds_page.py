@@ -89,8 +89,8 @@ def test_a_reject_gets_its_kind_the_kind_its_name_and_both_stand_in_the_pareto(b
         expect(page.locator("#stream li").last).to_contain_text("scratch · part 0")
         expect(page.locator("#rejects button").first).to_contain_text("scratch")
         page.get_by_role("link", name="Changes").click()
-        expect(page.locator("#audit tr").first).to_contain_text("kind renamed")
-        expect(page.locator("#audit tr").last).to_contain_text("kind corrected")
+        expect(page.locator("#audit tr").first).to_contain_text("Anna renamed the kind “kind 1” to “scratch”")
+        expect(page.locator("#audit tr").last).to_contain_text("set the kind of")
     assert daemon.store.kinds.names("front") == {"kind 1": "scratch"}
 
 

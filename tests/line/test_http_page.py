@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from accessibility import grave_findings
-from browser import PANEL, PHONE, opened_page, shot
+from browser import PANEL, PHONE, SIZES, opened_page, shot
 from fake_daemon import TOKEN, FakeDaemon
 from http_side import served
 from patience import wait_until
@@ -203,9 +203,9 @@ def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
         expect(page.locator("#reject-threshold")).to_have_text("0.1600")
         page.get_by_role("link", name="Changes").click()
         row = page.locator("#audit tr").first
-        expect(row).to_contain_text("Anna (127.0.0.1)")
-        expect(row).to_contain_text("reject 0.5000")
-        expect(row).to_contain_text("reject 0.1600")
+        expect(row).to_contain_text("Anna set the limit from 100 to 15, review above 5Details")
+        row.locator("summary").click()
+        expect(row.locator("code")).to_have_text(re.compile(r'"Anna \(127.0.0.1\)".*"reject":0.5.*"reject":0.16'))
         expect(page.locator("#chain")).to_contain_text("The record is whole: 1 changes, hash of the last")
         daemon.store.audit_chain.problem = "row 1 of 2026-11-28 was changed: its hash is not that of what it says"
         page.reload()
@@ -229,22 +229,106 @@ def test_marks_of_parts_that_another_model_judged_are_not_passed_over_in_silence
             expect(page.locator(".preview tr").nth(3).locator("td")).to_have_text([re.compile("^1 (of|von) 2$")] * 2)
 
 
-def test_changes_are_in_words_and_have_no_empty_fields(browser, daemon, url, tmp_path):
-    lesson = {"verdicts": ["a"], "bad_parts": [], "because": "", "state": "running"}
-    daemon.store.add_audit(by="Anna", action="discard lesson", pipeline="front", before=None, after=lesson)
-    marked = {"id": "7", "note": "", "verdict": "bad"}
-    daemon.store.add_audit(by="Anna", action="mark_bad", pipeline="front", before=None, after=marked)
-    order = {"name": "", "batch": ""}
-    daemon.store.add_audit(by="Anna", action="start_order", pipeline="", before=order, after={**order, "name": "A-17"})
-    with opened_page(browser, f"{url}/#changes", **PANEL, locale="de-DE") as page:
-        expect(page.locator("#audit tr")).to_have_count(3)
-        cells = [row.locator("td").all_inner_texts()[3:] for row in page.locator("#audit tr").all()]
-        shot(page, tmp_path / "shots", "changes-de")
-    assert cells == [
-        ["—", "—", "Name A-17"],
-        ["front", "—", "id 7, Markierung schlecht"],
-        ["front", "—", "Teile a, Zustand läuft"],
-    ]
+RAW = {"review": 0.4, "reject": 0.5}
+LESSON = {"verdicts": ["a", "b"], "bad_parts": 5, "because": "dust", "state": "running"}
+# Action, before, after, and what is said of it in English.
+CHANGES = [
+    ("thresholds", RAW | {"typical_score": 0.1}, {"review": 0.38, "reject": 0.38}, "set the limit from 100 to 70"),
+    ("thresholds", RAW, {"review": 0.4, "reject": 0.6, "reason": "dust"}, "raised the limit: dust"),
+    ("thresholds", RAW, {"review": 0.3, "reject": 0.5}, "changed from where on parts go to review"),
+    (
+        "swap model",
+        "/m/old (0123456789abcdef)",
+        "/m/new (fedcba9876543210)",
+        "put the model new into service in place of old",
+    ),
+    ("roll back model", "/m/new (fedcba9876543210)", "/m/old", "rolled the model back from new to old"),
+    ("roll back on fault", "/m/new", "/m/old", "The model new had a fault: old judges again"),
+    (
+        "commission model",
+        None,
+        {"model": "/m/caps-2", "camera": "top", "images": 24},
+        "kept the model caps-2, learnt from 24 good parts of camera top",
+    ),
+    ("accept drift", "images darker", None, "accepted the drift: images darker"),
+    (
+        "follow again",
+        "pinned sha256:aa",
+        "oci://r/caps:stable",
+        "let the pipeline follow its tag again: oci://r/caps:stable",
+    ),
+    ("mark_bad", None, {"id": "gone", "note": "", "verdict": "bad"}, "marked a part as bad"),
+    ("take_back_mark", {"id": "gone", "verdict": "bad"}, {"id": "gone"}, "took back the mark of a part"),
+    ("rename_kind", "kind 1", "scratch", "renamed the kind “kind 1” to “scratch”"),
+    ("merge_kinds", "kind 2", "scratch", "merged the kind “kind 2” into “scratch”"),
+    (
+        "split_kind",
+        {"kind": "scratch", "judged": "kind 2"},
+        None,
+        "took “kind 2” out of the kind “scratch”, as “kind 2”",
+    ),
+    ("correct_kind", {"id": "gone", "kind": None}, {"id": "gone", "kind": "dent"}, "set the kind of a part to dent"),
+    ("correct_kind", {"id": "gone", "kind": "dent"}, {"id": "gone", "kind": None}, "took back the kind of a part"),
+    ("start_order", None, {"name": "A-17", "batch": "3"}, "began the order A-17: batch 3"),
+    ("teach", None, LESSON, "taught the model: 2 good parts, 5 bad parts: dust"),
+    ("accept lesson", None, LESSON, "accepted a lesson: 2 good parts, 5 bad parts: dust"),
+    ("discard lesson", None, LESSON, "discarded a lesson: 2 good parts, 5 bad parts: dust"),
+    ("pause", None, {"reason": "cleaning", "minutes": 15}, "paused for 15 min: cleaning"),
+    ("pause", None, {"reason": "", "minutes": None}, "paused"),
+    ("resume", "by Anna", None, "resumed"),
+    (
+        "send images",
+        None,
+        "caps: 24 images for camera top",
+        "sent images of good parts: caps: 24 images for camera top",
+    ),
+    ("change draft", {"camera": "top"}, {"camera": "top", "wanted": 30}, "changed the draft of camera top"),
+    ("leave image out", None, {"camera": "top", "image": "000001.png"}, "left an image out of the draft of camera top"),
+    ("put image back", None, {"camera": "top", "image": "1.png"}, "put an image back into the draft of camera top"),
+    ("discard draft", {"camera": "top", "images": 7}, None, "discarded the draft of camera top with 7 images"),
+    ("unlock", None, {"role": "engineer", "minutes": 10}, "unlocked a panel for 10 min"),
+    ("unlock_refused", None, None, "was refused at a locked panel"),
+    ("lock", None, None, "locked a panel"),
+    (
+        "thresholds, undone",
+        {"review": 0.38, "reject": 0.38},
+        RAW | {"typical_score": 0.1},
+        "set the limit from 100 to 70",
+    ),
+    ("of_a_plug_in", None, {"x": 1}, ": of a plug in"),
+]
+
+
+def test_changes_are_sentences_with_what_is_recorded_under_details(browser, daemon, url, tmp_path):
+    for action, before, after, _ in CHANGES[::-1]:
+        daemon.store.add_audit(by="Anna (10.0.0.7)", action=action, pipeline="front", before=before, after=after)
+    marked = daemon.judge(709, 0.9)
+    mark = {"id": marked, "note": "dust", "verdict": "bad"}
+    daemon.store.add_audit(by="Olga (10.0.0.7)", action="mark_bad", pipeline="front", before=None, after=mark)
+    gone = ("404", "422")  # the records of some parts
+    with opened_page(browser, f"{url}/#changes", expected=gone, **PANEL, locale="en-GB") as page:
+        rows = page.locator("#audit tr")
+        expect(rows).to_have_count(1 + len(CHANGES))
+        link = rows.first.get_by_role("link", name="Evidence of part 709")
+        expect(link.locator("img")).to_have_js_property("complete", True)
+        said = [row.locator("td").nth(1).inner_text().removesuffix("Details").strip() for row in rows.all()]
+        assert said[0] == "Olga marked part 709 as bad: dust"
+        for text, (action, *_, sentence) in zip(said[1:], CHANGES, strict=True):
+            full = sentence if action == "roll back on fault" else f"Anna {sentence}".replace(" :", ":")
+            assert text == ("Failed, and taken back: " * action.endswith("undone")) + full
+        assert grave_findings(page) == []
+        shot(page, tmp_path / "shots", "changes-en")
+        rows.nth(1).locator("summary").focus()
+        page.keyboard.press("Enter")
+        raw = json.loads(rows.nth(1).locator("code").inner_text())
+        assert raw == {"by": "Anna (10.0.0.7)", "action": "thresholds", "before": CHANGES[0][1], "after": CHANGES[0][2]}
+        link.click()
+        expect(page.locator("#detail")).to_contain_text("part 709")
+    for size in ("hall", "phone"):
+        with opened_page(browser, f"{url}/#changes", expected=gone, **SIZES[size], locale="de-DE") as page:
+            expect(page.locator("#audit tr").first).to_contain_text("Olga hat Teil 709 als schlecht markiert: dust")
+            expect(page.locator("#audit tr").nth(1)).to_contain_text("Anna hat die Grenze von 100 auf 70 gesetzt")
+            shot(page, tmp_path / "shots", f"changes-de-{size}")
 
 
 def test_what_has_ended_has_no_rate(browser, daemon, url):

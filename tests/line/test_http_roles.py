@@ -44,6 +44,7 @@ ENGINEER = {
     "POST /api/commission/{name}/take",
     "POST /api/commission/{name}/folder",
     "POST /api/commission/{name}/images",
+    "POST /api/commission/{name}/try",
     "POST /api/commission/{name}/collect",
     "POST /api/commission/{name}/images/{image_name}/{change}",
     "POST /api/commission/{name}/learn",
@@ -130,7 +131,7 @@ def placed(daemon: FakeDaemon, path: str) -> str:
 def test_every_route_that_changes_something_is_listed_with_its_role(operations):
     changing = {each for each in operations if not each.startswith("GET ")} - {"POST /api/login"}
     assert changing == OWN | OPERATE | ENGINEER
-    assert {f"{method} {path}" for method, path in NEEDED} == changing
+    assert {f"{method} {path}" for method, path in NEEDED} == OWN | OPERATE, "all others need an engineer"
 
 
 def test_the_table_finds_the_role_of_every_route(daemon, operations):

@@ -36,9 +36,7 @@ class Tracker(Protocol):
     """
 
     def __init__(self, where: str): ...
-
     def write(self, record: Record) -> None: ...
-
     def close(self) -> None: ...
 
 

@@ -27,19 +27,14 @@ class SiteParts(Protocol):
 
     @property
     def cameras(self) -> Mapping[str, SupervisedCamera]: ...
-
     @property
     def pipelines(self) -> Mapping[str, Pipeline]: ...
-
     @property
     def sinks(self) -> Mapping[str, QueuedSink]: ...
-
     @property
     def store(self) -> EvidenceStore: ...
-
     @property
     def refused(self) -> str: ...
-
     @property
     def refused_site(self) -> str: ...
 

@@ -222,7 +222,8 @@ class SteeredModel(ABC):
             if found and not reason:
                 raise BlindLimitError(found, by_hand=True)
             why = {"reason": reason} if reason else {}
-            with self._audited("thresholds", by, before.values(), {**given.values(), **why}):
+            scale = {"typical_score": self.slot.good_scores().typical_score}
+            with self._audited("thresholds", by, {**before.values(), **scale}, {**given.values(), **why}):
                 self.slot.set_thresholds(given)
 
     def carry_thresholds(self, taught: Artifact) -> None:

@@ -56,7 +56,7 @@ class LiveImages:
             kept = self._kept.get(view)
             if kept and (kept.tag == tag or self._clock() - kept.made_s < _OFTENEST_S):
                 return kept
-            made = Jpeg(tag, _encoded(draw(), view.width_px), self._clock())
+            made = Jpeg(tag, jpeg_of(draw(), view.width_px), self._clock())
             self._kept[view] = made
             self._kept.move_to_end(view)
             if len(self._kept) > _MAX_VIEWS:
@@ -64,7 +64,8 @@ class LiveImages:
             return made
 
 
-def _encoded(image: np.ndarray, width_px: int) -> bytes:
+def jpeg_of(image: np.ndarray, width_px: int) -> bytes:
+    """Encode an image, uint8 BGR (H, W, 3), as JPEG, at most so wide."""
     height, width = image.shape[:2]
     if width > width_px:
         size = width_px, max(1, round(height * width_px / width))

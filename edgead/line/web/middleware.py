@@ -18,7 +18,7 @@ from edgead.line.web.problems import problem
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/api/session", "/api/login"})
 OPEN_FOLDER = "/page/"
 _MAX_BODY_BYTES = 64 * 1024
-_IMAGE_PATH = re.compile(r"/api/pipelines/[^/]+/judge|/api/commission/[^/]+/images")
+_IMAGE_PATH = re.compile(r"/api/pipelines/[^/]+/judge|/api/commission/[^/]+/(?:images|try)")
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 # A name or an address, and a port: no user before, nothing after.
 _HOST = re.compile(r"(?:(?P<name>[A-Za-z0-9.-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")

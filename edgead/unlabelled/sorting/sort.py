@@ -157,7 +157,6 @@ class Sorter(Protocol):
     def judge(
         self, detector: Detector, paths: Sequence[Path], progress: StageProgress
     ) -> tuple[list[Judged], list[Problem]]: ...
-
     def cluster(self, images: Sequence[Judged], parts: Sequence[int], progress: StageProgress) -> Clusters: ...
 
 

@@ -44,7 +44,6 @@ class Output(Protocol):
     """Output line that is low until it is set."""
 
     def set(self, high: bool) -> None: ...
-
     def release(self) -> None: ...
 
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from edgead.errors import EdgeadError
 from edgead.images.files import ImageError, as_bgr, decode_image
+from edgead.images.verdict import ImageVerdict
 from edgead.line.daemon.commission.draft import (
     FEWEST_IMAGES,
     LEARNT,
@@ -36,6 +37,7 @@ from edgead.line.daemon.commission.draft import (
     order_of,
     rates_of,
 )
+from edgead.line.daemon.commission.trial import Trial
 from edgead.line.site.schema import Site, current
 from edgead.process.restarting_thread import RestartingThread
 from edgead.serialization.notice import News, Notice
@@ -54,22 +56,6 @@ _NO_STEP_S = 60.0
 MODEL, MAPS, RESULT = "model", "maps", "result.json"
 
 
-class Line(Protocol):
-    """Source of a camera's frames."""
-
-    def newest(self) -> Frame | None:
-        """Return the camera's newest frame, or None."""
-        ...
-
-    def judged(self) -> queue.Queue[News]:
-        """Return a queue of all pipelines' verdicts from now on."""
-        ...
-
-    def is_of_camera(self, pipeline: str) -> bool:
-        """Return whether a pipeline judges the camera's frames."""
-        ...
-
-
 def give_way() -> None:
     """Give this thread a lower priority than those that judge; Linux schedules threads one by one."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
@@ -80,14 +66,14 @@ class Collector:
 
     Parameters
     ----------
-    line : Line
+    line : CameraLine
     take : callable
         Called with a frame; returning False ends the collecting.
     every_s : float, optional
         Interval of the frames; by default those that a pipeline of the camera judges.
     """
 
-    def __init__(self, line: Line, take: Callable[[Frame], bool], every_s: float | None):
+    def __init__(self, line: CameraLine, take: Callable[[Frame], bool], every_s: float | None):
         self._line, self._take, self.every_s = line, take, every_s
         self._stop = threading.Event()
         self._thread = RestartingThread("collect", self._run)
@@ -137,16 +123,12 @@ class Inspecting(Protocol):
 
     @property
     def site(self) -> Site: ...
-
     @property
     def cameras(self) -> Mapping[str, Any]: ...
-
     @property
     def pipelines(self) -> Mapping[str, Any]: ...
-
     @property
     def store(self) -> Any: ...
-
     def subscribe_verdicts(self) -> queue.Queue[News]: ...
 
 
@@ -172,19 +154,15 @@ class CameraLine:
             raise DraftError(f"camera {self._name} gives no frames, it is {status.state}{reason}: see System")
         return frame
 
-    def check_sent(self, image: np.ndarray) -> None:
-        """Raise ImageError if a sent image has another size than the camera's frames."""
-        frame = self.newest()
-        if frame is None or is_on_demand(current(self._daemon.site.cameras, self._name, "camera").uri):
-            return
-        given, (height, width) = image.shape[:2], frame.image.shape[:2]
-        if given != (height, width):
-            raise ImageError(f"it has {given[1]}x{given[0]} pixels, camera {self._name} gives {width}x{height}")
-
-    @property
-    def max_megapixels(self) -> float:
-        """Size of the largest image that is decoded."""
-        return current(self._daemon.site.cameras, self._name, "camera").max_megapixels
+    def decode(self, data: bytes) -> np.ndarray:
+        """Decode a sent image file; raise ImageError if it is none, or has another size than the camera's frames."""
+        section = current(self._daemon.site.cameras, self._name, "camera")
+        image, frame = decode_image(data, max_megapixels=section.max_megapixels), self.newest()
+        if frame is not None and not is_on_demand(section.uri):
+            given, (height, width) = image.shape[:2], frame.image.shape[:2]
+            if given != (height, width):
+                raise ImageError(f"it has {given[1]}x{given[0]} pixels, camera {self._name} gives {width}x{height}")
+        return image
 
     def judged(self) -> queue.Queue[News]:
         """Return a queue of all pipelines' verdicts and notices from now on."""
@@ -313,6 +291,7 @@ class Work:
         self._collector: Collector | None = None
         self._learner: Learner | None = None
         self._is_going = False
+        self._trial = Trial()
         self._taken: Frame | None = None
         self._alike = 0
         self._problem: str | None = None
@@ -334,12 +313,8 @@ class Work:
                 state.frame_size if draft.images and state.frame_size else self._frame_size() or (None, None)
             )
             return {
-                "camera": state.camera,
                 "state": self._state(),
-                "begun_by": state.begun_by,
-                "begun_at": state.begun_at,
-                "changed_by": state.changed_by,
-                "revision": state.revision,
+                **state.model_dump(include={"camera", "begun_by", "begun_at", "changed_by", "revision"}),
                 **state.drawn.model_dump(),
                 "frame_width": width,
                 "frame_height": height,
@@ -406,14 +381,22 @@ class Work:
                 raise DraftError("nobody has begun to send images: say first who does")
             name, repeated = draft.sent.get(sha256), None
         if name is None:
-            image = decode_image(data, max_megapixels=self._line.max_megapixels)
-            self._line.check_sent(image)
+            image = self._line.decode(data)
             with self._lock:
                 self._refuse_while_busy()
                 draft.check_size(image)
                 self._problem = None
                 name, repeated = draft.add(image, sha256, file)
         return {"image": name, "like": repeated, "images": len(draft.images)}
+
+    def try_image(self, data: bytes) -> tuple[np.ndarray, ImageVerdict]:
+        """Judge the bytes of an image file by the learnt model alone, and keep nothing; raises what `send` does."""
+        with self._lock:
+            model = self._model()
+        image = self._line.decode(data)
+        with self._lock:
+            self._draft.check_size(image)
+        return image, self._trial.judge(model, data, image)
 
     def collect(self, mode: str, every_s: float | None) -> None:
         """Start or stop collecting; it also stops by itself at the wanted number of parts."""
@@ -464,6 +447,7 @@ class Work:
             except OSError as error:
                 raise DraftError(f"the process that learns cannot be started: {error.strerror or error}") from error
             before, self._collector = self._collector, None
+        self._trial.close()
         if before is not None:
             before.stop()
 
@@ -483,6 +467,7 @@ class Work:
             collector, self._collector = self._collector, None
         if collector is not None:
             collector.stop()
+        self._trial.close()
         self.cancel()
 
     @contextmanager
@@ -497,18 +482,23 @@ class Work:
             There is no model, or images or places have changed since.
         """
         with self._lock:
-            self._refuse_while_busy()
-            if self._draft.state.learnt is None:
-                raise DraftError("there is no model yet: learn first")
+            model = self._model()
             if not self._fresh():
                 raise DraftError("images or places have changed since the model was learnt: learn again")
             self._is_going = True
         try:
             state = self._draft.state
             learnt = {"images": len(self._draft.images), **state.drawn.to_record(), "drawn_by": state.changed_by}
-            yield self._draft.folder / self._draft.state.learnt / MODEL, learnt
+            yield model, learnt
         finally:
             self._is_going = False
+
+    def _model(self) -> Path:
+        """Return the folder of the learnt model; raise DraftError if there is none, or other work goes on."""
+        self._refuse_while_busy()
+        if self._draft.state.learnt is None:
+            raise DraftError("there is no model yet: learn first")
+        return self._draft.folder / self._draft.state.learnt / MODEL
 
     def map_of(self, name: str) -> Path | None:
         """Return the heat map of an image, also of one taken out since; None if there is none."""

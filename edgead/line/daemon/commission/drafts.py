@@ -6,18 +6,20 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 from pydantic import ValidationError
 
 from edgead.artifact.folder import Artifact, ArtifactError, new_artifact
 from edgead.artifact.manifest import read_manifest
 from edgead.errors import EdgeadError, NotNowError, tell_invalid
 from edgead.files.atomic import remove_abandoned
+from edgead.images.verdict import ImageVerdict
 from edgead.line.daemon.commission.draft import IMAGES, Bounds, Draft, DraftError, DraftSettings, Row, discard
 from edgead.line.daemon.commission.draft_work import CameraLine, Inspecting, Work, give_way
 from edgead.line.site.schema import current
@@ -25,6 +27,7 @@ from edgead.line.site.schema import current
 logger = logging.getLogger(__name__)
 
 FOLDER = "commission"
+T = TypeVar("T")
 
 
 class Commissioning:
@@ -48,18 +51,26 @@ class Commissioning:
         """Report every camera's draft; a damaged one has a `problem`."""
         found: list[dict[str, Any]] = []
         for camera in self._daemon.cameras:
+            draft: dict[str, Any] | None = None
+            problem: str | None = None
             try:
-                work = self._work(camera)
+                draft = self.draft(camera)
             except DraftError as error:
-                found.append({"camera": camera, "draft": None, "problem": str(error)})
-            else:
-                found.append({"camera": camera, "draft": work.status() if work else None, "problem": None})
+                problem = str(error)
+            found.append({"camera": camera, "draft": draft, "problem": problem})
         return found
 
     def draft(self, camera: str) -> dict[str, Any] | None:
         """Report the draft of a camera; None if there is none."""
-        work = self._work(camera)
+        work = self._opened(camera)
         return work.status() if work else None
+
+    def work(self, camera: str) -> Work:
+        """Return the work on the draft of a camera; raise DraftError if it has none."""
+        work = self._opened(camera)
+        if work is None:
+            raise DraftError(f"camera {camera} has no draft: begin one, it may have been discarded meanwhile")
+        return work
 
     def begin(self, camera: str, by: str) -> None:
         """Begin a draft; raise DraftError if the camera has one."""
@@ -88,49 +99,30 @@ class Commissioning:
             meant = DraftSettings.model_validate(drawn)
         except ValidationError as error:
             raise DraftError(tell_invalid(error.errors())) from None
-        work = self._needed(camera)
+        work = self.work(camera)
         # The audit's "before" is right: a change of another revision than this one is refused.
         row = self._recorded(by, "change draft", camera, work.drawn.to_record(), meant.to_record())
         work.change(meant, revision, by, row)
 
-    def take(self, camera: str) -> dict[str, Any]:
-        """Take the newest frame as a good part."""
-        return self._needed(camera).take()
-
     def begin_sending(self, camera: str, folder: str, images: int, by: str) -> dict[str, str]:
         """Note in the audit that somebody sends a folder of images; return those sent before, see `Draft.sent`."""
-        work = self._needed(camera)
+        work = self.work(camera)
         after = f"{folder or 'files'}: {images} images for camera {camera}"
         with self._daemon.store.audited(by=by, action="send images", pipeline="", before=None, after=after):
             return work.begin_sending(by)
 
     def send(self, camera: str, data: bytes, file: str = "") -> dict[str, Any]:
         """Take the bytes of an image `file` as a good part, after `begin_sending`; see `Work.send`."""
-        # Decoding and writing run in another thread: verdicts do not wait for them.
-        send = self._needed(camera).send
-        try:
-            return self._sending.submit(send, data, file).result()
-        except (CancelledError, RuntimeError) as error:
-            if self._closed:
-                raise NotNowError("the daemon ends") from error
-            raise
+        return self._aside(self.work(camera).send, data, file)
 
-    def collect(self, camera: str, mode: str, every_s: float | None) -> None:
-        """Start or stop collecting parts automatically."""
-        self._needed(camera).collect(mode, every_s)
+    def try_image(self, camera: str, data: bytes) -> tuple[np.ndarray, ImageVerdict]:
+        """Judge the bytes of an image file by the learnt model alone; see `Work.try_image`."""
+        return self._aside(self.work(camera).try_image, data)
 
     def move_image(self, camera: str, name: str, change: Literal["remove", "restore"], by: str) -> None:
         """Take an image out of the draft, or put one back."""
         what = "leave image out" if change == "remove" else "put image back"
-        self._needed(camera).move_image(name, change, self._recorded(by, what, camera, None, {"image": name}))
-
-    def image(self, camera: str, name: str) -> Path:
-        """Return the file of a good part's image."""
-        return self._needed(camera).image(name)
-
-    def map_of(self, camera: str, name: str) -> Path | None:
-        """Return the heat map of a part that was held out or is odd, or None."""
-        return self._needed(camera).map_of(name)
+        self.work(camera).move_image(name, change, self._recorded(by, what, camera, None, {"image": name}))
 
     def learn(self, camera: str) -> None:
         """Start learning; one camera at a time, since it takes memory and a core."""
@@ -138,11 +130,7 @@ class Commissioning:
             busy = [name for name, work in self._works.items() if work.is_learning]
             if busy:
                 raise DraftError(f"a model is being learnt for camera {busy[0]}: wait for it, or cancel it")
-            self._needed(camera).learn()
-
-    def cancel(self, camera: str) -> None:
-        """Stop learning."""
-        self._needed(camera).cancel()
+            self.work(camera).learn()
 
     def go(self, camera: str, model: str, pipeline: str | None, by: str) -> dict[str, Any]:
         """Put the learnt model beside the others, and into service in a pipeline, if one is named.
@@ -162,7 +150,7 @@ class Commissioning:
         try:
             with ExitStack() as held:
                 with self._lock:
-                    learnt, drawn = held.enter_context(self._needed(camera).finished())
+                    learnt, drawn = held.enter_context(self.work(camera).finished())
                 place = self._beside(camera, pipeline) / model
                 copies = not _is_there(learnt, place)
                 after = {"model": str(place), "camera": camera, **drawn}
@@ -197,6 +185,15 @@ class Commissioning:
         for work in works:
             work.close()
 
+    def _aside(self, work: Callable[..., T], *given: Any) -> T:
+        """Decode, write and try images in another thread: verdicts do not wait for it."""
+        try:
+            return self._sending.submit(work, *given).result()
+        except (CancelledError, RuntimeError) as error:
+            if self._closed:
+                raise NotNowError("the daemon ends") from error
+            raise
+
     def _recorded(self, by: str, action: str, camera: str, before: Any, after: Any = None) -> Row:
         """Make the audit's row of a change of a draft, written when the context is entered."""
         before, after = ({"camera": camera, **of} if of else None for of in (before, after))
@@ -222,13 +219,7 @@ class Commissioning:
         name = pipeline or "NAME"
         return f"pipelines:\n  {name}:\n    camera: {camera}\n    model: {place}\n"
 
-    def _needed(self, camera: str) -> Work:
-        work = self._work(camera)
-        if work is None:
-            raise DraftError(f"camera {camera} has no draft: begin one, it may have been discarded meanwhile")
-        return work
-
-    def _work(self, camera: str) -> Work | None:
+    def _opened(self, camera: str) -> Work | None:
         with self._lock:
             if camera not in self._works:
                 draft = Draft.open(self._folder(camera), self._bounds())

@@ -40,7 +40,6 @@ class Tag(Protocol):
     """A tag of a registry."""
 
     def digest(self) -> str: ...
-
     def pull(self, digest: str, destination: Path, reuse: list[Path]) -> None: ...
 
 
@@ -51,12 +50,9 @@ class Followable(Protocol):
 
     @property
     def model_path(self) -> Path: ...
-
     @property
     def failed_model(self) -> Path | None: ...
-
     def signatures(self, model: Path) -> list[Signature]: ...
-
     def swap(self, model: Path, *, by: str) -> None: ...
 
 

@@ -1,13 +1,14 @@
 // Commissioning: from a camera to a model in service. Each camera has one draft, which is stored on the device.
 
 import { fetchImage, get, me, post, put } from "./api.js";
-import { showResult } from "./commissioned.js";
+import { oneIn, showResult } from "./commissioned.js";
 import { ask, nameField, remembered, rollBack } from "./dialogs.js";
 import { STATES, by, clock, count, el, say, stamp, toast } from "./dom.js";
 import { Drawing } from "./drawing.js";
-import { Sending, chosenFiles, droppedFiles, goodImages } from "./folder.js";
+import { Sending, chosenFiles, droppedFiles, goodImages, offerFiles } from "./folder.js";
 import { cameraReason } from "./reasons.js";
 import { changeThresholds } from "./thresholds.js";
+import { Trial } from "./trial.js";
 import { Wall, partName } from "./wall.js";
 import { t } from "./words.js";
 
@@ -33,33 +34,24 @@ export class CommissionView {
     this.unkept = 0; // changes that are on their way to the device
     this.drawing = new Drawing((drawn) => this.keep(drawn));
     by("commission-camera").addEventListener("change", () => (location.hash = `commission/${by("commission-camera").value}`));
-    by("commission-begin").addEventListener("click", () => this.begin());
-    by("commission-discard").addEventListener("click", () => this.discard());
     for (const button of by("commission-tools").querySelectorAll("[data-kind]")) {
       button.addEventListener("click", () => this.drawing.begin(button.dataset.kind, button.dataset.form === "rectangle"));
     }
-    by("commission-finish").addEventListener("click", () => this.drawing.finish());
-    by("commission-reset").addEventListener("click", () => this.drawing.reset());
     by("commission-wanted").addEventListener("change", () => this.keep({}));
     by("commission-preset").addEventListener("change", (event) => this.keep({ preset: event.target.value }));
-    by("commission-take").addEventListener("click", () => this.take());
-    by("commission-collect").addEventListener("click", () => this.collect());
-    by("commission-learn").addEventListener("click", () => this.act("learn"));
-    by("commission-cancel").addEventListener("click", () => this.act("cancel"));
-    by("commission-see").addEventListener("click", () => by("commission-result").scrollIntoView());
-    by("commission-limit").addEventListener("click", () => changeThresholds(this.gone));
-    by("commission-back").addEventListener("click", () => rollBack(this.gone));
+    const clicks = {
+      begin: () => this.begin(), discard: () => this.discard(), finish: () => this.drawing.finish(), reset: () => this.drawing.reset(),
+      take: () => this.take(), collect: () => this.collect(), learn: () => this.act("learn"), cancel: () => this.act("cancel"),
+      see: () => by("commission-result").scrollIntoView(), limit: () => changeThresholds(this.gone), back: () => rollBack(this.gone),
+    };
+    for (const [id, does] of Object.entries(clicks)) by(`commission-${id}`).addEventListener("click", does);
+    this.trial = new Trial(this);
     this.wall = new Wall((name, what) => this.leave(name, what));
     this.offerFolders();
   }
 
   offerFolders() {
-    const input = by("commission-folder");
-    by("commission-choose").addEventListener("click", () => input.click());
-    input.addEventListener("change", () => {
-      this.sendFolder(chosenFiles(input));
-      input.value = "";
-    });
+    offerFiles(by("commission-choose"), by("commission-folder"), (input) => this.sendFolder(chosenFiles(input)));
     by("commission-stop").addEventListener("click", () => this.sending.stop());
     // In the whole window: a browser would open a folder that is dropped beside the place.
     const over = (event, dropping) => {
@@ -72,7 +64,12 @@ export class CommissionView {
     addEventListener("dragover", (event) => over(event, true));
     addEventListener("dragleave", (event) => over(event, event.relatedTarget !== null));
     addEventListener("drop", async (event) => {
-      if (over(event, false) && me().role === "engineer") this.sendFolder(await droppedFiles(event.dataTransfer));
+      if (!over(event, false) || me().role !== "engineer") return;
+      // Beside a heap of the trial it is a bad part as well: no bad part may be learnt.
+      const heap = event.target.closest("#commission-trial") && (event.target.closest("[data-heap]")?.dataset.heap ?? "bad");
+      const found = await droppedFiles(event.dataTransfer);
+      if (heap) this.trial.add(heap, found.files.map(({ file }) => file));
+      else this.sendFolder(found);
     });
   }
 
@@ -181,6 +178,7 @@ export class CommissionView {
     by("commission-problem").hidden = !by("commission-problem").textContent;
     // The place for dropping files moves to where people look for it.
     (draft ? by("commission-from") : by("commission-intro")).append(by("commission-drop"));
+    this.trial.show(draft);
     if (draft === null) {
       this.shownFrame = null;
       by("commission-gone").hidden = true;
@@ -262,10 +260,9 @@ export class CommissionView {
 
   begin(then = () => {}) {
     ask({
-      title: t("Commission a model for {camera}", { camera: this.camera }),
+      title: t("Commission a model for {camera}", { camera: this.camera }), action: t("Begin"),
       lead: t("The draft stays on the device until it is discarded: you can go on later, or on another computer."),
       fields: nameField(),
-      action: t("Begin"),
       send: async ({ by: name }) => {
         this.take_over(await post(this.path, { by: name }));
         then();
@@ -275,16 +272,13 @@ export class CommissionView {
 
   discard() {
     ask({
-      title: t("Discard this draft?"),
+      title: t("Discard this draft?"), action: t("Discard"), danger: true, done: t("Discarded"),
       lead: t("Its images and its model are removed. A model that went into service stays."),
       fields: nameField(),
-      action: t("Discard"),
-      danger: true,
       send: async ({ by: name }) => {
         await post(`${this.path}/discard`, { by: name });
         this.take_over(null);
       },
-      done: t("Discarded"),
     });
   }
 
@@ -322,8 +316,6 @@ export class CommissionView {
     }
   }
 }
-
-export const oneIn = (rate) => Math.round(1 / rate);
 
 export function rateWords({ rate, next_rate, next_parts, images }) {
   if (rate === null) return t("Parts still needed to learn: {number}", { number: Math.max(1, next_parts - images.length) });

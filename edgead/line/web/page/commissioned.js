@@ -6,7 +6,7 @@ import { by, el, ms, say, scaledText } from "./dom.js";
 import { partName } from "./wall.js";
 import { t } from "./words.js";
 
-const oneIn = (rate) => Math.round(1 / rate);
+export const oneIn = (rate) => Math.round(1 / rate);
 const MAX_USUAL = 8; // parts that are shown beside the odd ones
 const LOOKED_AT = 5; // of these, as `edgead train` names them: no rule finds faint defects among good parts
 
@@ -70,7 +70,7 @@ function tile(view, draft, part, look = false) {
 function go(view, draft) {
   const options = draft.pipelines.map(({ name }) => el("option", { value: name }, name));
   ask({
-    title: t("Put the model into service"),
+    title: t("Put the model into service"), action: t("Test and change"), danger: true, done: t("The model is in its place"),
     lead: t("It is loaded beside the one in service and tested. If it passes, it judges from the next part on; the one before is kept for a roll-back, under System."),
     fields: [
       el("label", { for: "commission-model" }, t("Name of the model")),
@@ -79,10 +79,7 @@ function go(view, draft) {
       el("select", { id: "commission-pipeline", name: "pipeline" }, options, el("option", { value: "" }, t("a new one: show what to write into the site file"))),
       nameField(),
     ],
-    action: t("Test and change"),
-    danger: true,
     send: async (values) => shown(view, await post(`${view.path}/go`, { ...values, pipeline: values.pipeline || null }), values.pipeline),
-    done: t("The model is in its place"),
   });
 }
 

@@ -70,12 +70,10 @@ export function ask({ title, lead, fields, action, danger = false, send, done = 
 
 export function markFalseReject(verdict) {
   return ask({
-    title: t("Was this part good?"),
+    title: t("Was this part good?"), action: t("Mark as false reject"), done: t("Marked as a false reject"),
     lead: t("It is marked as a false reject, for whoever calibrates or teaches the model. The verdict itself stays on record."),
     fields: [nameField(), el("label", { for: "note" }, t("Note")), el("textarea", { id: "note", name: "note", rows: "2", maxlength: "500" })],
-    action: t("Mark as false reject"),
     send: (values) => post(`/api/verdicts/${verdict.id}/false-reject`, { by: values.by, note: values.note.replaceAll(/\s+/g, " "), pipeline: verdict.pipeline }),
-    done: t("Marked as a false reject"),
   });
 }
 
@@ -83,7 +81,7 @@ export async function anotherKind(verdict) {
   const known = await get(`/api/pipelines/${verdict.pipeline}/kinds?hours=1`).then((found) => Object.keys(found.known)).catch(() => []);
   const back = verdict.kind_correction ? t("Left empty, it is again what it was judged to be.") : "";
   ask({
-    title: t("Which kind is it?"),
+    title: t("Which kind is it?"), action: t("Set the kind"), done: t("The kind was set"),
     lead: `${t("Choose one that is known, or write a new one. It holds for this part alone.")} ${back}`,
     fields: [
       el("label", { for: "kind" }, t("Kind")),
@@ -91,44 +89,38 @@ export async function anotherKind(verdict) {
       el("datalist", { id: "known-kinds" }, known.map((kind) => el("option", { value: kind }))),
       nameField(),
     ],
-    action: t("Set the kind"),
     send: (values) => post(`/api/verdicts/${verdict.id}/kind`, { kind: values.kind.trim() || null, by: values.by, pipeline: verdict.pipeline }),
-    done: t("The kind was set"),
   });
 }
 
 // `after` is called with the kind's new name.
 export function renameKind(pipeline, kind, after) {
   ask({
-    title: t("Rename {kind}", { kind }),
+    title: t("Rename {kind}", { kind }), action: t("Rename"), done: t("The kind was renamed"),
     lead: t("Every reject of this kind is shown under the new name, also those of the past. What the model judged stays on record."),
     fields: [el("label", { for: "name" }, t("New name")), el("input", { id: "name", name: "name", required: true, maxlength: "64", autocomplete: "off" }), nameField()],
-    action: t("Rename"),
     send: async (values) => {
       await post(`/api/pipelines/${pipeline}/kinds/rename`, { kind, name: values.name, by: values.by });
       after(values.name.trim());
     },
-    done: t("The kind was renamed"),
   });
 }
 
 export function mergeKind(pipeline, kind, others, after) {
   ask({
-    title: t("Merge {kind}", { kind }),
+    title: t("Merge {kind}", { kind }), action: t("Merge"), done: t("The kinds were merged"),
     lead: t("Both are shown as one kind from now on, also in the past. They can be taken apart again."),
     fields: [el("label", { for: "into" }, t("Is the same as")), el("select", { id: "into", name: "into" }, others.map((other) => el("option", { value: other }, other))), nameField()],
-    action: t("Merge"),
     send: async (values) => {
       await post(`/api/pipelines/${pipeline}/kinds/merge`, { kind, into: values.into, by: values.by });
       after(values.into);
     },
-    done: t("The kinds were merged"),
   });
 }
 
 export function splitKind(pipeline, kind, judged) {
   ask({
-    title: t("Take {kind} apart", { kind }),
+    title: t("Take {kind} apart", { kind }), action: t("Take it out"), done: t("It is a kind of its own"),
     lead: t("The model sees these kinds. One of them gets a name of its own again; the model's where none is written."),
     fields: [
       el("label", { for: "judged" }, t("Kind of the model")),
@@ -137,9 +129,7 @@ export function splitKind(pipeline, kind, judged) {
       el("input", { id: "name", name: "name", maxlength: "64", autocomplete: "off" }),
       nameField(),
     ],
-    action: t("Take it out"),
     send: (values) => post(`/api/pipelines/${pipeline}/kinds/split`, { kind, judged: values.judged, name: values.name.trim() || null, by: values.by }),
-    done: t("It is a kind of its own"),
   });
 }
 
@@ -147,24 +137,19 @@ export function changeModel(pipeline, models) {
   const current = models.current.split("/").at(-1);
   const options = models.known.map((name) => el("option", { value: name, selected: name === current }, name === current ? t("{model} (in service)", { model: name }) : name));
   ask({
-    title: t("Model of {pipeline}", { pipeline: pipeline.name }),
+    title: t("Model of {pipeline}", { pipeline: pipeline.name }), action: t("Test and change"), danger: true, done: t("The model was changed"),
     lead: t("The other model is loaded beside and tested with its golden images. If it passes, it judges from the next part on; the one in service is kept for a roll-back."),
     fields: [el("label", { for: "model" }, t("Model")), el("select", { id: "model", name: "model" }, options), nameField()],
-    action: t("Test and change"),
-    danger: true,
     send: (values) => post(`/api/pipelines/${pipeline.name}/model`, values),
-    done: t("The model was changed"),
   });
 }
 
 export function acceptDrift(pipeline) {
   ask({
-    title: t("Accept the drift of {pipeline}?", { pipeline: pipeline.name }),
+    title: t("Accept the drift of {pipeline}?", { pipeline: pipeline.name }), action: t("Accept"), done: t("The drift watch starts again"),
     lead: `${t("Since part {number}: {reason}.", { number: pipeline.drift.alarm_part, reason: driftReason(pipeline.drift.reason) })} ${t("The warning goes, and the watch starts again. Fix the cause first, or calibrate on good parts of today.")}`,
     fields: nameField(),
-    action: t("Accept"),
     send: (values) => post(`/api/pipelines/${pipeline.name}/accept-drift`, values),
-    done: t("The drift watch starts again"),
   });
 }
 
@@ -172,7 +157,7 @@ export function acceptDrift(pipeline) {
 export function pause(pipeline, names) {
   const ends = [["", t("until somebody resumes")], ["15", t("15 minutes")], ["60", t("an hour")], ["240", t("4 hours")]];
   ask({
-    title: t("Pause {pipeline}?", { pipeline: pipeline.name }),
+    title: t("Pause {pipeline}?", { pipeline: pipeline.name }), action: t("Pause"), done: t("Paused"),
     lead: t("Nothing is judged, and counts and alarms rest. Parts that go by are not inspected."),
     fields: [
       el("label", { for: "minutes" }, t("For")),
@@ -182,9 +167,7 @@ export function pause(pipeline, names) {
       names.length > 1 && el("label", {}, el("input", { type: "checkbox", name: "all", checked: true }), t("The whole line: all {number} pipelines", { number: names.length })),
       nameField(),
     ].flat().filter(Boolean),
-    action: t("Pause"),
     send: ({ by, reason, minutes, all }) => postEach(all ? names : [pipeline.name], "pause", { by, reason, minutes: minutes ? Number(minutes) : null }),
-    done: t("Paused"),
   });
 }
 
@@ -207,21 +190,16 @@ const postEach = (names, what, values) => Promise.all(names.map((name) => post(`
 
 export function rollBack(pipeline) {
   ask({
-    title: t("Roll back the model of {pipeline}?", { pipeline: pipeline.name }),
+    title: t("Roll back the model of {pipeline}?", { pipeline: pipeline.name }), action: t("Roll back"), danger: true, done: t("Rolled back"),
     lead: t("The model before the last change judges again, from the next part on."),
     fields: nameField(),
-    action: t("Roll back"),
-    danger: true,
     send: (values) => post(`/api/pipelines/${pipeline.name}/roll-back`, values),
-    done: t("Rolled back"),
   });
 }
 
 export const acknowledge = (notice, title) =>
   atOnce({
-    title: t("Have you seen this?"),
+    title: t("Have you seen this?"), action: t("Acknowledge"), done: t("Acknowledged"),
     lead: `${title}. ${t("The sound ends. The notice stands until its cause is gone.")}`,
-    action: t("Acknowledge"),
     send: ({ by }) => post(`/api/notices/${notice.id}/acknowledge`, { by }),
-    done: t("Acknowledged"),
   });

@@ -32,10 +32,8 @@ export class EvidenceView {
         this.load();
       });
     }
-    by("evidence-pipeline").addEventListener("change", () => this.load());
-    by("evidence-part").addEventListener("change", () => this.load());
     by("evidence-part-key").addEventListener("change", () => by("evidence-part").value && this.load());
-    for (const id of ["evidence-kind", "evidence-until", "evidence-score"]) by(id).addEventListener("change", () => this.load());
+    for (const id of ["evidence-pipeline", "evidence-part", "evidence-kind", "evidence-until", "evidence-score"]) by(id).addEventListener("change", () => this.load());
     by("evidence-newest").addEventListener("click", () => {
       by("evidence-until").value = "";
       this.load();

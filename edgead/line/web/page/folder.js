@@ -7,14 +7,23 @@ import { partName } from "./wall.js";
 import { t } from "./words.js";
 
 const MAX_IMAGES = 600; // in a draft
-const AGAIN_MS = 1000;
-const BUSY = [429, 503];
+export const AGAIN_MS = 1000;
+export const BUSY = [429, 503];
 const OF_THIS_FILE = [413, 415, 422];
 
 // No connection, signed out, or shutting down: the device may restart.
-const isAway = (status) => status === 0 || status === 401 || status === 429 || status >= 500;
-const pause = (time_ms) => new Promise((resolve) => setTimeout(resolve, time_ms));
+export const isAway = (status) => status === 0 || status === 401 || status === 429 || status >= 500;
+export const pause = (time_ms) => new Promise((resolve) => setTimeout(resolve, time_ms));
 const inOrder = new Intl.Collator("en", { numeric: true }).compare;
+
+// A button that lets files be chosen; the same ones can be chosen again.
+export function offerFiles(button, input, take) {
+  button.addEventListener("click", () => input.click());
+  input.addEventListener("change", () => {
+    take(input);
+    input.value = "";
+  });
+}
 
 // Dropped or chosen folder: its name, and its files with their paths below it.
 export function chosenFiles(input) {
@@ -46,7 +55,7 @@ async function below(entry, above) {
 }
 
 // The files that can be learnt are those that can be judged.
-const isImage = (name) => !name.startsWith(".") && by("judged-files").accept.split(",").some((suffix) => name.toLowerCase().endsWith(suffix));
+export const isImage = (name) => !name.startsWith(".") && by("judged-files").accept.split(",").some((suffix) => name.toLowerCase().endsWith(suffix));
 
 // Reads a folder as `edgead train` does: train/good if there is one, else the images directly in it.
 export function goodImages({ files }) {
@@ -133,12 +142,14 @@ export class Sending {
 
   show() {
     say(by("commission-sent"), t("{done} of {all} images are sent: {folder}", { done: count(this.done), all: count(this.images.length), folder: this.name || t("files") }));
-    by("commission-refused").hidden = !this.refused.length;
-    say(by("commission-refused").firstElementChild, t("Files left out: {number}", { number: count(this.refused.length) }));
-    const list = by("commission-refused").lastElementChild;
-    if (list.children.length > this.refused.length) list.replaceChildren();
-    list.append(...this.refused.slice(list.children.length).map((text) => el("li", {}, text)));
+    showRefused(by("commission-refused"), this.refused);
   }
+}
+
+export function showRefused(box, refused) {
+  box.hidden = !refused.length;
+  say(box.firstElementChild, t("Files left out: {number}", { number: count(refused.length) }));
+  if (box.lastElementChild.children.length !== refused.length) box.lastElementChild.replaceChildren(...refused.map((text) => el("li", {}, text)));
 }
 
 // Browsers hash only on this computer's own page and over HTTPS; elsewhere the device finds out what it has.

@@ -4,6 +4,7 @@ import { get, post, upload } from "./api.js";
 import { ScoreChart } from "./chart.js";
 import { pause, resume } from "./dialogs.js";
 import { badge, by, clock, count, el, kindOf, say, scoreText, titleOf, toast } from "./dom.js";
+import { offerFiles } from "./folder.js";
 import { LiveImage } from "./live_image.js";
 import { showLatency } from "./live_latency.js";
 import { RejectStrip } from "./live_rejects.js";
@@ -44,8 +45,7 @@ export class LiveView {
     });
     by("fire").addEventListener("click", () => this.fire());
     by("pause").addEventListener("click", () => this.pause());
-    by("judge-images").addEventListener("click", () => by("judged-files").click());
-    by("judged-files").addEventListener("change", () => this.judge([...by("judged-files").files]));
+    offerFiles(by("judge-images"), by("judged-files"), ({ files }) => this.judge([...files]));
     by("change-thresholds").addEventListener("click", () => changeThresholds(this.state()));
   }
 
@@ -203,7 +203,6 @@ export class LiveView {
 
   // Judges files one after the other; each verdict is shown as that of any part.
   async judge(files) {
-    by("judged-files").value = ""; // the same ones can be chosen again
     const path = `/api/pipelines/${this.pipeline}/judge`;
     const [refused, squeezed, known] = [[], [], []];
     for (const file of files) {

@@ -62,22 +62,20 @@ async function send(verdict, opinion, values) {
 function markPart(verdict, opinion) {
   const bad = opinion === "bad";
   return ask({
-    title: bad ? t("Was this part bad?") : t("Was this part good?"),
+    title: bad ? t("Was this part bad?") : t("Was this part good?"), action: bad ? t("Mark as bad") : t("Mark as good"),
     lead: bad
       ? t("It tests every lesson: none may let it pass. Three or more become known defects. The verdict itself stays on record.")
       : t("It is kept as an example of a good part. The verdict itself stays on record."),
     fields: [nameField(), el("label", { for: "note" }, t("Note")), el("textarea", { id: "note", name: "note", rows: "2", maxlength: "500" })],
-    action: bad ? t("Mark as bad") : t("Mark as good"),
     send: (values) => send(verdict, opinion, values),
   });
 }
 
 function takeBack(verdict) {
   ask({
-    title: t("Take the mark back?"),
+    title: t("Take the mark back?"), action: t("Take it back"),
     lead: t("The part is neither good nor bad then, for whoever teaches the model."),
     fields: nameField(),
-    action: t("Take it back"),
     send: (values) => send(verdict, null, values),
   });
 }
@@ -93,10 +91,9 @@ export async function markRecent(pipeline) {
   }
   const rows = page.verdicts.map((verdict) => recentRow(verdict));
   ask({
-    title: t("Which of the last parts?"),
+    title: t("Which of the last parts?"), action: t("Mark"),
     lead: t("Choose what a part was, whatever was decided. Parts that are not chosen stay unmarked."),
     fields: [nameField(), el("ol", { class: "recent-parts" }, rows.length ? rows : el("li", { class: "empty" }, t("No verdict yet")))],
-    action: t("Mark"),
     send: async (values) => {
       const chosen = page.verdicts.filter((verdict) => ![undefined, opinionOf(verdict)].includes(values[`mark-${verdict.id}`]));
       if (!chosen.length) throw new Error(t("Choose good or bad for at least one part"));

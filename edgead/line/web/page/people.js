@@ -40,7 +40,7 @@ async function again() {
 
 function unlock() {
   ask({
-    title: t("Unlock this panel"),
+    title: t("Unlock this panel"), action: t("Unlock"),
     lead: t("Your name stands in the list of changes until it locks again."),
     fields: [
       el("label", { for: "person" }, t("Name")),
@@ -48,7 +48,6 @@ function unlock() {
       el("label", { for: "pin" }, t("PIN")),
       el("input", { id: "pin", name: "pin", type: "password", inputmode: "numeric", pattern: "[0-9]{4,8}", required: true, maxlength: "8", autocomplete: "off" }),
     ],
-    action: t("Unlock"),
     send: async (values) => {
       await post("/api/unlock", { name: values.person, pin: values.pin });
       await again();

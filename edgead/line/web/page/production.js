@@ -102,7 +102,7 @@ function drawYields(box, hours) {
 function startOrder(order, started) {
   const last = order ? t("The order {name}, started {time} by {person}, ends with it.", { name: order.name || "—", time: stamp(order.started_at), person: order.by }) : "";
   ask({
-    title: t("Start a new order?"),
+    title: t("Start a new order?"), action: t("Start"),
     lead: `${t("Its counters begin at 0.")} ${last}`,
     fields: [
       el("label", { for: "order-name" }, t("Name of the order")),
@@ -111,7 +111,6 @@ function startOrder(order, started) {
       el("input", { id: "order-batch", name: "batch", maxlength: "128", autocomplete: "off" }),
       nameField(),
     ],
-    action: t("Start"),
     send: async (values) => {
       await post("/api/production/orders", values);
       toast(t("The order has begun"));

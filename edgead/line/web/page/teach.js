@@ -210,15 +210,13 @@ export class TeachView {
     const defects = this.defects();
     const titles = [t("Teach {number} known defects?", { number: defects }), t("Teach this part?"), t("Teach {number} parts?", { number: ids.length })];
     ask({
-      title: force ? t("Learn them all the same?") : titles[Math.min(ids.length, 2)],
+      title: force ? t("Learn them all the same?") : titles[Math.min(ids.length, 2)], action: force ? t("Learn all the same") : t("Teach"), danger: force,
       lead: !ids.length
         ? t("A copy of the model learns the parts that are marked bad as known defects, beside the line. You decide on what comes of it.")
         : force
         ? t("Whatever stands out in these parts is accepted from then on, a defect too. Your name and what you say stand in the list of changes.")
         : t("A copy of the model learns them as good, beside the line. Parts that are marked bad test it, and three or more become known defects. You decide on what comes of it."),
       fields: [force && [el("label", { for: "reason" }, t("Why they are good")), el("textarea", { id: "reason", name: "reason", rows: "2", maxlength: "500", required: true })], nameField()],
-      action: force ? t("Learn all the same") : t("Teach"),
-      danger: force,
       send: async (values) => this.take((await post("/api/lessons", { pipeline: this.pipeline, verdicts: ids, reason: (values.reason ?? "").replaceAll(/\s+/g, " "), by: values.by })).lessons),
     });
   }
@@ -226,15 +224,13 @@ export class TeachView {
   decide(what, label) {
     const accept = what === "accept";
     ask({
-      title: accept ? t("Accept the taught model?") : t("Discard the lesson?"),
+      title: accept ? t("Accept the taught model?") : t("Discard the lesson?"), action: label, danger: accept,
+      done: accept ? t("The taught model judges now") : t("The lesson was discarded"),
       lead: accept
         ? t("It is tested with its golden images. If it passes, it judges from the next part on, also after a restart. The model of before can be rolled back to.")
         : t("What was learnt is removed. The model in service and the marks stay."),
       fields: nameField(),
-      action: label,
-      danger: accept,
       send: async (values) => this.take((await post(`/api/lessons/${this.pipeline}/${what}`, { by: values.by })).lessons),
-      done: accept ? t("The taught model judges now") : t("The lesson was discarded"),
     });
   }
 }

@@ -77,7 +77,7 @@ function open(pipeline, known) {
   banded.addEventListener("input", show);
   const head = ["", t("rejected now"), t("rejected then")].map((text) => el("th", { scope: "col" }, text));
   ask({
-    title: t("Limits of {pipeline}", { pipeline: pipeline.name }),
+    title: t("Limits of {pipeline}", { pipeline: pipeline.name }), action: t("Continue"),
     lead: t("They hold from the next part on, and after a restart."),
     fields: [
       slides && el("p", { class: "limit" }, el("label", { for: "limit" }, t("Limit")), level, slider, el("span", { class: "muted" }, t("0 is the typical good part, 100 the limit in force"))),
@@ -86,7 +86,6 @@ function open(pipeline, known) {
       el("label", { class: "check" }, banded, t("Another limit, for review")),
       nameField(),
     ],
-    action: t("Continue"),
     send: ({ by }) => {
       const asked = { ...limits(), by };
       if (asked.review === review && asked.reject === reject) throw new Error(t("Both limits are as they were"));
@@ -129,7 +128,7 @@ function confirm(pipeline, asked, scale) {
   const line = (label, before, after) => el("p", { class: "change" }, `${label} `, changed(before, after));
   const level = scaled(asked.reject, scale);
   ask({
-    title: t("Change the limits of {pipeline}?", { pipeline: pipeline.name }),
+    title: t("Change the limits of {pipeline}?", { pipeline: pipeline.name }), action: t("Change limits"), danger: true, done: t("Limits changed"),
     lead: t("Every part from now on is judged by them. {who} stands in the list of changes.", { who: asked.by }),
     fields: [
       level !== null && line(t("Limit"), scaledText(100), scaledText(level)),
@@ -137,9 +136,6 @@ function confirm(pipeline, asked, scale) {
       (review !== reject || asked.review !== asked.reject) && line(t("Review above"), score(review), score(asked.review)),
       asked.reject > reject && el("label", {}, t("Why, where it lets pass what is stopped now"), el("input", { name: "reason", maxlength: "500" })),
     ],
-    action: t("Change limits"),
-    danger: true,
     send: ({ reason = "" }) => put(`/api/pipelines/${pipeline.name}/thresholds`, { ...asked, reason }),
-    done: t("Limits changed"),
   });
 }

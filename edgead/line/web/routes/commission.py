@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-import cv2
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
 from edgead.images.files import ImageError, load_image
+from edgead.images.overlay import draw_heat
 from edgead.line.web.answers import Answer, Done, Number
 from edgead.line.web.auth.callers import By, named
 from edgead.line.web.dependencies import NAME, Camera, ClientAddress, Daemon, ImageName, must_be_printable
+from edgead.line.web.live_images import jpeg_of
 from edgead.line.web.middleware import MAX_IMAGE_BYTES
 from edgead.line.web.problems import problems
 from edgead.line.web.routes.control import Person
 from edgead.line.web.routes.judge import IMAGE_BODY, check_image_type
+from edgead.line.web.routes.live import JPEG
+from edgead.types import Decision
 
 routes = APIRouter(prefix="/api/commission", tags=["commission"], responses=problems(404, 409))
-_JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
-_QUALITY = 85
+_TRIED_PX = 640
+T = TypeVar("T")
 
 Numbers = Annotated[
     list[Annotated[int, Field(ge=0, le=65_535)]],
@@ -106,6 +111,13 @@ class TakenAnswer(Answer):
     images: int
 
 
+class TriedAnswer(Answer):
+    scaled_score: Annotated[Number, Field(description="0 is the typical part, 100 the limit; null without a scale.")]
+    decision: Decision
+    image: Annotated[str, Field(description="JPEG in Base64.")]
+    heat_map: Annotated[str, Field(description="As `image`.")]
+
+
 class FolderAnswer(Answer):
     sent: Annotated[
         dict[str, str],
@@ -184,7 +196,7 @@ def discard(name: str, camera: Camera, given: Person, daemon: Daemon, address: C
 @routes.post("/{name}/take")
 def take(name: str, camera: Camera, daemon: Daemon) -> TakenAnswer:
     """Take the newest frame of the camera as a good part."""
-    return TakenAnswer.model_validate(daemon.commissioning.take(name))
+    return TakenAnswer.model_validate(daemon.commissioning.work(name).take())
 
 
 @routes.post("/{name}/folder")
@@ -209,24 +221,33 @@ async def send(
 
     422: this file is refused; 409: any other would be refused too; 503: send it again.
     """
-    check_image_type(request)
-    with request.app.state.desk.place(f"camera {name}"):
-        data = await request.body()
-        try:
-            taken = await run_in_threadpool(daemon.commissioning.send, name, data, file)
-        except ImageError as error:
-            raise HTTPException(422, str(error)) from None
+    taken = await _with_file(request, name, daemon.commissioning.send, file)
     return TakenAnswer.model_validate(taken)
+
+
+@routes.post("/{name}/try", openapi_extra=IMAGE_BODY, responses=problems(413, 415, 422, 503))
+async def try_image(name: str, camera: Camera, daemon: Daemon, request: Request) -> TriedAnswer:
+    """Judge the image file of the body by the learnt model alone: nothing is counted, recorded or kept.
+
+    409: there is no model, or one is being learnt; 422: this file is refused; 503: send it again.
+    """
+
+    def judged(*given: Any) -> TriedAnswer:
+        image, verdict = daemon.commissioning.try_image(*given)
+        shown = [base64.b64encode(jpeg_of(each, _TRIED_PX)).decode() for each in (image, draw_heat(image, verdict))]
+        return TriedAnswer(scaled_score=verdict.score, decision=verdict.decision, image=shown[0], heat_map=shown[1])
+
+    return await _with_file(request, name, judged)
 
 
 @routes.post("/{name}/collect")
 def collect(name: str, camera: Camera, given: Collecting, daemon: Daemon) -> DraftAnswer:
     """Start or stop collecting good parts: those that a pipeline's trigger chooses, or one in each interval."""
-    daemon.commissioning.collect(name, given.mode, given.every_s)
+    daemon.commissioning.work(name).collect(given.mode, given.every_s)
     return _answer(daemon, name)
 
 
-@routes.get("/{name}/images/{image_name}", response_class=Response, responses={200: _JPEG})
+@routes.get("/{name}/images/{image_name}", response_class=Response, responses={200: JPEG})
 def image(
     name: str,
     camera: Camera,
@@ -235,15 +256,11 @@ def image(
     width: Annotated[int, Query(ge=16, le=4096, description="Widest that it may be, in pixels.")] = 240,
 ) -> Response:
     """Return a good part's image as JPEG; the stored one is lossless."""
-    path = daemon.commissioning.image(name, image_name)
     try:
-        found = load_image(path)
+        found = load_image(daemon.commissioning.work(name).image(image_name))
     except ImageError:
         raise HTTPException(404, f"there is no image {image_name} in the draft of {name}") from None
-    if found.shape[1] > width:
-        size = (width, max(1, round(found.shape[0] * width / found.shape[1])))
-        found = cv2.resize(found, size, interpolation=cv2.INTER_AREA)
-    return _jpeg(cv2.imencode(".jpg", found, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes())
+    return Response(jpeg_of(found, width), media_type="image/jpeg")
 
 
 @routes.post("/{name}/images/{image_name}/{change}")
@@ -257,7 +274,8 @@ def move_image(
     given: Person | None = None,
 ) -> DraftAnswer:
     """Take an image out of a draft, or put one back."""
-    daemon.commissioning.move_image(name, image_name, change, _somebody(given, address))
+    by = (given.by if given else "") or "somebody"  # earlier programs give no name
+    daemon.commissioning.move_image(name, image_name, change, named(by, address))
     return _answer(daemon, name)
 
 
@@ -271,21 +289,21 @@ def learn(name: str, camera: Camera, daemon: Daemon) -> DraftAnswer:
 @routes.post("/{name}/cancel")
 def cancel(name: str, camera: Camera, daemon: Daemon) -> DraftAnswer:
     """Stop learning; images and the earlier result stay."""
-    daemon.commissioning.cancel(name)
+    daemon.commissioning.work(name).cancel()
     return _answer(daemon, name)
 
 
-@routes.get("/{name}/maps/{image_name}", response_class=Response, responses={200: _JPEG})
+@routes.get("/{name}/maps/{image_name}", response_class=Response, responses={200: JPEG})
 def heat_map(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -> Response:
     """Return the heat map of a part of the result."""
-    path = daemon.commissioning.map_of(name, image_name)
+    path = daemon.commissioning.work(name).map_of(image_name)
     try:
         data = path.read_bytes() if path else None
     except FileNotFoundError:
         data = None  # no part of the result, or a newer one has come
     if data is None:
         raise HTTPException(404, f"there is no heat map of {image_name}")
-    return _jpeg(data)
+    return Response(data, media_type="image/jpeg")
 
 
 @routes.post("/{name}/go")
@@ -295,13 +313,15 @@ def go(name: str, camera: Camera, given: Going, daemon: Daemon, address: ClientA
     return GoneAnswer.model_validate(daemon.commissioning.go(name, given.model, given.pipeline, by))
 
 
-def _somebody(given: Person | None, address: ClientAddress) -> str:
-    """Name the author of a change that earlier programs make without a name."""
-    return named((given.by if given else "") or "somebody", address)
-
-
-def _jpeg(data: bytes) -> Response:
-    return Response(data, media_type="image/jpeg")
+async def _with_file(request: Request, name: str, use: Callable[..., T], *given: str) -> T:
+    """Give a camera's name and the image file of a body to `use`, in another thread."""
+    check_image_type(request)
+    with request.app.state.desk.place(f"camera {name}"):
+        data = await request.body()
+        try:
+            return await run_in_threadpool(use, name, data, *given)
+        except ImageError as error:
+            raise HTTPException(422, str(error)) from None
 
 
 def _answer(daemon: Daemon, name: str) -> DraftAnswer:

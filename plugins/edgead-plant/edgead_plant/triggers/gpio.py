@@ -38,9 +38,7 @@ class Line(Protocol):
     """Input line as the trigger uses it; `gpiod.LineRequest` is one."""
 
     def wait_edge_events(self, timeout: float | None = None) -> bool: ...
-
     def read_edge_events(self) -> list[Any]: ...
-
     def release(self) -> None: ...
 
 
