@@ -28,8 +28,6 @@ from edgead.unlabelled.sorting import folders
 from edgead.unlabelled.sorting.clusters import MAX_REJECTS, find_clusters
 from edgead.unlabelled.sorting.name_kinds import read_names, shown_name
 
-pytest.importorskip("scipy", reason="sorting needs the workstation's packages")
-
 
 @pytest.fixture(scope="module")
 def rejects(trained_model, line_data, tmp_path_factory):

@@ -176,6 +176,19 @@ class Lessons:
         """Stop the lesson under way; one that waits for a decision stays, even while that is being made."""
         self._stop()
 
+    @contextmanager
+    def changing(self, pipeline: str) -> Iterator[Path]:
+        """Yield the model of a pipeline for another change than a lesson, which none begins meanwhile.
+
+        Raises
+        ------
+        SettingsError
+            A lesson is under way or waits for a decision, or the model is shared with another pipeline.
+        """
+        with self._change():
+            self._check_free(pipeline)
+            yield self._model_of(pipeline)
+
     # One lesson
 
     def _teach(self, process: LessonProcess, task: Task, lesson: Lesson, folder: LessonFolder) -> None:

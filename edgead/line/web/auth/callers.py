@@ -61,6 +61,9 @@ NEEDED: dict[tuple[str, str], Role] = {
     ("POST", "/api/pipelines/{name}/kinds/rename"): "engineer",
     ("POST", "/api/pipelines/{name}/kinds/merge"): "engineer",
     ("POST", "/api/pipelines/{name}/kinds/split"): "engineer",
+    ("POST", "/api/pipelines/{name}/heaps"): "engineer",
+    ("POST", "/api/pipelines/{name}/heaps/name"): "engineer",
+    ("POST", "/api/pipelines/{name}/heaps/discard"): "engineer",
 }
 _MAX_NAME = 64
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"

@@ -11,7 +11,7 @@ const ACTIONS = {
   "accept drift": t("drift accepted"), mark_false_reject: t("marked as a false reject"), rename_kind: t("kind renamed"), merge_kinds: t("kinds merged"),
   split_kind: t("kind taken apart"), correct_kind: t("kind corrected"), start_order: t("order started"),
   mark_good: t("marked good"), mark_bad: t("marked bad"), take_back_mark: t("mark taken back"), teach: t("taught"), "accept lesson": t("lesson accepted"),
-  "discard lesson": t("lesson discarded"), acknowledge: t("notice acknowledged"), pause: t("paused"), resume: t("resumed"),
+  "discard lesson": t("lesson discarded"), "name kinds": t("kinds named"), acknowledge: t("notice acknowledged"), pause: t("paused"), resume: t("resumed"),
   "commission model": t("model commissioned"), "send images": t("images of good parts sent"), "change draft": t("draft changed"), "leave image out": t("image left out"), "put image back": t("image put back"), "discard draft": t("draft discarded"), "follow again": t("follows its tag again"), unlock: t("panel unlocked"), unlock_refused: t("unlocking refused"), lock: t("panel locked"),
 };
 const LABELS = { 4: t("before"), 5: t("after") }; // where there is no place for a head
