@@ -182,9 +182,8 @@ class Daemon:
         self._log = log
         self._feed = VerdictFeed()
         self._runtime = SiteRuntime(self._feed.publish, self._feed.publish_notice)
-        of_site = (lambda: self.site, lambda: self.pipelines, lambda: self.store)
-        self.lessons = Lessons(*of_site)
-        self.heaps = Heaps(*of_site, self.lessons)
+        self.lessons = Lessons(lambda: self.site, lambda: self.pipelines, lambda: self.store)
+        self.heaps = Heaps(self)
         self.commissioning = Commissioning(self)
         self._notifier = Notifier()
         self._page = Page(self._serve)

@@ -162,7 +162,7 @@ def split(name: str, pipeline: Pipeline, given: Split, daemon: Daemon, address: 
 @routes.get("/pipelines/{name}/heaps")
 def heaps(name: str, pipeline: Pipeline, daemon: Daemon) -> HeapsAnswer:
     """Report the heaps that the last rejects were sorted into, until somebody names or discards them."""
-    return HeapsAnswer.model_validate(daemon.heaps.of(name) or {"state": "none"})
+    return HeapsAnswer.model_validate(daemon.heaps.of(name))
 
 
 @routes.post("/pipelines/{name}/heaps")
