@@ -44,7 +44,7 @@ class Heaps:
         self._thread = threading.Thread()
 
     def of(self, pipeline: str) -> dict[str, Any]:
-        """Return the last sorting of a pipeline: `state`, the `reason` of a failure, `heaps`, and how many are `left_out`."""
+        """Return the last sorting of a pipeline: `state`, `reason` of a failure, `heaps`, and number `left_out`."""
         return self._found.get(pipeline, {"state": "none"})
 
     def sort(self, pipeline: str, since: datetime) -> None:
