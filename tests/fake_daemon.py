@@ -297,7 +297,7 @@ class FakeHeaps:
         self.calls.append(("sort", pipeline, since))
 
     def name(self, pipeline: str, heaps: Any, *, by: str) -> None:
-        self.calls.append(("name", pipeline, heaps, by))
+        self.calls.append(("name", pipeline, dict(heaps), by))
 
     def discard(self, pipeline: str) -> None:
         self.calls.append(("discard", pipeline))

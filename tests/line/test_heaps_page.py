@@ -58,7 +58,7 @@ def test_images_are_moved_heaps_merged_and_split_by_keyboard_and_named(browser, 
         page.get_by_label("Your name").fill("Anna")
         page.locator("dialog").get_by_role("button", name="Save", exact=True).click()
         expect(page.locator("dialog")).to_have_count(0)
-    named = [("scratch", [*first[1:], *second]), ("hole", first[:1])]
+    named = {"scratch": [*first[1:], *second], "hole": first[:1]}
     assert daemon.heaps.calls == [("name", "front", named, "Anna (127.0.0.1)")]
     assert third[0] not in str(daemon.heaps.calls)  # without a name it is left out
 

@@ -90,17 +90,17 @@ def test_rejects_are_sorted_and_named_and_the_model_says_their_kind(tmp_path, tr
         said = client.get(f"{FRONT}/heaps").json()
         assert len(set(ids)) == len(ids) == count - said["left_out"] >= 4 and len(heaps) >= 2
         assert {reject["image"] for heap in said["heaps"] for reject in heap} == {"heat.jpg"}
-        named = [{"name": "scratch", "verdicts": ids[:2]}, {"name": "dent", "verdicts": ids[2:]}]
+        named = {"scratch": ids[:2], "dent": ids[2:]}
         before = content(model)
 
         daemon.pipelines["front"].refuses = True
-        refused = client.post(f"{FRONT}/heaps/name", json={"heaps": named, **BY})
+        refused = client.post(f"{FRONT}/heaps/name", json={"kinds": named, **BY})
         assert (refused.status_code, refused.json()["detail"]) == (409, "self-test failed")
         assert content(model) == before and earlier_versions(model) == []
         assert [row["action"] for row in client.get("/api/audit").json()] == ["name kinds, undone", "name kinds"]
 
         daemon.pipelines["front"].refuses = False
-        assert client.post(f"{FRONT}/heaps/name", json={"heaps": named, **BY}).status_code == 200
+        assert client.post(f"{FRONT}/heaps/name", json={"kinds": named, **BY}).status_code == 200
         assert client.get(f"{FRONT}/heaps").json()["state"] == "none"
         row = client.get("/api/audit").json()[0]
         assert (row["action"], row["by"]) == ("name kinds", "Anna (127.0.0.1)")
@@ -120,14 +120,14 @@ def test_new_heaps_join_the_kinds_that_the_model_knows_under_the_names_that_peop
     with daemon_with_rejects(tmp_path, trained_model, line_data) as (daemon, _), client_of(daemon) as client:
         model = daemon.pipelines["front"].model
         ids = [id for heap in sorted_heaps(client) for id in heap]
-        first = [{"name": "scratch", "verdicts": ids[:1]}, {"name": "dent", "verdicts": ids[1:2]}]
-        assert client.post(f"{FRONT}/heaps/name", json={"heaps": first, **BY}).status_code == 200
+        first = {"scratch": ids[:1], "dent": ids[1:2]}
+        assert client.post(f"{FRONT}/heaps/name", json={"kinds": first, **BY}).status_code == 200
         daemon.judge(99, 0.9, "scratch")
         daemon.store.kinds.rename("front", "scratch", "deep scratch", by="Anna")
         wait_until(lambda: daemon.store.status()["images_waiting"] == 0)
         ids = [id for heap in sorted_heaps(client) for id in heap]
-        more = [{"name": "deep scratch", "verdicts": ids[2:3]}, {"name": "hole", "verdicts": ids[3:4]}]
-        assert client.post(f"{FRONT}/heaps/name", json={"heaps": more, **BY}).status_code == 200
+        more = {"deep scratch": ids[2:3], "hole": ids[3:4]}
+        assert client.post(f"{FRONT}/heaps/name", json={"kinds": more, **BY}).status_code == 200
         counts = Artifact.load(model).manifest.kinds.counts()
         assert set(counts) <= {"scratch", "dent", "hole"} and {"scratch", "hole"} <= set(counts)
         assert bank_sha256(Artifact.load(model).manifest) == Artifact.load(model).manifest.kinds.bank_sha256
@@ -139,7 +139,7 @@ def test_what_cannot_be_sorted_or_named_is_refused_in_words(tmp_path, trained_mo
         assert answer.status_code == 409, answer.text
         return answer.json()["detail"]
 
-    naming = {"heaps": [{"name": "dent", "verdicts": ["0" * 8 + "-0000-7000-8000-" + "0" * 12]}], **BY}
+    naming = {"kinds": {"dent": ["0" * 8 + "-0000-7000-8000-" + "0" * 12]}, **BY}
     with daemon_with_rejects(tmp_path, trained_model, line_data, 3) as (daemon, _), client_of(daemon) as client:
         assert "no heaps of its model as it is now" in refused("heaps/name", json=naming)
         assert "0 rejects of that time have an image" in refused("heaps", params={"hours": 1e-9})
@@ -170,14 +170,14 @@ def test_what_cannot_be_sorted_or_named_is_refused_in_words(tmp_path, trained_mo
         assert "is not what front judges by" in refused("heaps")
 
 
-def test_kinds_of_another_bank_are_replaced_and_a_reject_in_two_heaps_is_refused(tmp_path, trained_model, line_data):
+def test_a_reject_in_two_heaps_and_a_reserved_name_are_refused(tmp_path, trained_model, line_data):
     with daemon_with_rejects(tmp_path, trained_model, line_data) as (daemon, _), client_of(daemon) as client:
         ids = [id for heap in sorted_heaps(client) for id in heap]
-        twice = [{"name": "dent", "verdicts": ids}, {"name": "hole", "verdicts": ids[:1]}]
-        answer = client.post(f"{FRONT}/heaps/name", json={"heaps": twice, **BY})
+        twice = {"dent": ids, "hole": ids[:1]}
+        answer = client.post(f"{FRONT}/heaps/name", json={"kinds": twice, **BY})
         assert answer.status_code == 409 and "is in no heap, or in two" in answer.json()["detail"]
-        reserved = [{"name": "unknown kind", "verdicts": ids}]
-        answer = client.post(f"{FRONT}/heaps/name", json={"heaps": reserved, **BY})
+        reserved = {"unknown kind": ids}
+        answer = client.post(f"{FRONT}/heaps/name", json={"kinds": reserved, **BY})
         assert answer.status_code == 409 and "cannot name a kind" in answer.json()["detail"]
 
 
@@ -186,7 +186,7 @@ def test_a_daemon_of_the_page_alone_says_who_asked(tmp_path):
     id = daemon.judge(0, 0.9)
     with client_of(daemon) as client:
         assert client.get(f"{FRONT}/heaps").json() == {"state": "none", "reason": "", "heaps": [], "left_out": 0}
-        client.post(f"{FRONT}/heaps/name", json={"heaps": [{"name": " dent ", "verdicts": [id]}], **BY})
+        client.post(f"{FRONT}/heaps/name", json={"kinds": {" dent ": [id]}, **BY})
         client.post(f"{FRONT}/heaps/discard")
         assert client.post("/api/pipelines/back/heaps").status_code == 404
-    assert daemon.heaps.calls == [("name", "front", [("dent", [id])], "Anna (127.0.0.1)"), ("discard", "front")]
+    assert daemon.heaps.calls == [("name", "front", {"dent": [id]}, "Anna (127.0.0.1)"), ("discard", "front")]

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,13 +70,10 @@ class Heaps:
             self._thread = threading.Thread(target=self._sort, args=order, name="sort", daemon=True)
             self._thread.start()
 
-    def name(self, pipeline: str, heaps: Sequence[tuple[str, Sequence[str]]], *, by: str) -> None:
-        """Teach the model the kinds of heaps with a name; it judges at once, and the version before is kept.
+    def name(self, pipeline: str, heaps: Mapping[str, Sequence[str]], *, by: str) -> None:
+        """Teach the model kinds, each by its rejects' ids; it judges at once, and the version before is kept.
 
-        Parameters
-        ----------
-        heaps : sequence of (str, sequence of str)
-            The name of a kind, as it is shown, and the ids of its rejects.
+        A name that people see already is that kind.
 
         Raises
         ------
@@ -157,11 +154,11 @@ class Heaps:
         if self._found.get(pipeline) is began:  # nobody has discarded it
             self._found[pipeline], self._examples[pipeline] = done, (model, examples)
 
-    def _named(self, pipeline: str, heaps: Sequence[tuple[str, Sequence[str]]], examples: dict[str, Any]) -> Examples:
-        ids = [id for _, heap in heaps for id in heap]
+    def _named(self, pipeline: str, heaps: Mapping[str, Sequence[str]], examples: dict[str, Any]) -> Examples:
+        ids = [id for heap in heaps.values() for id in heap]
         if wrong := [id for id in ids if id not in examples or ids.count(id) > 1]:
             raise SettingsError(f"{wrong[0]}: is in no heap, or in two: sort the rejects again")
-        shown = self._daemon.store.kinds.known(pipeline)  # a name that people see is one of the model's, or a new one
-        kinds = [(shown.get(name) or [name])[0] for name, heap in heaps for _ in heap]
+        shown = self._daemon.store.kinds.known(pipeline)
+        kinds = [(shown.get(name) or [name])[0] for name, heap in heaps.items() for _ in heap]
         rows = np.array([examples[id]["descriptor"] for id in ids], np.float32)
         return Examples(kinds, rows, [examples[id]["part"] for id in ids])

@@ -178,13 +178,7 @@ class Lessons:
 
     @contextmanager
     def changing(self, pipeline: str) -> Iterator[Path]:
-        """Yield the model of a pipeline for another change than a lesson, which none begins meanwhile.
-
-        Raises
-        ------
-        SettingsError
-            A lesson is under way or waits for a decision, or the model is shared with another pipeline.
-        """
+        """Yield the model of a pipeline for another change; SettingsError where a lesson or another pipeline has it."""
         with self._change():
             self._check_free(pipeline)
             yield self._model_of(pipeline)

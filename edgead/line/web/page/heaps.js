@@ -91,14 +91,15 @@ export class Heaps {
   }
 
   save() {
-    const heaps = this.heaps.filter(({ name }) => name.trim()).map(({ name, rejects }) => ({ name: name.trim(), verdicts: rejects.map(({ verdict }) => verdict) }));
-    if (!heaps.length) return toast(t("Write a name under at least one heap."), true);
+    const kinds = {};
+    for (const { name, rejects } of this.heaps) if (name.trim()) (kinds[name.trim()] ??= []).push(...rejects.map(({ verdict }) => verdict));
+    if (!Object.keys(kinds).length) return toast(t("Write a name under at least one heap."), true);
     return ask({
       title: t("Teach the model these kinds?"),
-      lead: t("{kinds}. It is tested, and names them from the next part on. What it decides stays as it is. The model of before can be rolled back to.", { kinds: [...new Set(heaps.map(({ name }) => name))].join(", ") }),
+      lead: t("{kinds}. It is tested, and names them from the next part on. What it decides stays as it is. The model of before can be rolled back to.", { kinds: Object.keys(kinds).join(", ") }),
       fields: nameField(),
       action: t("Save"),
-      send: ({ by: who }) => post(`/api/pipelines/${this.pipeline}/heaps/name`, { heaps, by: who }),
+      send: ({ by: who }) => post(`/api/pipelines/${this.pipeline}/heaps/name`, { kinds, by: who }),
       done: t("The model names these kinds now"),
     }).then((sent) => sent && this.saved());
   }

@@ -57,13 +57,11 @@ class Split(BaseModel):
     by: By
 
 
-class NamedHeap(BaseModel):
-    name: Annotated[Kind, Field(description="A new kind, or a known one as it is shown; equal names make one kind.")]
-    verdicts: Annotated[list[Annotated[str, Field(pattern=ID)]], Field(min_length=1, max_length=200)]
-
-
 class Naming(BaseModel):
-    heaps: Annotated[list[NamedHeap], Field(min_length=1, max_length=200)]
+    kinds: Annotated[
+        dict[Kind, list[Annotated[str, Field(pattern=ID)]]],
+        Field(min_length=1, description="Ids of verdicts by their kind: a new one, or a known one as it is shown."),
+    ]
     by: By
 
 
@@ -175,7 +173,7 @@ def sort(name: str, pipeline: Pipeline, daemon: Daemon, period: Period) -> Heaps
 @routes.post("/pipelines/{name}/heaps/name")
 def name_heaps(name: str, pipeline: Pipeline, given: Naming, daemon: Daemon, address: ClientAddress) -> Done:
     """Teach the model the kinds of heaps; its verdicts name them from the next part on. Audited; the model is kept."""
-    daemon.heaps.name(name, [(heap.name, heap.verdicts) for heap in given.heaps], by=named(given.by, address))
+    daemon.heaps.name(name, given.kinds, by=named(given.by, address))
     return Done(done="the model names these kinds from now on")
 
 
