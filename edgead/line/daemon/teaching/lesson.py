@@ -258,7 +258,7 @@ class LessonProcess:
             return Taught(reason=str(error))
 
     def output(self, module: str, arguments: Sequence[str], within_s: float) -> tuple[int, str, str]:
-        """Run the `main` of a module; return its exit code, output and errors. SettingsError says that it ended early."""
+        """Run the `main` of a module; return its exit code, output and errors. SettingsError: it ended early."""
         with self._lock:
             if self.stopped:
                 raise SettingsError("stopped before it began")

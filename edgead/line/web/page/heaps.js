@@ -91,7 +91,7 @@ export class Heaps {
   }
 
   save() {
-    const kinds = {};
+    const kinds = Object.create(null); // any word may be a name
     for (const { name, rejects } of this.heaps) if (name.trim()) (kinds[name.trim()] ??= []).push(...rejects.map(({ verdict }) => verdict));
     if (!Object.keys(kinds).length) return toast(t("Write a name under at least one heap."), true);
     return ask({
