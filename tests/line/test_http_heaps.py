@@ -88,7 +88,7 @@ def test_rejects_are_sorted_and_named_and_the_model_says_their_kind(tmp_path, tr
         heaps, model = sorted_heaps(client), daemon.pipelines["front"].model
         ids = [id for heap in heaps for id in heap]
         said = client.get(f"{FRONT}/heaps").json()
-        assert len(set(ids)) == len(ids) == count - said["left_out"] >= 4 and len(heaps) >= 2
+        assert len(set(ids)) == len(ids) == count - said["left_out"] >= 4
         assert {reject["image"] for heap in said["heaps"] for reject in heap} == {"heat.jpg"}
         named = {"scratch": ids[:2], "dent": ids[2:]}
         before = content(model)
@@ -146,7 +146,7 @@ def test_what_cannot_be_sorted_or_named_is_refused_in_words(tmp_path, trained_mo
         good = daemon.store.verdicts(limit=1)[0]["id"]
         assert client.post(f"/api/verdicts/{good}/false-reject", json={"pipeline": "front", **BY}).status_code == 200
         assert "front: 2 rejects of that time have an image" in refused("heaps")
-        daemon.store.marks.mark(good, None, by="Anna")
+        daemon.store.marks.take_back(good, by="Anna")
 
         def wait(process: LessonProcess, module: str, words: list[str], within_s: float) -> Any:
             wait_until(lambda: process.stopped)
