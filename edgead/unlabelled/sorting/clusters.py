@@ -112,7 +112,7 @@ class _Tree:
         for number, (height, one, other) in enumerate(self._merges):
             if number < len(labels) - count or height <= equal:
                 labels[labels == labels[other]] = labels[one]
-        return np.unique(labels, return_inverse=True)[1]
+        return np.asarray(np.unique(labels, return_inverse=True)[1], np.intp)
 
     def nearest(self, count: int, descriptors: np.ndarray) -> np.ndarray:
         """Assign other parts to the nearest centre of `count` kinds."""
@@ -131,7 +131,8 @@ def _ward(rows: np.ndarray) -> list[tuple[float, int, int]]:
     far += squares[:, None]
     np.maximum(far, 0, out=far)
     np.fill_diagonal(far, np.inf)
-    sizes, chain, merges = np.ones(len(rows)), [0], []
+    sizes, chain = np.ones(len(rows)), [0]
+    merges: list[tuple[float, int, int]] = []
     while len(merges) < len(rows) - 1:
         near = int(far[chain[-1]].argmin())
         if len(chain) < 2 or far[chain[-1], near] < far[chain[-1], chain[-2]]:

@@ -123,7 +123,8 @@ class Heaps:
 
     def _rejects(self, pipeline: str, since: datetime) -> dict[str, dict[str, Any]]:
         """Find the last rejects by their images, without good parts, other formats and models of recipes."""
-        recipes, store, found = current(self._daemon.site.pipelines, pipeline).recipes, self._daemon.store, {}
+        recipes, store = current(self._daemon.site.pipelines, pipeline).recipes, self._daemon.store
+        found: dict[str, dict[str, Any]] = {}
         for record in store.verdicts(pipeline=pipeline, decision="reject", limit=MAX_REJECTS):
             other = record["false_reject"] or record.get("other_format") or record["recipe"] in recipes
             paths = (store.image(record["id"], name, pipeline=pipeline) for name in FRAMES)
