@@ -284,6 +284,26 @@ class FakeLessons:
         self.calls.append(("discard", pipeline, by))
 
 
+class FakeHeaps:
+    """Heaps that a test puts here; what is asked for is only written down."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {"state": "none"}
+        self.calls: list[tuple[Any, ...]] = []
+
+    def of(self, pipeline: str) -> dict[str, Any]:
+        return self.found
+
+    def sort(self, pipeline: str, since: datetime) -> None:
+        self.calls.append(("sort", pipeline, since))
+
+    def name(self, pipeline: str, heaps: Any, *, by: str) -> None:
+        self.calls.append(("name", pipeline, dict(heaps), by))
+
+    def discard(self, pipeline: str) -> None:
+        self.calls.append(("discard", pipeline))
+
+
 class FakeStore:
     def __init__(self, folder: Path):
         self.kinds = FakeKinds()
@@ -400,7 +420,7 @@ class FakeDaemon:
         self.sinks = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**self.queued))}
         self.store = store or FakeStore(folder / "images")
         self.pipelines["front"].audit = self.store.add_audit
-        self.lessons = FakeLessons()
+        self.lessons, self.heaps = FakeLessons(), FakeHeaps()
         self.listeners: list[queue.Queue] = []
         self.commissioning = Commissioning(self)
 

@@ -332,8 +332,6 @@ class Model(Predictor):
     ) -> Sorted:
         """Sort rejected and reviewed images into kinds of defects, without labels.
 
-        Needs scipy.
-
         Parameters
         ----------
         images : path or sequence of paths

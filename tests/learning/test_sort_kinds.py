@@ -24,11 +24,10 @@ from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.images.sheet import band_sheet
 from edgead.line.evidence.kept_frames import read_span
+from edgead.metrics.partitions import adjusted_rand
 from edgead.unlabelled.sorting import folders
-from edgead.unlabelled.sorting.clusters import MAX_REJECTS, find_clusters
+from edgead.unlabelled.sorting.clusters import MAX_REJECTS, _Tree, find_clusters
 from edgead.unlabelled.sorting.name_kinds import read_names, shown_name
-
-pytest.importorskip("scipy", reason="sorting needs the workstation's packages")
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +89,21 @@ def test_images_of_one_part_are_in_the_same_half():
     shown = (blobs(rng, (6, 6), spread=0.15)[parts] + 0.01 * rng.normal(size=(72, 12))).astype(np.float32)
     assert find_clusters(shown, parts).count == 2
     assert find_clusters(shown, range(72)).count > 2
+
+
+@pytest.mark.parametrize("parts", [2, 7, 40])
+def test_merges_and_cuts_are_those_of_scipy(parts):
+    hierarchy = pytest.importorskip("scipy.cluster.hierarchy")
+    rows = np.random.default_rng(parts).normal(size=(parts, 20))
+    ours, theirs = _Tree(rows), hierarchy.linkage(rows, "ward")
+    np.testing.assert_allclose([height**0.5 for height, *_ in ours._merges], theirs[:, 2])
+    for count in range(1, parts):
+        assert adjusted_rand(ours.cut(count), hierarchy.fcluster(theirs, count, "maxclust")) == pytest.approx(1)
+
+
+def test_equal_parts_are_never_of_two_kinds():
+    assert _Tree(np.array([[0.1, 0.3]] * 4 + [[1.0, 2.0]] * 3)).cut(5).tolist() == [0] * 4 + [1] * 3
+    assert _Tree(np.ones((5, 3))).cut(3).tolist() == [0] * 5 and _Tree(np.ones((1, 3))).cut(1).tolist() == [0]
 
 
 def test_the_number_may_be_given():

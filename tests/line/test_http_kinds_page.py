@@ -35,8 +35,8 @@ def test_a_model_without_kinds_says_how_it_gets_some(browser, tmp_path):
     with daemon_with_store(tmp_path, before=0, after=0) as daemon, served(daemon) as url:
         daemon.judge(0, 0.9)
         with opened_page(browser, f"{url}/#kinds", **PANEL) as page:
-            model = daemon.pipelines["front"].model
-            expect(page.locator("#kinds-unknown")).to_contain_text(f"edgead name {model} --examples kinds")
+            expect(page.locator("#kinds-unknown")).to_contain_text("sort its last rejects, and name the heaps")
+            expect(page.get_by_role("button", name="Sort the last rejects")).to_be_enabled()
             expect(page.locator("#pareto li")).to_have_count(1)
             shot(page, tmp_path / "shots", "no-kinds")
             daemon.judge(1, 0.9, "scratch")

@@ -56,6 +56,9 @@ ENGINEER = {
     "POST /api/pipelines/{name}/kinds/rename",
     "POST /api/pipelines/{name}/kinds/merge",
     "POST /api/pipelines/{name}/kinds/split",
+    "POST /api/pipelines/{name}/heaps",
+    "POST /api/pipelines/{name}/heaps/name",
+    "POST /api/pipelines/{name}/heaps/discard",
 }
 # What each role can make the daemon do at all.
 EFFECTS = {
@@ -63,7 +66,8 @@ EFFECTS = {
     "operate": {"fire", "judge", "pause", "resume", "correct", "false reject"},
     "engineer": {"fire", "judge", "pause", "resume", "correct", "false reject", "thresholds", "swap", "roll back"}
     | {"accept drift"}
-    | {"rename", "merge", "split", "follow again", "start", "accept", "discard"},
+    | {"rename", "merge", "split", "follow again", "start", "accept", "discard"}
+    | {"sort", "name"},
 }
 VALID: dict[str, dict[str, Any]] = {
     "thresholds": {"review": 0.3, "reject": 0.6, "by": "Eve"},
@@ -72,6 +76,7 @@ VALID: dict[str, dict[str, Any]] = {
     "merge": {"kind": "a", "into": "b", "by": "Eve"},
     "split": {"kind": "a", "judged": "b", "by": "Eve"},
     "kind": {"kind": "scratch", "by": "Eve"},
+    "name": {"kinds": {"dent": ["00000000-0000-7000-8000-000000000000"]}, "by": "Eve"},
     "trigger": {},
     "pause": {"by": "Eve"},
     "resume": {"by": "Eve"},
@@ -105,6 +110,7 @@ def effects(daemon: FakeDaemon) -> list[str]:
         daemon.store.kinds.calls,
         daemon.followers["front"].calls,
         daemon.lessons.calls,
+        daemon.heaps.calls,
     )
     found = [str(call[0]) for calls in lists for call in calls] + [row["action"] for row in daemon.store.changes]
     for row in daemon.store.rows:

@@ -27,6 +27,7 @@ from edgead.line.daemon.pipeline import Pipeline
 from edgead.line.daemon.reload import Reloading
 from edgead.line.daemon.service_manager import Notifier
 from edgead.line.daemon.site_runtime import SiteRuntime
+from edgead.line.daemon.teaching.heaps import Heaps
 from edgead.line.daemon.teaching.lessons import Lessons
 from edgead.line.daemon.web_thread import Page
 from edgead.line.site.load import load_site
@@ -182,6 +183,7 @@ class Daemon:
         self._feed = VerdictFeed()
         self._runtime = SiteRuntime(self._feed.publish, self._feed.publish_notice)
         self.lessons = Lessons(lambda: self.site, lambda: self.pipelines, lambda: self.store)
+        self.heaps = Heaps(self)
         self.commissioning = Commissioning(self)
         self._notifier = Notifier()
         self._page = Page(self._serve)
@@ -263,7 +265,7 @@ class Daemon:
         self._notifier.stopping()
         deadline = time.monotonic() + self.site.limits.drain_s
         self._reloading.close(_RELOAD_S)
-        also = [self._page.close, self.lessons.close, self.commissioning.close]
+        also = [self._page.close, self.lessons.close, self.heaps.close, self.commissioning.close]
         counts = self._runtime.close(deadline, also=also)
         logger.info("stopped", extra={"counts": counts})
         self._notifier.close()

@@ -23,6 +23,8 @@ _MIN_PARTS = 3
 _HALVINGS = 20
 _NEARLY = 0.05
 _MAX_TURNS = 30
+# Of the highest merge: parts that are no further apart are equal, but for rounding.
+_EQUAL = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +102,52 @@ class _Tree:
     """Dendrogram of parts, which can be cut into any number of kinds."""
 
     def __init__(self, descriptors: np.ndarray):
-        from scipy.cluster.hierarchy import linkage
-
         self._descriptors = descriptors.astype(np.float64)
-        self._merges = linkage(self._descriptors, "ward") if len(descriptors) > 1 else np.empty((0, 4))
+        self._merges = sorted(_ward(self._descriptors), key=lambda merge: merge[0])
 
     def cut(self, count: int) -> np.ndarray:
         """Cut into `count` kinds, or as many as there are different parts; return labels from 0 on."""
-        from scipy.cluster.hierarchy import fcluster
-
-        if len(self._descriptors) == 1:
-            return np.zeros(1, np.intp)
-        return np.asarray(fcluster(self._merges, count, "maxclust") - 1, np.intp)
+        labels = np.arange(len(self._descriptors))
+        equal = _EQUAL * self._merges[-1][0] if self._merges else 0.0
+        for number, (height, one, other) in enumerate(self._merges):
+            if number < len(labels) - count or height <= equal:
+                labels[labels == labels[other]] = labels[one]
+        return np.asarray(np.unique(labels, return_inverse=True)[1], np.intp)
 
     def nearest(self, count: int, descriptors: np.ndarray) -> np.ndarray:
         """Assign other parts to the nearest centre of `count` kinds."""
         return _nearest_centre(self._descriptors, self.cut(count), descriptors)
+
+
+def _ward(rows: np.ndarray) -> list[tuple[float, int, int]]:
+    """Merge rows by Ward's criterion, along chains of nearest neighbours; list heights with a row of either side.
+
+    Murtagh, "A survey of recent advances in hierarchical clustering algorithms", The Computer Journal 1983.
+    """
+    squares = np.square(rows).sum(axis=1)
+    far = rows @ rows.T
+    far *= -2
+    far += squares
+    far += squares[:, None]
+    np.maximum(far, 0, out=far)
+    np.fill_diagonal(far, np.inf)
+    sizes, chain = np.ones(len(rows)), [0]
+    merges: list[tuple[float, int, int]] = []
+    while len(merges) < len(rows) - 1:
+        near = int(far[chain[-1]].argmin())
+        if len(chain) < 2 or far[chain[-1], near] < far[chain[-1], chain[-2]]:
+            chain.append(near)
+            continue
+        other, one = chain.pop(), chain.pop()
+        height = far[one, other]
+        joined = (sizes + sizes[one]) * far[one] + (sizes + sizes[other]) * far[other] - sizes * height
+        joined /= sizes + sizes[one] + sizes[other]
+        sizes[one], sizes[other] = sizes[one] + sizes[other], 0
+        far[one] = far[:, one] = joined
+        far[other] = far[:, other] = np.inf
+        merges.append((float(height), one, other))
+        chain = chain or [one]
+    return merges
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -52,8 +52,16 @@ class Examples:
     groups: Sequence[int]
 
 
-def keep_kinds(artifact: Artifact, examples: Examples, unknown_level: float = UNKNOWN_LEVEL) -> Artifact:
+def keep_kinds(
+    artifact: Artifact,
+    examples: Examples,
+    unknown_level: float = UNKNOWN_LEVEL,
+    *,
+    finish: Callable[[Path], object] = lambda draft: None,
+) -> Artifact:
     """Write kinds into a model, replacing those it has; they are numbered by first appearance.
+
+    `finish` is called with the new version before that takes the model's place.
 
     Raises
     ------
@@ -79,7 +87,7 @@ def keep_kinds(artifact: Artifact, examples: Examples, unknown_level: float = UN
         bank_sha256=bank_sha256(artifact.manifest),
         unknown_level=unknown_level,
     )
-    return _write(artifact, kinds, examples.descriptors)
+    return _write(artifact, kinds, examples.descriptors, finish)
 
 
 def kept_examples(artifact: Artifact) -> Examples:
@@ -121,7 +129,7 @@ def _checked(**values: object) -> Kinds:
         raise SettingsError(f"kinds: {tell_invalid(error.errors()[:1], whole='names')}") from None
 
 
-def _write(artifact: Artifact, kinds: Kinds, descriptors: np.ndarray) -> Artifact:
+def _write(artifact: Artifact, kinds: Kinds, descriptors: np.ndarray, finish: Callable[[Path], object]) -> Artifact:
     path = artifact.path
     artifact.check_unchanged()
     with new_version(path) as draft:
@@ -129,6 +137,7 @@ def _write(artifact: Artifact, kinds: Kinds, descriptors: np.ndarray) -> Artifac
         file.parent.mkdir(exist_ok=True)
         np.save(file, np.ascontiguousarray(descriptors, np.float32), allow_pickle=False)
         write_manifest(draft, artifact.manifest.model_copy(update={"kinds": kinds}))
+        finish(draft)
         artifact.check_unchanged()
     return Artifact.load(Path(path))
 
@@ -223,7 +232,7 @@ def name_kinds(path: Path, plan: NamePlan, *, progress: StageProgress = no_progr
         return Named(kept, [], [])
     found, ok, problems = _learn(artifact, plan, progress)
     known = None if plan.replace or kinds is None else kept_examples(artifact)
-    together = renamed(found if known is None else _added(known, found), names)
+    together = renamed(found if known is None else joined(known, found), names)
     return Named(keep_kinds(artifact, together, level), ok, problems)
 
 
@@ -276,7 +285,7 @@ def _find_examples(folder: Path) -> dict[Path, str]:
     return kind_of
 
 
-def _added(known: Examples, new: Examples) -> Examples:
+def joined(known: Examples, new: Examples) -> Examples:
     """Join known and new examples; for an example that is in both the new kind counts."""
     distances, _ = NearestPatches(new.descriptors).search(known.descriptors)
     kept = np.flatnonzero(distances[:, 0] > _SAME).tolist()

@@ -1,1 +1,1 @@
-"""Lessons from the page: marked parts, taught to a copy of a model."""
+"""Lessons from the page: marked parts, taught to a copy of a model; rejects, sorted and named in it."""

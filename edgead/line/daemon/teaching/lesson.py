@@ -1,6 +1,6 @@
 """Lesson of a pipeline's model: images of marked parts, its folder, and the process that teaches a copy.
 
-The process is `edgead teach`, with the lowest priority and a time limit.
+The process is `edgead teach`, with the lowest priority and a time limit; the one that sorts rejects runs as it does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_PARTS = 200
 _MARK = ".lesson."
 _PROGRAM = (
     "import sys; from edgead.process.background_process import stay_behind; stay_behind(int(sys.argv.pop(1)));"
-    "from edgead.cli import main; main()"
+    "from importlib import import_module; import_module(sys.argv.pop(1)).main()"
 )
 _END_S = 2.0
 
@@ -237,7 +237,7 @@ class Task:
 
 
 class LessonProcess:
-    """Process that teaches; one thread calls `run`, any thread may call `stop`.
+    """Process beside the line; one thread calls `run` or `output`, any thread may call `stop`.
 
     Attributes
     ----------
@@ -252,11 +252,18 @@ class LessonProcess:
 
     def run(self, task: Task, within_s: float) -> Taught:
         """Teach, and wait for the result."""
+        try:
+            return _read(*self.output("edgead.cli", task.arguments, within_s))
+        except SettingsError as error:
+            return Taught(reason=str(error))
+
+    def output(self, module: str, arguments: Sequence[str], within_s: float) -> tuple[int, str, str]:
+        """Run the `main` of a module; return its exit code, output and errors. SettingsError: it ended early."""
         with self._lock:
             if self.stopped:
-                return Taught(reason="stopped before it began")
+                raise SettingsError("stopped before it began")
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, str(os.getpid()), *task.arguments],
+                [sys.executable, "-c", _PROGRAM, str(os.getpid()), module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -269,8 +276,10 @@ class LessonProcess:
         except subprocess.TimeoutExpired:
             self.stop()
             self._process.communicate()
-            return Taught(reason=f"not ready within {within_s:g} s: teach fewer parts, or raise limits.lesson_s")
-        return _read(self._process.returncode, out, errors)
+            raise SettingsError(
+                f"not ready within {within_s:g} s: choose fewer parts, or raise limits.lesson_s"
+            ) from None
+        return self._process.returncode, out, errors
 
     def stop(self) -> None:
         """End the process: first so that it cleans up, then by force."""

@@ -176,6 +176,13 @@ class Lessons:
         """Stop the lesson under way; one that waits for a decision stays, even while that is being made."""
         self._stop()
 
+    @contextmanager
+    def changing(self, pipeline: str) -> Iterator[Path]:
+        """Yield the model of a pipeline for another change; SettingsError where a lesson or another pipeline has it."""
+        with self._change():
+            self._check_free(pipeline)
+            yield self._model_of(pipeline)
+
     # One lesson
 
     def _teach(self, process: LessonProcess, task: Task, lesson: Lesson, folder: LessonFolder) -> None:

@@ -25,6 +25,7 @@ const SENTENCES = {
   merge_kinds: ({ who, before, after }) => t("{who} merged the kind “{kind}” into “{name}”", { who, kind: before, name: after }),
   split_kind: ({ who, before, after }) => t("{who} took “{judged}” out of the kind “{kind}”, as “{name}”", { who, ...before, name: after ?? before.judged }),
   correct_kind: ({ who, part, after }) => (after.kind ? t("{who} set the kind of {part} to {kind}", { who, part, kind: after.kind }) : t("{who} took back the kind of {part}", { who, part })),
+  "name kinds": ({ who, after }) => t("{who} taught the model to name {kinds}", { who, kinds: Object.keys(after).join(", ") }),
   start_order: ({ who, after }) => withNote(t("{who} began the order {name}", { who, name: after.name || "—" }), after.batch && t("batch {batch}", after)),
   teach: (change) => lesson(change, t("{who} taught the model: {good} good parts, {bad} bad parts", taught(change))),
   "accept lesson": (change) => lesson(change, t("{who} accepted a lesson: {good} good parts, {bad} bad parts", taught(change))),

@@ -1,9 +1,10 @@
-// Kinds of defects: their counts in a time, their places on the part, their images, and their names.
+// Kinds of defects: their counts in a time, their places on the part, their images, their names, and where they begin.
 
 import { fetchImage, get } from "./api.js";
 import { mergeKind, renameKind, splitKind } from "./dialogs.js";
-import { by, count, el, percent, say, scoreText, stamp, toast } from "./dom.js";
+import { by, count, el, percent, scoreText, stamp, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
+import { Heaps } from "./heaps.js";
 import { drawPositions } from "./positions.js";
 import { t } from "./words.js";
 
@@ -15,7 +16,7 @@ export class KindsView {
   constructor() {
     this.hours = 8;
     this.pipeline = null;
-    this.models = {};
+    this.heaps = new Heaps(() => this.load());
     this.kind = null;
     this.found = null;
     this.before = null;
@@ -36,13 +37,13 @@ export class KindsView {
   }
 
   showStatus(status) {
-    this.models = Object.fromEntries(status.pipelines.map(({ name, model }) => [name, model]));
     const names = status.pipelines.map((pipeline) => pipeline.name);
     by("kinds-pipeline-label").hidden = names.length < 2;
     const select = by("kinds-pipeline");
     if ([...select.options].map((option) => option.value).join() !== names.join()) select.replaceChildren(...names.map((name) => el("option", { value: name }, name)));
     if (this.pipeline) select.value = this.pipeline;
     else if (names.length && !by("kinds").hidden) this.show(names[0], null);
+    if (this.pipeline && !by("kinds").hidden) this.heaps.follow(this.pipeline);
   }
 
   go(pipeline, kind) {
@@ -73,6 +74,7 @@ export class KindsView {
       const found = await get(`${path}/kinds?${new URLSearchParams({ ...asked, interval_hours: String(PERIODS[this.hours].interval_hours) })}`);
       if (turn !== this.turn) return;
       this.found = found;
+      this.heaps.show(this.pipeline, this.hours, Object.keys(found.known).filter((kind) => kind !== UNKNOWN));
       this.pareto();
       this.actions();
       const positions = await get(`${path}/positions?${new URLSearchParams(this.kind === null ? asked : { ...asked, kind: this.kind })}`);
@@ -87,7 +89,6 @@ export class KindsView {
 
   pareto() {
     const { kinds, unsorted, false_rejects, known } = this.found;
-    const model = this.models[this.pipeline] ?? "MODEL";
     const total = kinds.reduce((sum, each) => sum + each.count, unsorted);
     const rows = [...kinds, ...(unsorted ? [{ kind: null, count: unsorted }] : [])];
     let sum = 0;
@@ -95,7 +96,6 @@ export class KindsView {
     by("no-kinds").hidden = total > 0;
     by("pareto-head").hidden = !total;
     by("kinds-unknown").hidden = Object.keys(known).length > 0;
-    say(by("kinds-unknown"), t("This model knows no kinds of defects yet. On the command line, {sort} sorts its rejects, and {name} gives it their names.", { sort: `edgead sort ${model} --store STORE -o kinds`, name: `edgead name ${model} --examples kinds` }));
     const marked = false_rejects ? `; ${t("{number} more were marked as false rejects", { number: count(false_rejects) })}` : "";
     const values = { number: count(total), period: PERIODS[this.hours].words };
     by("kinds-note").textContent = (total === 1 ? t("1 reject in {period}", values) : t("{number} rejects in {period}", values)) + marked;
@@ -106,7 +106,7 @@ export class KindsView {
     all.style.width = `${(100 * sum) / total}%`;
     mine.style.width = `${(100 * number) / total}%`;
     const others = this.judged(kind).filter((each) => each !== kind);
-    const name = el("span", { class: "kind-name" }, kind ?? t("unnamed"), kind === null && el("small", {}, t("edgead sort and edgead name give kinds")), others.length > 0 && el("small", {}, others.join(", ")));
+    const name = el("span", { class: "kind-name" }, kind ?? t("unnamed"), others.length > 0 && el("small", {}, others.join(", ")));
     const cells = [name, el("span", { class: "bar-of" }, all, mine), this.trend(kind), number_(count(number)), number_(percent(number, total)), number_(percent(sum, total))];
     const about = { class: "pareto-row", "data-kind": kind, "data-unknown": kind === null || kind === UNKNOWN };
     if (kind === null) return el("li", {}, el("div", about, cells));

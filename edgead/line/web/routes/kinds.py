@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
 from edgead.images.boxes import box_density, box_places
-from edgead.line.web.answers import Done, IntervalAnswer, KindsAnswer, PositionsAnswer
+from edgead.line.web.answers import Answer, Done, IntervalAnswer, KindsAnswer, PositionsAnswer
 from edgead.line.web.auth.callers import By, Kind, named
-from edgead.line.web.dependencies import NAME, ClientAddress, Daemon, Pipeline, VerdictId
+from edgead.line.web.dependencies import ID, NAME, ClientAddress, Daemon, Pipeline, VerdictId
 from edgead.line.web.problems import problems
 
 routes = APIRouter(prefix="/api", tags=["kinds"], responses=problems(404, 409))
@@ -55,6 +55,26 @@ class Split(BaseModel):
     judged: Annotated[Kind, Field(description="The model's kind that is taken out of it.")]
     name: Annotated[Kind | None, Field(description="What it is shown as from now on; by default its own.")] = None
     by: By
+
+
+class Naming(BaseModel):
+    kinds: Annotated[
+        dict[Kind, list[Annotated[str, Field(pattern=ID)]]],
+        Field(min_length=1, description="Ids of verdicts by their kind: a new one, or a known one as it is shown."),
+    ]
+    by: By
+
+
+class RejectAnswer(Answer):
+    verdict: Annotated[str, Field(description="Id of its verdict.")]
+    image: Annotated[str | None, Field(description="Name, for /api/verdicts/{id}/images/{name}.")]
+
+
+class HeapsAnswer(Answer):
+    state: Literal["none", "running", "failed", "ready"]
+    reason: Annotated[str, Field(description="Why it failed.")] = ""
+    heaps: Annotated[list[list[RejectAnswer]], Field(description="Largest first; in each the most typical first.")] = []
+    left_out: Annotated[int, Field(description="Rejects that the model no longer rejects, or that cannot be read.")] = 0
 
 
 class Correction(BaseModel):
@@ -135,6 +155,33 @@ def split(name: str, pipeline: Pipeline, given: Split, daemon: Daemon, address: 
     """Show one of the model's kinds under its own name again, or under a new one; audited."""
     daemon.store.kinds.split(name, given.kind, given.judged, given.name, by=named(given.by, address))
     return Done(done=f"{given.judged} is {given.name or given.judged} now")
+
+
+@routes.get("/pipelines/{name}/heaps")
+def heaps(name: str, pipeline: Pipeline, daemon: Daemon) -> HeapsAnswer:
+    """Report the heaps that the last rejects were sorted into, until somebody names or discards them."""
+    return HeapsAnswer.model_validate(daemon.heaps.of(name))
+
+
+@routes.post("/pipelines/{name}/heaps")
+def sort(name: str, pipeline: Pipeline, daemon: Daemon, period: Period) -> HeapsAnswer:
+    """Sort the last rejects of a period by how they look, at most 200 that have an image, beside the line."""
+    daemon.heaps.sort(name, period[0])
+    return heaps(name, pipeline, daemon)
+
+
+@routes.post("/pipelines/{name}/heaps/name")
+def name_heaps(name: str, pipeline: Pipeline, given: Naming, daemon: Daemon, address: ClientAddress) -> Done:
+    """Teach the model the kinds of heaps; its verdicts name them from the next part on. Audited; the model is kept."""
+    daemon.heaps.name(name, given.kinds, by=named(given.by, address))
+    return Done(done="the model names these kinds from now on")
+
+
+@routes.post("/pipelines/{name}/heaps/discard")
+def discard_heaps(name: str, pipeline: Pipeline, daemon: Daemon) -> HeapsAnswer:
+    """Stop sorting, or forget the heaps."""
+    daemon.heaps.discard(name)
+    return heaps(name, pipeline, daemon)
 
 
 @routes.post("/verdicts/{verdict_id}/kind")

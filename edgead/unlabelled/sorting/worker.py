@@ -1,0 +1,26 @@
+"""Process that sorts rejects beside a line: images in, heaps of images and what describes each out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from edgead.detector import Detector
+from edgead.errors import EdgeadError
+from edgead.unlabelled.sorting.sort import SortPlan, sort_images
+
+
+def main() -> None:
+    """Sort the images that the arguments name after a model; print the result, or the problem, as JSON."""
+    model, *images = sys.argv[1:]
+    try:
+        with Detector.load(model, runtime="onnxruntime") as detector:
+            found = sort_images(detector, list(map(Path, images)), SortPlan())
+    except EdgeadError as error:
+        print(json.dumps({"problem": str(error)}))
+        return
+    pairs = zip(found.images, found.parts, strict=True)
+    examples = {str(one.path): {"part": part, "descriptor": one.descriptor.tolist()} for one, part in pairs}
+    heaps = [[str(one.path) for one in found.of_kind(number)] for number in range(found.clusters.count)]
+    print(json.dumps({"heaps": heaps, "examples": examples, "left_out": len(found.ok) + len(found.problems)}))
