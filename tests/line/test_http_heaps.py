@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +28,7 @@ FRONT = "/api/pipelines/front"
 BY = {"by": "Anna"}
 
 
+@dataclass
 class RealModel(FakePipeline):
     """A pipeline whose model is real: what it swaps to is opened, and may be refused."""
 
@@ -78,7 +79,7 @@ def sorted_heaps(client: Any) -> list[list[str]]:
 
 
 def ready_heaps(client: Any) -> list[list[str]]:
-    found = wait_for(lambda: (said := client.get(f"{FRONT}/heaps").json())["state"] != "running" and said)
+    found = wait_for(lambda: (said := client.get(f"{FRONT}/heaps").json())["state"] != "running" and said, "heaps")
     assert (found["state"], found["reason"]) == ("ready", ""), found
     return [[reject["verdict"] for reject in heap] for heap in found["heaps"]]
 
@@ -160,11 +161,13 @@ def test_what_cannot_be_sorted_or_named_is_refused_in_words(tmp_path, trained_mo
         said = '{"problem": "the model cannot tell kinds apart: train patchcore"}'
         monkeypatch.setattr(LessonProcess, "output", lambda *_: (0, said, ""))
         client.post(f"{FRONT}/heaps")
-        found = wait_for(lambda: (one := client.get(f"{FRONT}/heaps").json())["state"] != "running" and one)
+        found = wait_for(lambda: (one := client.get(f"{FRONT}/heaps").json())["state"] != "running" and one, "an end")
         assert (found["state"], found["reason"]) == ("failed", "the model cannot tell kinds apart: train patchcore")
         monkeypatch.setattr(LessonProcess, "output", lambda *_: (-9, "", "Killed"))
         client.post(f"{FRONT}/heaps")
-        found = wait_for(lambda: (one := client.get(f"{FRONT}/heaps").json())["reason"].startswith("the proc") and one)
+        found = wait_for(
+            lambda: (one := client.get(f"{FRONT}/heaps").json())["reason"].startswith("the proc") and one, "a refusal"
+        )
         assert found["reason"] == "the process that sorts ended early: the log says why"
         daemon.pipelines["front"].loaded = "0" * 64
         assert "is not what front judges by" in refused("heaps")

@@ -323,7 +323,7 @@ def test_changes_are_sentences_with_what_is_recorded_under_details(browser, daem
         raw = json.loads(rows.nth(1).locator("code").inner_text())
         assert raw == {"by": "Anna (10.0.0.7)", "action": "thresholds", "before": CHANGES[0][1], "after": CHANGES[0][2]}
         link.click()
-        expect(page.locator("#detail")).to_contain_text("part 709")
+        expect(page.locator("#detail")).to_contain_text("Frame709")
     for size in ("hall", "phone"):
         with opened_page(browser, f"{url}/#changes", expected=gone, **SIZES[size], locale="de-DE") as page:
             expect(page.locator("#audit tr").first).to_contain_text("Olga hat Teil 709 als schlecht markiert: dust")
