@@ -10,6 +10,8 @@ from edgead.adapt.memory_bank.feature_space import FeatureScale, fit_metric
 from edgead.adapt.memory_bank.learn import Space, learn_bank
 from edgead.adapt.memory_bank.light import Lit, lit
 from edgead.adapt.methods.patchcore import PatchCore, PatchCoreConfig
+from edgead.artifact.inputs import Preprocessing, Range
+from edgead.errors import SettingsError
 
 IMAGES, PER_IMAGE, WIDTH = 20, 60, 8
 
@@ -71,13 +73,13 @@ def test_an_image_is_brighter_darker_and_of_bytes():
     assert lit(image, 1.1).dtype == np.uint8 and image.max() == 255
 
 
-@pytest.mark.parametrize("whiten", [True, False])
-def test_brighter_parts_stay_nearer_to_the_bank_where_light_is_learnt(whiten, monkeypatch):
+@pytest.mark.parametrize("learns", [True, False])
+def test_brighter_parts_stay_nearer_to_the_bank_where_light_is_learnt(learns, monkeypatch):
     rng, steps = np.random.default_rng(3), np.linspace(60, 180, 64)[None, :, None]
     images = [np.clip(steps + rng.normal(0, 6, (64, 64, 3)), 0, 255).astype(np.uint8) for _ in range(24)]
     bright = [lit(image, 1.1) for image in images[20:]]
     settings = PatchCoreConfig(
-        backbone="efficientnet_lite0", image_size=(64, 64), damp_length=True, whiten=whiten, memory_bank_size=200
+        backbone="efficientnet_lite0", image_size=(64, 64), damp_length=True, learn_light=learns, memory_bank_size=200
     )
     farther = []
     for brightness in ((1.0, 1.0), (0.9, 1.1)):
@@ -90,4 +92,12 @@ def test_brighter_parts_stay_nearer_to_the_bank_where_light_is_learnt(whiten, mo
             for one in (*images[20:], *bright)
         ]
         farther.append(np.mean(near[4:]) / np.mean(near[:4]))
-    assert farther[1] == farther[0] if not whiten else farther[1] < 0.97 * farther[0]
+    assert farther[1] == farther[0] if not learns else farther[1] < 0.97 * farther[0]
+
+
+def test_light_is_of_colours_and_of_the_metric():
+    with pytest.raises(SettingsError, match="leave out whiten=false"):
+        PatchCoreConfig(learn_light=True, whiten=False)
+    depth = Preprocessing(image_size=(64, 64), colour="grey16", grey16=Range(low=0, high=4095))
+    with pytest.raises(SettingsError, match="these images have depth"):
+        PatchCore(PatchCoreConfig(learn_light=True)).prepared(depth)

@@ -25,7 +25,7 @@ BLOCK = 65536
 # The good parts are dealt to so many, of which each is compared with the others; groups are never separated.
 PARTS = 5
 # So many patches are compared, with those of so many rows (greedy k-centre of a sample) that other parts have.
-QUERIES, SAMPLE, ROWS = 40_000, 60_000, 2_500
+QUERIES, SAMPLE, ROWS = 40_000, 60_000, 5_000
 # This share of the mean variance is added to every direction: none is louder than 1 / sqrt(SHRINKAGE).
 SHRINKAGE = 0.05
 # How much light counts beside all that differs between good parts.

@@ -68,6 +68,8 @@ class PatchCoreConfig(MethodConfig):
         for the product, see `edgead.adapt.memory_bank.damping`. The paper compares plain features.
     whiten : bool
         Compare in the metric that good parts teach, see there. Ours too.
+    learn_light : bool
+        Make the metric insensitive to a tenth less and more light, see `edgead.adapt.memory_bank.light`. Ours too.
     coreset_sampling_ratio : float
         At most this share of all patches goes into the memory bank ...
     memory_bank_size : int
@@ -93,6 +95,7 @@ class PatchCoreConfig(MethodConfig):
     fill: Literal["stretch", "reflect"] = "stretch"
     damp_length: bool | Literal["auto"] = "auto"
     whiten: bool = True
+    learn_light: bool = False
     coreset_sampling_ratio: float = 1.0
     memory_bank_size: int = 2500
     max_patches: int = 300_000
@@ -104,6 +107,8 @@ class PatchCoreConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         check_backbone(self.backbone, self.layers)
+        if self.learn_light and not self.whiten:
+            raise SettingsError("learn_light changes the metric: leave out whiten=false")
 
 
 class PatchCore(Method[PatchCoreConfig]):
@@ -182,6 +187,8 @@ class PatchCore(Method[PatchCoreConfig]):
         return Preprocessing(image_size=self.config.image_size, fill=self.config.fill)
 
     def prepared(self, preprocessing: Preprocessing) -> Preprocessing:
+        if self.config.learn_light and preprocessing.dtype != "uint8":
+            raise SettingsError("learn_light is for colours of 8 bits, and these images have depth: leave it out")
         self._spec = preprocessing
         return preprocessing
 
@@ -271,8 +278,7 @@ class PatchCore(Method[PatchCoreConfig]):
         space = Space(self.backbone.channels, config.damp_length is not False, config.whiten, self._spec.channels == 6)
         by_evidence = config.damp_length == "auto" or self._by_evidence
         compares = by_evidence and max(folds) > 0 and len(images) >= FEWEST_SCARRED
-        learns_light = config.whiten and self._spec.dtype == "uint8"
-        chosen = choose_scarred(groups, config.seed) if compares or learns_light else _NO_IMAGES
+        chosen = choose_scarred(groups, config.seed) if compares or config.learn_light else _NO_IMAGES
         patches, good = self.raw_patches(images, course, chosen)
         scarred = self._scarred(images, chosen, good) if compares else None
         if scarred and self._by_evidence and self._precision == INT8:
@@ -280,7 +286,7 @@ class PatchCore(Method[PatchCoreConfig]):
             if self._leaves_int8_out(images, scarred, of_chosen, rule, space):
                 patches, good = self.raw_patches(images, course, chosen)
                 scarred = self._scarred(images, chosen, good)
-        in_light = self._lit(images, chosen, good) if learns_light else None
+        in_light = self._lit(images, chosen, good) if config.learn_light else None
         bank_of = partial(learn_bank, groups=groups, folds=folds, rule=rule, progress=course.progress, lit=in_light)
         if not scarred or config.damp_length != "auto":
             self.learnt = bank_of(patches, space=space)
