@@ -66,7 +66,8 @@ export class CommissionView {
     addEventListener("drop", async (event) => {
       if (!over(event, false) || me().role !== "engineer") return;
       // Beside a heap of the trial it is a bad part as well: no bad part may be learnt.
-      const heap = event.target.closest("#commission-trial") && (event.target.closest("[data-heap]")?.dataset.heap ?? "bad");
+      const target = /** @type {HTMLElement} */ (event.target);
+      const heap = target.closest("#commission-trial") && (/** @type {HTMLElement | null} */ (target.closest("[data-heap]"))?.dataset.heap ?? "bad");
       const found = await droppedFiles(event.dataTransfer);
       if (heap) this.trial.add(heap, found.files.map(({ file }) => file));
       else this.sendFolder(found);

@@ -16,6 +16,7 @@ export class Trial {
   constructor(view) {
     this.view = view;
     this.parts = [];
+    this.whose = this.model = this.draft = null;
     for (const heap of ["bad", "good"]) {
       by(`trial-${heap}-files`).accept = by("judged-files").accept;
       offerFiles(by(`trial-${heap}`), by(`trial-${heap}-files`), ({ files }) => this.add(heap, [...files]));
