@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,7 +23,10 @@ from edgead.line.site.schema import current
 from edgead.unlabelled.sorting.name_kinds import UNKNOWN_LEVEL, Examples, joined, keep_kinds, kept_examples
 
 if TYPE_CHECKING:
-    from edgead.line.daemon.run import Daemon
+    from edgead.line.daemon.pipeline import Pipeline
+    from edgead.line.daemon.teaching.lessons import Lessons
+    from edgead.line.evidence import EvidenceStore
+    from edgead.line.site.schema import Site
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +36,22 @@ _SHOWN = ("heat.jpg", "frame.jpg", "frame.png")
 _JOIN_S = 3.0
 
 
+class SortsRejects(Protocol):
+    """Interface of the daemon that heaps use: its site, pipelines and store of now, and the lessons in turn."""
+
+    site: Site
+    lessons: Lessons
+
+    @property
+    def pipelines(self) -> Mapping[str, Pipeline]: ...
+    @property
+    def store(self) -> EvidenceStore: ...
+
+
 class Heaps:
     """Heaps of a site: those of each pipeline's last sorting, until somebody names or discards them."""
 
-    def __init__(self, daemon: Daemon):
+    def __init__(self, daemon: SortsRejects):
         self._daemon = daemon
         self._found: dict[str, dict[str, Any]] = {}
         self._examples: dict[str, tuple[str, dict[str, Any]]] = {}  # by the hash of their model
