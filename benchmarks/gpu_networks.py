@@ -48,6 +48,7 @@ def _draw_teacher(size: str, file: Path) -> Path:
     from edgead.workstation.methods.efficient_ad.student_teacher import CHANNELS, build_pdn
 
     torch.manual_seed(0)
+    file.parent.mkdir(parents=True, exist_ok=True)
     save_file(build_pdn(size, CHANNELS).state_dict(), file)
     return file
 

@@ -117,6 +117,7 @@ BESIDE = {
     "collect": "lasting, of commissioning: it comes back by itself",
     "commission": "follows the process that learns a draft: what fails in it is that the draft was not learnt",
     "lesson": "catches everything: the lesson has failed then, and says why",
+    "sort": "catches everything: the sorting of rejects has failed then, and says why",
     "follower": "lasting: a pipeline that follows a tag looks again later",
     "model pull": "catches everything, for the follower that waits for it",
     "fleet report": "lasting: it reports again",

@@ -252,7 +252,7 @@ def test_thresholds_outlive_a_restart_and_belong_to_their_model(trained_model, t
         own = daemon.wait_state("running")["thresholds"]
         given = {"review": own["review"] * 0.1, "reject": own["reject"] * 0.2, "by": "kim"}
         assert daemon.api.put("/api/pipelines/a/thresholds", json=given).status_code == 200
-        assert daemon.api.get("/api/audit").json()[0]["before"] == own
+        assert daemon.api.get("/api/audit").json()[0]["before"].items() >= own.items()
         daemon.wait_judged(3)
         daemon.stop(within_s=60)
     assert daemon.records()[-1]["threshold"] == given["reject"] and daemon.records()[-1]["decision"] == "reject"
