@@ -203,7 +203,9 @@ def each_measured(detector: Detector, paths: Sequence[Path], folds: Sequence[int
     images = zip(paths, folds if len(folds) else [None] * len(paths), strict=True)
     with ExitStack() as opened:
         alone = detector.runtime != "onnxruntime" or len(paths) < FEWEST_SHARED
-        workers = [detector] if alone else [opened.enter_context(detector.again(each)) for each in share_cores()]
+        workers = (
+            [detector] if alone else [opened.enter_context(detector.again(each)) for each in share_cores(len(paths))]
+        )
         yield from in_order(workers, measure, images)
 
 

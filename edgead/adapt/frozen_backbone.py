@@ -240,5 +240,7 @@ def each_raw(backbone: FrozenBackbone, spec: Preprocessing, images: Sequence[np.
         return features
 
     with ExitStack() as opened:
-        runtimes = [opened.enter_context(open_raw(backbone, spec, threads=threads)) for threads in share_cores()]
+        runtimes = [
+            opened.enter_context(open_raw(backbone, spec, threads=threads)) for threads in share_cores(len(images))
+        ]
         yield from in_order(runtimes, features_of, range(len(images)))

@@ -20,10 +20,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def share_cores() -> list[int]:
-    """Threads of each of as many workers as this machine has cores for."""
-    count = min(MOST_WORKERS, kernels.threads())
-    return [kernels.threads() // count] * count
+def share_cores(items: int) -> list[int]:
+    """Number of threads of each worker: as many workers as there are cores and items for, at most `MOST_WORKERS`."""
+    count = max(1, min(MOST_WORKERS, kernels.threads(), items))
+    return [(kernels.threads() + number) // count for number in range(count)]
 
 
 def in_order(workers: Sequence[W], use: Callable[[W, T], R], items: Iterable[T]) -> Iterator[R]:

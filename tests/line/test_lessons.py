@@ -29,7 +29,7 @@ from edgead.artifact.roll_back import bring_back
 from edgead.artifact.versions import earlier_versions, keep_and_replace
 from edgead.errors import SettingsError
 from edgead.line.daemon.active_model import ActiveModel
-from edgead.line.daemon.teaching.lesson import LessonProcess, Task, Taught, _image, ended
+from edgead.line.daemon.teaching.lesson import LessonProcess, Task, Taught, ended, frame_file
 from edgead.line.daemon.teaching.lessons import Lessons
 from edgead.line.daemon.thresholds import KeptThresholds
 from edgead.line.site.models import ModelsSection
@@ -215,7 +215,7 @@ def test_a_lesson_holds_its_images_though_the_store_removes_them(world, monkeypa
     if not linked:
         monkeypatch.setattr(os, "link", no_links)
     lessons, good, bad = world.lessons(), world.judge("good"), world.judge("bad")
-    images = [_image(world.store, id, "caps") for id in (good, bad)]
+    images = [frame_file(world.store, id, "caps") for id in (good, bad)]
     contents = [image.read_bytes() for image in images]
     lessons.start("caps", [good], by="ben")
     assert begun.wait(30)
@@ -229,8 +229,8 @@ def test_a_lesson_holds_its_images_though_the_store_removes_them(world, monkeypa
 
 def test_a_lesson_of_an_image_that_is_gone_does_not_begin(world, monkeypatch):
     lessons, id = world.lessons(), world.judge("good")
-    image = _image(world.store, id, "caps")
-    monkeypatch.setattr("edgead.line.daemon.teaching.lesson._image", lambda *_: image)
+    image = frame_file(world.store, id, "caps")
+    monkeypatch.setattr("edgead.line.daemon.teaching.lesson.frame_file", lambda *_: image)
     image.unlink()
     with pytest.raises(SettingsError, match="has just removed images of chosen parts"):
         lessons.start("caps", [id], by="ben")

@@ -17,8 +17,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.versions import earlier_versions, replace
 from edgead.detector.known_kinds import is_stale
 from edgead.errors import SettingsError
-from edgead.line.daemon.teaching.lesson import LessonProcess
-from edgead.line.evidence.folder import FRAMES
+from edgead.line.daemon.teaching.lesson import LessonProcess, frame_file
 from edgead.line.site.schema import current
 from edgead.unlabelled.sorting.name_kinds import UNKNOWN_LEVEL, Examples, joined, keep_kinds, kept_examples
 
@@ -142,8 +141,7 @@ class Heaps:
         found: dict[str, dict[str, Any]] = {}
         for record in store.verdicts(pipeline=pipeline, decision="reject", limit=MAX_REJECTS):
             other = record["false_reject"] or record.get("other_format") or record["recipe"] in recipes
-            paths = (store.image(record["id"], name, pipeline=pipeline) for name in FRAMES)
-            path = next(filter(None, paths), None)
+            path = frame_file(store, record["id"], pipeline)
             if path and not other and datetime.fromisoformat(record["judged_at"]) >= since:
                 shown = next((name for name in _SHOWN if name in record["images"]), None)
                 found[str(path)] = {"verdict": record["id"], "image": shown}

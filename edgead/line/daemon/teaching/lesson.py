@@ -62,7 +62,7 @@ def good_images(store: EvidenceStore, pipeline: str, section: PipelineSection, i
                 f"{id}: its frame has another format than the model learnt ({record['other_format']}), so it shows "
                 "another part of the scene, or less of it: set the camera back, or make a model for this format"
             )
-        path = _image(store, id, pipeline)
+        path = frame_file(store, id, pipeline)
         if path is None:
             raise SettingsError(f"{id}: the store keeps no image of it")
         paths.append(path)
@@ -73,10 +73,11 @@ def bad_images(store: EvidenceStore, pipeline: str, section: PipelineSection) ->
     """Find the images of the newest parts that are marked bad, without those of other models."""
     marked = store.verdicts(pipeline=pipeline, mark="bad", limit=MAX_PARTS)
     own = (record["id"] for record in marked if record["recipe"] not in section.recipes)
-    return [path for id in own if (path := _image(store, id, pipeline))]
+    return [path for id in own if (path := frame_file(store, id, pipeline))]
 
 
-def _image(store: EvidenceStore, id: str, pipeline: str) -> Path | None:
+def frame_file(store: EvidenceStore, id: str, pipeline: str) -> Path | None:
+    """Find the kept frame of a verdict, in its best form; None if there is none."""
     found = (store.image(id, name, pipeline=pipeline) for name in FRAMES)
     return next((path for path in found if path), None)
 
