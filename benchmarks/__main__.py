@@ -44,6 +44,7 @@ BENCHMARKS = (
     "imported",
     "inp_lite",
     "push",
+    "rates",
     "realtime",
     "relief",
     "screen",

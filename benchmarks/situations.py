@@ -31,7 +31,7 @@ from benchmarks.panel import read_names
 from benchmarks.panel_sets import JUDGED, TILES, PanelSet, add_panel_arguments, find_sets
 from edgead.adapt.frozen_backbone import each_raw, packaged_backbone
 from edgead.artifact.folder import Artifact
-from edgead.calibration.rejects import cause_of
+from edgead.calibration.cause_of_rejects import cause_of
 from edgead.cli import console
 from edgead.cli import main as edgead
 from edgead.dataset.folders import find_good_images

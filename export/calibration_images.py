@@ -15,7 +15,14 @@ from edgead.artifact.training_hashes import FILE, find_folds, find_learnt
 from edgead.calibration.conformal import check_support
 from edgead.calibration.group_conformal import dense
 from edgead.calibration.plan import plan_calibration
-from edgead.dataset.folders import StageProgress, check_images, find_good_images, no_progress, split_good
+from edgead.dataset.folders import (
+    StageProgress,
+    check_images,
+    find_good_images,
+    no_progress,
+    split_good,
+    without_test_part,
+)
 from edgead.dataset.groups import NONE, group_images
 from edgead.workstation.methods.draem.anomalies import Simulator
 from edgead.workstation.methods.draem.anomaly_textures import built_in_textures
@@ -101,6 +108,8 @@ def find_calibration_images(
     rule = artifact.manifest.training.get("groups", {}).get("rule", NONE) if group is None else group
     groups = group_images(paths, rule, data)
     source = "training data" if digest == artifact.manifest.training.get("data_sha256") else "other images"
+    if source == "training data":
+        paths = without_test_part(paths, groups.of(paths), artifact.manifest.training.get("hold_out", 0))
     folds = find_folds(artifact, paths)
     # All images behind the thresholds, by content, as the page and a camera store them as other files.
     if len(folds) == len(paths) == artifact.manifest.training.get("calibration_images"):

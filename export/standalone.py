@@ -29,7 +29,7 @@ from edgead.artifact.manifest import Manifest, Preprocessing
 from edgead.artifact.preprocess import covered, hidden_in
 from edgead.calibration.conformal import score_scale
 from edgead.detector import Detector
-from edgead.detector.measurer import Mosaic
+from edgead.detector.joined_tiles import Mosaic
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.heads.patches import PatchHead

@@ -18,7 +18,7 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import aligned, holes_of, inputs_of, map_of_frame, preprocess
 from edgead.dataset.folders import Progress, StageProgress
 from edgead.detector import Detector
-from edgead.detector.measurer import Mosaic
+from edgead.detector.joined_tiles import Mosaic
 from edgead.heads.patches import HIDDEN
 from edgead.workstation.methods.load import has_torch, load_network
 

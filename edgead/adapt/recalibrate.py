@@ -22,11 +22,11 @@ from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration, CameraView, Kept, Manifest, ThresholdChange, Thresholds
 from edgead.artifact.training_hashes import content_sha256, refuse_learnt
 from edgead.calibration.blind import MAX_REJECTED, BlindLimitError, doubts
+from edgead.calibration.cause_of_rejects import cause_of
 from edgead.calibration.conformal import check_support, share_above
 from edgead.calibration.group_conformal import one_of_each
 from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import strictest_rate
-from edgead.calibration.rejects import cause_of
 from edgead.calibration.two_sample import same_distribution_p_value
 from edgead.dataset.folders import Progress, common_folder, name_in
 from edgead.dataset.groups import AUTO, group_images

@@ -21,6 +21,7 @@ from edgead.files.user_paths import named_path
 from edgead.images.inputs import PathLike
 
 if TYPE_CHECKING:
+    from edgead.export.standalone import Standalone
     from edgead.export.verify import Parity
     from typing_extensions import Self, Unpack
 
@@ -300,6 +301,19 @@ class Model(Predictor):
         )
         self._follow(artifact)
         return Model(artifact, precision=precision)
+
+    @names_parameters
+    def export_standalone(
+        self, file: PathLike, *, precision: str | None = None, size: tuple[int, int] | None = None
+    ) -> Standalone:
+        """Write an ONNX file from a decoded image to map, score and decision, which runs without edgead.
+
+        Show the result's `warning` to a person. For parameters and errors see
+        `edgead.export.standalone.write_standalone`; a file that is there is replaced.
+        """
+        from edgead.export.standalone import write_standalone
+
+        return write_standalone(self._detector.artifact, named_path(file), precision=precision, size=size)
 
     @names_parameters
     def stream(

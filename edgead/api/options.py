@@ -32,6 +32,7 @@ class TrainOptions(TypedDict, total=False):
     folds: int
     group: str
     defects: Sequence[Path]
+    hold_out: float
     skip_bad: bool
     input: Colour
     mm_per_count: float | None

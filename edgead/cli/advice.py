@@ -252,6 +252,7 @@ def _next(artifact: Artifact, data: Path | None) -> list[str]:
 def _options_of_eval(artifact: Artifact, data: Path) -> list[str] | None:
     """Return the options of `edgead eval` on the training's data; None if it holds nothing to test with."""
     with suppress(DatasetError):
-        learnt = any(image.split == UNSPLIT for image in find_test_images(data))
+        held_out = "hold_out" in artifact.manifest.training
+        learnt = not held_out and any(image.split == UNSPLIT for image in find_test_images(data))
         return ["--left-out"] * learnt if artifact.manifest.head.leaves_out(0) or not learnt else None
     return None

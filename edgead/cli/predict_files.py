@@ -69,7 +69,7 @@ def predict_images(
     """
     from edgead.artifact.training_hashes import find_learnt
     from edgead.calibration.blind import MAX_REJECTED
-    from edgead.calibration.rejects import cause_of
+    from edgead.calibration.cause_of_rejects import cause_of
     from edgead.detector.golden_likeness import unlike_golden
     from edgead.detector.in_order import FileJudge
 

@@ -110,6 +110,13 @@ def train(
             "finds."
         ),
     ] = None,
+    hold_out: Annotated[
+        float,
+        typer.Option(
+            help="For data without a test part: share of the good images, in whole groups, that is not learnt, so that "
+            "`edgead eval MODEL DATA` measures on it.",
+        ),
+    ] = 0.0,
     group: Group = "auto",
     precision: Annotated[
         TrainedPrecision,
@@ -177,7 +184,7 @@ def train(
     good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align, guarantee=guarantee)
     good = replace(good, input=cast("Colour", input.value), mm_per_count=mm_per_count)
     good = replace(good, mm_per_pixel=mm_per_pixel)
-    good = replace(good, defects=find_images(defects or []))
+    good = replace(good, defects=find_images(defects or []), hold_out=hold_out)
     found = good.find()
     if detector == AUTO_DETECTOR:  # other detectors must be loaded to know whether they make limits
         good.check_count(len(found), leaves_out=True)

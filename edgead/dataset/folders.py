@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from glob import glob
+from math import ceil
 from pathlib import Path
 
 import cv2
@@ -256,6 +257,14 @@ def deal_groups(groups: Sequence[int], counts: Sequence[int], seed: int) -> list
     dealt = [list(members.values())[i] for i in np.random.default_rng(seed).permutation(len(members))]
     ends = [0, *np.cumsum(counts).tolist(), len(dealt)]
     return [[index for group in dealt[a:b] for index in group] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+
+def without_test_part(paths: Sequence[Path], groups: Sequence[int], share: float) -> list[Path]:
+    """Hold out a share of the groups, rounded up, as a test part; the rest is learnt.
+
+    It depends on no seed: trainings of the same images are tested on the same ones.
+    """
+    return [paths[index] for index in sorted(deal_groups(groups, (ceil(share * len(set(groups))),), seed=0)[1])]
 
 
 def check_images(

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgead import metrics
 from edgead.artifact.manifest import VolumeCalibration
-from edgead.calibration.rejects import cause_of
+from edgead.calibration.cause_of_rejects import cause_of
 from edgead.dataset.folders import GOOD, LabelledImage, Progress, common_folder, name_in, resize_map
 from edgead.dataset.groups import Groups
 from edgead.dataset.volumes import VolumeVerdict, judge_volumes
@@ -53,7 +53,7 @@ class Evaluation:
     thresholds of whole volumes. `learnt` are images of the set that the detector has learnt from: they are not among
     the outcomes, as they would make the figures too good. `looks` are those of the images, by name; `unlike` are
     warnings on images that differ from those the detector knows. `advice` is the likely cause of too many rejected good
-    parts and the next step; see `edgead.calibration.rejects`.
+    parts and the next step; see `edgead.calibration.cause_of_rejects`.
     """
 
     outcomes: Sequence[Outcome]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgead.artifact.manifest import PROVEN, Calibration
+from edgead.calibration.cause_of_rejects import beta_binomial_tail
 from edgead.calibration.group_conformal import have_several
-from edgead.calibration.rejects import beta_binomial_tail
 from edgead.metrics import Rate
 
 

@@ -19,8 +19,9 @@ from command_line import run_here
 from data_sets import COLUMNS, table_rows, write, write_csv, write_json
 from test_evaluate import Brightness
 
+from edgead.adapt.training.good_images import GoodImages
 from edgead.dataset.errors import DatasetError
-from edgead.dataset.folders import find_good_images, find_test_images
+from edgead.dataset.folders import find_good_images, find_test_images, without_test_part
 from edgead.dataset.groups import group_images
 from edgead.dataset.layouts import kinds
 from edgead.dataset.layouts.registry import LAYOUTS, read_layout
@@ -35,6 +36,7 @@ from edgead.dataset.masks import (
     turned,
 )
 from edgead.dataset.survey import survey
+from edgead.errors import SettingsError
 from edgead.line.evidence.production.coco import _defects_of
 from edgead.report.evaluate import evaluate
 
@@ -512,6 +514,34 @@ def test_a_set_without_splits_is_measured_by_left_out_scores(tmp_path, made):
     assert ended.returncode == 2 and "has learnt all 9 good images of" in ended.stderr
     found = json.loads(run_here("eval", model, data, "--left-out", "--json").stdout)
     assert (found["images"], found["false_reject_rate"]["total"], len(found["left_out_images"])) == (12, 9, 9)
+
+
+@pytest.mark.slow
+def test_a_part_of_a_set_without_splits_is_held_out_and_measured(tmp_path, made):
+    rows = [row[:3] for row in table_rows(tmp_path, made)]
+    data, model = write_csv(tmp_path / "all.csv", [COLUMNS[:3], *rows]), tmp_path / "model"
+    options = ("--preset", "fast", "--image-size", 64, "--group", "none", "--false-reject-rate", 0.2)
+    trained = run_here("train", data, "-o", model, *options, "--hold-out", 0.2)
+    assert trained.returncode == 0 and f"edgead eval {model} {data} " in trained.stdout, trained.stderr
+    assert json.loads((model / "manifest.json").read_text())["training"]["training_images"] == 7
+    found = json.loads(run_here("eval", model, data, "--json").stdout)
+    assert (found["images"], found["false_reject_rate"]["total"], len(found["learnt_images"])) == (5, 2, 7)
+
+
+def test_a_test_part_is_whole_groups_and_the_same_in_every_training():
+    paths, groups = [Path(f"{i}.png") for i in range(20)], [i // 2 for i in range(20)]
+    left = without_test_part(paths, groups, 0.25)
+    kept = {groups[paths.index(path)] for path in left}
+    assert len(left) == 14 and len(kept) == 7 and left == without_test_part(paths, groups, 0.25)
+    assert without_test_part(paths, groups, 0) == paths
+
+
+def test_no_part_is_held_out_of_a_set_that_has_one(tmp_path, made):
+    good = GoodImages(LAID_OUT["MVTec LOCO AD"](tmp_path / "data", made), hold_out=0.2)
+    with pytest.raises(SettingsError, match="has a test part of its own"):
+        good.find()
+    with pytest.raises(SettingsError, match="give a share of the good images, such as 0.2"):
+        GoodImages(tmp_path, hold_out=20)
 
 
 def test_a_folder_of_half_a_layout_can_be_named(tmp_path, made):

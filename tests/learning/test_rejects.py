@@ -14,7 +14,7 @@ from edgead.adapt.recalibrate import AskedRates, recalibrate, write_thresholds
 from edgead.artifact.graph import Graph
 from edgead.artifact.manifest import Golden
 from edgead.calibration.blind import BlindLimitError
-from edgead.calibration.rejects import Cause, cause_of
+from edgead.calibration.cause_of_rejects import Cause, cause_of
 from edgead.calibration.two_sample import same_distribution_p_value
 from edgead.cli.predict_files import predict_images
 from edgead.dataset.folders import find_test_images

@@ -17,8 +17,8 @@ from browser import opened_page
 from playwright.sync_api import expect
 from typer.testing import CliRunner
 
+from edgead.calibration.cause_of_rejects import beta_binomial_tail
 from edgead.calibration.conformal import calibrate
-from edgead.calibration.rejects import beta_binomial_tail
 from edgead.cli.app import app
 from edgead.dataset.folders import find_test_images
 from edgead.detector import Detector

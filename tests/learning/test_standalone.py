@@ -33,7 +33,7 @@ from edgead.artifact.inputs import Ignored, Preprocessing
 from edgead.artifact.preprocess import Aligned, inputs_of, map_of_frame, preprocess
 from edgead.artifact.tiling import Tiling
 from edgead.detector import Detector
-from edgead.detector.measurer import Mosaic
+from edgead.detector.joined_tiles import Mosaic
 from edgead.errors import SettingsError
 from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, KnownDefects
 from edgead.heads.local import LocalHead
@@ -444,7 +444,7 @@ def test_a_file_in_the_model_is_refused(trained_model):
 
 
 def test_images_of_another_size(trained_model, tmp_path):
-    written = standalone.write_standalone(Artifact.load(trained_model), tmp_path / "verdict.onnx", size=(211, 150))
+    written = edgead.load(trained_model).export_standalone(tmp_path / "verdict.onnx", size=(211, 150))
     image = np.random.default_rng(0).integers(0, 256, (150, 211, 3), dtype=np.uint8)
     _, score, _ = standalone.run_by_onnxruntime(written.file.read_bytes())(image)
     with Detector.load(trained_model) as detector:

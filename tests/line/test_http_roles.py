@@ -14,7 +14,7 @@ from people import TOKENS, make_section
 
 from edgead.line.site.users import ROLES
 from edgead.line.web.app import build_app
-from edgead.line.web.auth.callers import NEEDED, may, role_needed
+from edgead.line.web.auth.roles import NEEDED, may, role_needed
 from edgead.line.web.middleware import OPEN_PATHS
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")

@@ -29,7 +29,7 @@ from edgead.artifact.preprocess import (
 from edgead.artifact.tiling import MAX_TILES, Tiling
 from edgead.cli.advice import advise
 from edgead.dataset.images import Images
-from edgead.detector.measurer import Mosaic
+from edgead.detector.joined_tiles import Mosaic
 from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import ImageError, list_images, load_image

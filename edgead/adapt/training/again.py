@@ -15,7 +15,7 @@ from edgead.artifact.folder import Artifact, ArtifactError, new_artifact
 from edgead.artifact.manifest import PRECISIONS
 from edgead.artifact.preprocess import read_frame
 from edgead.artifact.training_hashes import find_learnt, keep_learnt
-from edgead.dataset.folders import StageProgress, check_images, find_good_images, no_progress
+from edgead.dataset.folders import StageProgress, check_images, find_good_images, no_progress, without_test_part
 from edgead.dataset.groups import NONE, group_images
 from edgead.errors import SettingsError
 
@@ -86,6 +86,7 @@ def learn_again(
             "the folder that it was trained on"
         )
     groups = group_images(paths, training.get("groups", {}).get("rule", NONE) if group is None else group, data)
+    paths = without_test_part(paths, groups.of(paths), training.get("hold_out", 0))
     learnt = [one for one in paths if one in known]
     crosses = limits.method == "cross_conformal"
     calibration = learnt if crosses else [one for one in paths if one not in known]

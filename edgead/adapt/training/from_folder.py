@@ -179,6 +179,8 @@ def train_from_folder(
         look=lambda path, image: looks.update({os.path.relpath(path, folder): look_of(image)}),
         progress=partial(progress, READ),
     )
+    paths = good.without_test_part(paths)
+    looks = {name: looks[name] for name in (os.path.relpath(path, folder) for path in paths)}
     preprocessing, shrunk = good.prepare(model, paths, list(looks.values()))
     seed = model.config.seed
     split = good.split(paths, seed, leaves_out=model.leaves_out) if method.calibrated else good.keep_all(paths, method)
@@ -227,6 +229,7 @@ def train_from_folder(
         "data": good.data.name,
         **({"normal_dir": good.normal_dir} if good.normal_dir is not None else {}),
         "data_sha256": digest,
+        **({"hold_out": good.hold_out} if good.hold_out else {}),
         **facts,
         **good.facts,
         "skipped_images": len(problems),

@@ -23,7 +23,7 @@ from edgead.artifact.preprocess import read_in_colour
 from edgead.artifact.tiling import Tiling
 from edgead.calibration.conformal import CalibrationError, check_rate
 from edgead.calibration.plan import choose_rates, plan_calibration
-from edgead.dataset.folders import find_good_images, rule_of, split_good
+from edgead.dataset.folders import find_good_images, find_test_images, rule_of, split_good, without_test_part
 from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
 from edgead.dataset.places import Place, with_places
 from edgead.dataset.ranges import with_colour
@@ -238,6 +238,8 @@ class GoodImages:
         products the default is "folders".
     paths : sequence of Path, optional
         The images, instead of all that lie in the folder; `data` is one that they lie in or below.
+    hold_out : float
+        Share of the groups of good images that is not learnt, but left for `edgead eval`, of data without a test part.
     ignore : sequence of str, Path or ndarray
         Places that never count; see `edgead.dataset.places.read_ignored`. All images are of one size then.
     align : str or Path, optional
@@ -278,6 +280,7 @@ class GoodImages:
     tiles: AskedTiles | str | int | None = None
     guarantee: str | None = None
     defects: Sequence[Path] = ()
+    hold_out: float = 0.0
     input: Colour = "rgb"
     mm_per_count: float | None = None
     mm_per_pixel: float | None = None
@@ -287,6 +290,8 @@ class GoodImages:
         self._check_input()
         check_rate(self.false_reject_rate, "false-reject rate")
         check_rate(self.review_rate, "review rate")
+        if not 0 <= self.hold_out < 1:
+            raise SettingsError(f"--hold-out {self.hold_out:g}: give a share of the good images, such as 0.2")
         if self.guarantee not in (None, "cross", "split"):
             raise SettingsError(f"guarantee {self.guarantee!r}: choose cross or split")
         if self.guarantee == "split" and self.folds:
@@ -363,7 +368,15 @@ class GoodImages:
 
     def find(self) -> list[Path]:
         """List the images; raises DatasetError or ImageError where there are none."""
-        return find_good_images(self.data, self.normal_dir) if self.paths is None else list(self.paths)
+        found = find_good_images(self.data, self.normal_dir) if self.paths is None else list(self.paths)
+        if self.hold_out and not {image.path for image in find_test_images(self.data)} & set(found):
+            raise SettingsError(f"{self.data} has a test part of its own: leave out --hold-out")
+        return found
+
+    def without_test_part(self, paths: Sequence[Path]) -> list[Path]:
+        """Leave out the groups that are held out to test."""
+        groups = group_images(paths, self.group, self.data).of(paths) if self.hold_out else ()
+        return without_test_part(paths, groups, self.hold_out) if self.hold_out else list(paths)
 
     def with_tiles(self, spec: Preprocessing, shapes: Sequence[tuple[float, float]]) -> tuple[Preprocessing, str]:
         """How images of these heights and widths are prepared, tile by tile if so; and a warning, or ''."""

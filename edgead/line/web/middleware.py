@@ -10,8 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edgead.line.web.auth.callers import SAFE_METHODS, Refusal
+from edgead.line.web.auth.callers import Refusal
 from edgead.line.web.auth.guard import Guard
+from edgead.line.web.auth.roles import SAFE_METHODS
 from edgead.line.web.problems import problem
 
 # Open to all clients: probes, the page without its data, and signing in.

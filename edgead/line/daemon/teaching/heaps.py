@@ -112,7 +112,7 @@ class Heaps:
                     judging.carry_thresholds(made)
                     judging.swap(path, by=by)
                 except BaseException:
-                    replace(path, earlier_versions(path)[-1])
+                    replace(path.resolve(), earlier_versions(path)[-1])  # the model, and not a link to it
                     raise
             self.discard(pipeline)
 

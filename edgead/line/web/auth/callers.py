@@ -1,12 +1,8 @@
-"""Identity and role of a caller, also as a trusted proxy names it, and names for the audit.
-
-A route that the table of roles lacks needs `engineer` for changes, and `view` for reading.
-"""
+"""Identity and role of a caller, also as a trusted proxy names it, and names for the audit."""
 
 from __future__ import annotations
 
 import ipaddress
-import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,28 +13,10 @@ from pydantic import AfterValidator, Field, StringConstraints
 from starlette.requests import HTTPConnection
 
 from edgead.line.site.http import ProxySection
-from edgead.line.site.users import ROLES, Role, User, user_name
+from edgead.line.site.users import Role, User, user_name
 from edgead.line.web.auth.panels import same
+from edgead.line.web.auth.roles import higher
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# Add a new route for operators here; only this table opens one to them.
-NEEDED: dict[tuple[str, str], Role] = {
-    # One's own session; the handlers check the rest.
-    ("POST", "/api/logout"): "view",
-    ("POST", "/api/unlock"): "view",
-    ("POST", "/api/lock"): "view",
-    # Work at the line: judging parts, and marking them.
-    ("POST", "/api/pipelines/{name}/trigger"): "operate",
-    ("POST", "/api/pipelines/{name}/judge"): "operate",
-    ("POST", "/api/pipelines/{name}/self-test"): "operate",
-    ("POST", "/api/pipelines/{name}/pause"): "operate",
-    ("POST", "/api/pipelines/{name}/resume"): "operate",
-    ("POST", "/api/verdicts/{verdict_id}/false-reject"): "operate",
-    ("POST", "/api/verdicts/{verdict_id}/kind"): "operate",
-    ("POST", "/api/verdicts/{verdict_id}/mark"): "operate",
-    ("POST", "/api/notices/{notice_id}/acknowledge"): "operate",
-    ("POST", "/api/production/orders"): "operate",
-}
 _MAX_NAME = 64
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 # Parentheses are edgead's own: a claimed name must not look like it.
@@ -54,27 +32,6 @@ class Refusal(Exception):
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None):
         super().__init__(detail)
         self.status, self.detail, self.headers = status, detail, headers or {}
-
-
-_PATTERNS = [(method, re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), role) for (method, path), role in NEEDED.items()]
-
-
-def role_needed(method: str, path: str) -> Role:
-    """Return the role that a request needs, by its method and its raw path."""
-    for known, pattern, role in _PATTERNS:
-        if known == method and pattern.fullmatch(path):
-            return role
-    return "view" if method in SAFE_METHODS else "engineer"
-
-
-def may(role: Role, needed: Role) -> bool:
-    """Return whether a role includes the rights of another."""
-    return ROLES.index(role) >= ROLES.index(needed)
-
-
-def higher(one: Role, other: Role) -> Role:
-    """Return the higher of two roles."""
-    return one if may(one, other) else other
 
 
 def _claim(name: str) -> str:

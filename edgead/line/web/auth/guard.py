@@ -12,10 +12,11 @@ from starlette.requests import HTTPConnection
 from edgead.line.site.http import HttpSection
 from edgead.line.site.users import same_name
 from edgead.line.web.auth.accounts import Accounts
-from edgead.line.web.auth.callers import SAFE_METHODS, Caller, Proxy, Refusal, Who, higher, may, role_needed
+from edgead.line.web.auth.callers import Caller, Proxy, Refusal, Who
 from edgead.line.web.auth.cookies import Cookies, SignedIn
 from edgead.line.web.auth.panels import PinLocks, same
 from edgead.line.web.auth.rate_limit import FailureLimit
+from edgead.line.web.auth.roles import SAFE_METHODS, higher, may, role_needed
 from edgead.process.log_rate import limited_log
 
 logger = logging.getLogger(__name__)
