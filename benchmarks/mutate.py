@@ -55,10 +55,10 @@ MAX_MEMORY = 16 * 2**30
 # first row that fits.
 TESTS = {
     "calibration/blind": "blind",
+    "calibration/cause_of_rejects": "rejects",
     "calibration/operating_point": "operating_point",
     "calibration/outliers": "outliers",
     "calibration/two_sample": "two_sample",
-    "calibration/unlabelled": "calibration | screen",
     "calibration/volumes": "volumes",
     "calibration/*": "calibration | group_conformal",
     "heads/describe": "heads kinds",

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import onnx
 import torch
+from edgead.export.cpu_graph import for_cpus
 from edgead.export.float16 import to_float16
 from edgead.export.graph import trace
 from edgead.export.quantize import SCHEMES, measure_ranges, quantize
@@ -146,7 +147,8 @@ def write_packaged(folder: Path = PACKAGED) -> None:
         pairs_of = patch_network(name, LAYERS, _TRACED, channels=6)
         pairs = trace(pairs_of, list(pairs_of.learnt), spec.model_copy(update={"colour": "rgb_relief"}), free=_FREE)
         _share_weights(pairs, fp32)
-        files = {"fp32": fp32, PAIRS: pairs, "int8": in_precision(fp32, "int8", tuple(network.channels))}
+        int8 = for_cpus(in_precision(fp32, "int8", tuple(network.channels)), network.channels)
+        files = {"fp32": fp32, PAIRS: pairs, "int8": int8}
         hashes = {}
         for kind, model in files.items():
             del model.graph.value_info[:]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from edgead.adapt.training import AUTO, AUTO_DETECTOR
+from edgead.adapt.training import AUTO
 from edgead.cli.app import (
     RARE,
     Align,
@@ -162,7 +162,8 @@ def train(
     Give the same command again to continue a training that was stopped.
     """
     started = time.perf_counter()
-    from edgead.adapt.methods.registry import check_names
+    from edgead.adapt.methods.outline import read_outline
+    from edgead.adapt.methods.registry import METHODS, check_names
 
     # Refuse wrong options before torch is loaded, which takes seconds.
     chosen = {
@@ -186,8 +187,9 @@ def train(
     good = replace(good, mm_per_pixel=mm_per_pixel)
     good = replace(good, defects=find_images(defects or []), hold_out=hold_out)
     found = good.find()
-    if detector == AUTO_DETECTOR:  # other detectors must be loaded to know whether they make limits
-        good.check_count(len(found), leaves_out=True)
+    outline = read_outline(METHODS.places()[detector])
+    if outline is not None and outline.leaves_out is not None:
+        good.check_count(len(found), leaves_out=outline.leaves_out)
     check_destination(output)
 
     from edgead.cli.advice import advise, print_points, training_table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,10 +56,11 @@ def test_raw_features_are_those_of_torch(name, size, kind):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("damps", [True, False])
-def test_a_scale_and_a_metric_are_applied_by_the_graph(damps):
-    spec = Preprocessing(image_size=(64, 64))
-    backbone = packaged_backbone(LITE[0], spec, "fp32")
+def test_a_scale_and_a_metric_are_applied_by_the_graph(damps, precision):
+    spec = Preprocessing(image_size=(64, 96))
+    backbone = packaged_backbone(LITE[0], spec, precision)
     width, rng = sum(backbone.channels), np.random.default_rng(0)
     mean, inverse_std = rng.normal(size=width).astype(np.float32), rng.uniform(0.5, 2, width).astype(np.float32)
     scale = FeatureScale(mean, inverse_std, np.array([9, 20], np.float32), backbone.channels, damps)
@@ -79,6 +81,28 @@ def test_int8_is_near(name):
         next(each_raw(packaged_backbone(name, spec, one), spec, [image_of(spec)])) for one in ("fp32", "int8")
     )
     assert np.linalg.norm(int8 - fp32) < 0.15 * np.linalg.norm(fp32)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (48, 112)])
+def test_int8_laid_out_for_cpus_has_the_same_sums(size):
+    """But for the enlarging of the coarser layer, which is of floats."""
+    pytest.importorskip("torch", reason=NOT_COMPARED)
+    import onnx
+    from edgead.export.backbone import _with_constants, noise
+    from edgead.export.cpu_graph import for_cpus
+    from edgead.export.quantize import SCHEMES, measure_ranges, quantize
+
+    spec = Preprocessing(image_size=size)
+    fp32 = packaged_backbone(LITE[0], spec, "fp32")
+    model = onnx.load_from_string(fp32.graph)
+    ranges = measure_ranges(_with_constants(model, fp32.neutral), noise(*size)[:16], lambda done, total: None)
+    plain = quantize(model, ranges, SCHEMES["int8"])
+    expected, found = (
+        next(each_raw(replace(fp32, graph=one.SerializeToString(), precision="int8"), spec, [image_of(spec)]))
+        for one in (plain, for_cpus(plain, fp32.channels))
+    )
+    np.testing.assert_array_equal(found[..., : fp32.channels[0]], expected[..., : fp32.channels[0]])
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("precision, kind", [("fp16", "rgb"), ("fp16", "rgb_relief"), ("int8_symmetric", "rgb")])

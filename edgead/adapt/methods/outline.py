@@ -30,11 +30,14 @@ class Outline:
     settings : tuple of str, optional
         Names of the configuration's fields, in their order; None where they are not all written in the method's file,
         or there are several configurations (`Method.variant`).
+    leaves_out : bool, optional
+        Whether it leaves images out without another training; None where it makes no limits, or a base class says so.
     """
 
     purpose: str
     presets: Mapping[str, str]
     settings: tuple[str, ...] | None
+    leaves_out: bool | None
 
 
 def read_outline(where: str) -> Outline | None:
@@ -50,7 +53,8 @@ def read_outline(where: str) -> Outline | None:
         named = [ast.literal_eval(key) for key in fields["presets"].keys if key] if "presets" in fields else ["default"]
     except (AttributeError, KeyError, ValueError):  # inherited, or computed
         return None
-    return Outline(purpose, {preset: purposes.get(preset, "") for preset in named}, _settings(classes, classes[name]))
+    described = {preset: purposes.get(preset, "") for preset in named}
+    return Outline(purpose, described, _settings(classes, classes[name]), _leaves_out(classes[name], fields))
 
 
 def check_known(settings: Iterable[str], known: Collection[str], *, detector: str) -> None:
@@ -68,6 +72,13 @@ def _settings(classes: Mapping[str, ast.ClassDef], method: ast.ClassDef) -> tupl
     if variants or config is None or [ast.unparse(base) for base in config.bases] != ["MethodConfig"]:
         return None
     return tuple(_assigned(_classes(_METHOD)["MethodConfig"]) | _assigned(config))
+
+
+def _leaves_out(method: ast.ClassDef, fields: Mapping[str, Any]) -> bool | None:
+    of_edgead = [ast.unparse(base).partition("[")[0] for base in method.bases] in (["Method"], ["NetworkMethod"])
+    if not of_edgead or fields.keys() & {"calibrated", "in_order", "learns_from"}:
+        return None
+    return any(isinstance(node, ast.FunctionDef) and node.name == "leaves_out" for node in method.body)
 
 
 @cache
