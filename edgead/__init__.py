@@ -11,6 +11,7 @@ good.jpg ok good.jpg_ok.jpg
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from edgead.images.verdict import ImageVerdict, Verdicts
     from edgead.stream import run
     from edgead.types import Box, Frame, StageTimes, Verdict
+
+# numpy's OpenBLAS lets its threads wait at full load for 25 ms after each product, on cores that the network and the
+# search need next. It reads this where numpy is imported after edgead: 2^4 cycles.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 # Without AnomalyDetector, which needs scikit-learn: `from edgead import *` works on a device too.
 __all__ = [

@@ -292,6 +292,25 @@ print([name for name in ("torch", "onnx") if name in sys.modules])
         assert words in line
 
 
+WAITS = """
+import edgead, numpy, sys, time
+square, busy_s = numpy.ones((512, 512), numpy.float32), 0.0
+for _ in range(20):
+    square @ square
+    begin_s = time.process_time()
+    time.sleep(0.02)
+    busy_s += time.process_time() - begin_s
+print(busy_s)
+"""
+
+
+def test_threads_of_products_do_not_wait_at_full_load():
+    """On two cores they took half of the time of whatever came next."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENBLAS", "OMP"))}
+    ended = subprocess.run([sys.executable, "-c", WAITS], env=environment, capture_output=True, text=True, check=True)
+    assert float(ended.stdout) < 0.2  # of 0.4 s asleep
+
+
 def test_row_6_all_that_images_can_be_is_an_option():
     from edgead.adapt.training.good_images import GoodImages
 
