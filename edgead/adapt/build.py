@@ -1,4 +1,4 @@
-"""Finished artifact from a trained detector: written, calibrated on what ships, with golden images."""
+"""Finished artifact from a trained detector: written, calibrated with the graph that ships, with golden images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VERIFY_FACTOR, _MAP_FACTOR = 2, 20
 
 
 def graph_record(precision: str, tolerance: float | None = None, **record: Any) -> GraphRecord:
-    """Describe the graph of a precision, with what `edgead verify` allows; `tolerance` takes the place of the usual."""
+    """Describe a graph, with the differences that `edgead verify` allows; `tolerance` replaces the default one."""
     allowed = TOLERANCES.get(precision) if tolerance is None else tolerance
     if allowed is not None:
         record |= {"score_tolerance": VERIFY_FACTOR * allowed, "map_tolerance": _MAP_FACTOR * allowed}
@@ -40,7 +40,7 @@ def build_artifact(
     folds: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> Artifact:
-    """Write a detector, calibrate it as it runs, add golden images, and put the artifact in its place.
+    """Write a detector, calibrate it on the runtime, add golden images, and move the artifact to its destination.
 
     Parameters
     ----------
@@ -49,13 +49,13 @@ def build_artifact(
         A new directory, or an artifact that is replaced once the new one is complete.
     plan : CalibrationPlan
     preprocessing : Preprocessing, optional
-        What training used when it differs from `trained.preprocessing` (a region of interest).
+        Preprocessing of the training, if it differs from `trained.preprocessing` (by a region of interest).
     provenance : dict, optional
         Facts for the manifest's `training` section.
     learnt : sequence of Path
-        Images that it has learnt from, for the record.
+        Images that the detector has learnt from, for the record.
     folds : sequence of int, optional
-        The fold of each of those.
+        Fold of each learnt image.
     progress : callable, optional
         Called with (done, total) calibration images.
     """
@@ -71,7 +71,7 @@ def build_artifact(
 def write_draft(
     trained: Trained, draft: Path, preprocessing: Preprocessing | None = None, provenance: dict[str, Any] | None = None
 ) -> Manifest:
-    """Write what a detector needs to run, without thresholds; see `build_artifact`."""
+    """Write all files that a detector needs to run, without thresholds; see `build_artifact`."""
     record = graph_record(trained.precision, arrays=tuple(trained.graph_arrays))
     manifest = Manifest.draft(
         trained.name,

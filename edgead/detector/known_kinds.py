@@ -135,7 +135,7 @@ def distances_to_others(descriptors: np.ndarray, scale: float, groups: Sequence[
     scale : float
         Factor of their residuals; see `residual_scale`.
     groups : sequence of int of length m
-        Rejects of one number show the same part; there are two parts at least.
+        Rejects with the same number show the same part; there are at least two parts.
     """
     rows = to_know(descriptors, scale).astype(np.float64)
     return list(KnownParts(groups).to_others(distances_between(rows, rows)))

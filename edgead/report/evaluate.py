@@ -51,7 +51,7 @@ class Evaluation:
 
     `empty_masks` are defective images whose masks mark nothing; they still count as defects. `of_volumes` has the
     thresholds of whole volumes. `learnt` are images of the set that the detector has learnt from: they are not among
-    the outcomes, as they would make the figures too good. `looks` are those of the images, by name; `unlike` are
+    the outcomes, as they would make the figures too good. `looks` has the look of each image, by name; `unlike` are
     warnings on images that differ from those the detector knows. `advice` is the likely cause of too many rejected good
     parts and the next step; see `edgead.calibration.cause_of_rejects`.
     """
