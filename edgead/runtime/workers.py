@@ -1,6 +1,6 @@
 """Placement of an engine's worker threads, off the core of the calling thread.
 
-Linux wakes a worker on the core where it went to sleep. If the caller has moved there meanwhile, as it does between two
+Linux wakes a worker on the core where it went to sleep. If the caller has moved there meanwhile, as it may between two
 frames of a camera, both share that core for longer than a frame takes, because the scheduler spreads threads only now
 and then; a network then takes twice its time, in most frames of a slow conveyor.
 """
