@@ -1,4 +1,4 @@
-"""The outputs of a network become patch scores and image scores within an ONNX graph, as heads make them."""
+"""ONNX nodes that compute patch scores and image scores from a network's outputs, like the heads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _FAR = 1e30
 
 @dataclass(frozen=True, slots=True)
 class ScoreNodes:
-    """Names of values: patch scores (n, h, w), the image scores (n, 1), and a number that is not finite if one was."""
+    """Names of values: patch scores (n, h, w), image scores (n, 1), and a number that is not finite if any output is
+    not."""
 
     patch_scores: str
     image_scores: str
@@ -31,7 +32,7 @@ class ScoreNodes:
 
 
 def check_head(head: Head) -> None:
-    """Raise SettingsError, in words, unless a graph of nodes can score as the head does."""
+    """Raise SettingsError unless an ONNX graph can compute the scores of this head."""
     if type(head) not in (NearestHead, MapHead):
         raise SettingsError(
             f"the head {head.kind!r} cannot stand in a graph: it looks for the place of parts, remembers frames, "
@@ -43,19 +44,19 @@ def check_head(head: Head) -> None:
 def score_nodes(
     nodes: Nodes, head: PatchHead, outputs: dict[str, str], shape: tuple[int, ...], arrays: Arrays
 ) -> ScoreNodes:
-    """Add what scores the outputs of a network.
+    """Add the nodes that score the outputs of a network.
 
     Parameters
     ----------
     nodes : Nodes
     head : PatchHead
-        One that `check_head` takes.
+        Head that `check_head` accepts.
     outputs : dict of str
         Names of the network's outputs.
     shape : tuple of int
-        Of the first: (n, h, w) or (n, h, w, d).
+        Shape of the output for patch scores: (n, h, w) or (n, h, w, d).
     arrays : mapping
-        What the head's `arrays` names.
+        The arrays that the head's `arrays` names.
     """
     count, height, width = shape[:3]
     given = outputs[head.patches.name]
@@ -87,7 +88,7 @@ def _joined(
     shape: tuple[int, ...],
     arrays: Arrays,
 ) -> tuple[str, str]:
-    """`KnownScorer.join`: patch scores and image scores with those of marked defects."""
+    """Add the nodes of `KnownScorer.join`, which raises patch and image scores by those of known defects."""
     scores, total = unknown
     directions, offsets = fit_directions(arrays[BANK], arrays[DEFECTS], arrays[DEFECT_KINDS])
     products = nodes("MatMul", features, directions.astype(np.float32))
@@ -107,14 +108,14 @@ def _joined(
 
 
 def _with_edges(nodes: Nodes, patches: str, shape: tuple[int, ...], window: int) -> str:
-    """Patch scores (n, 1, h, w) with so many of the border's again as a window around each patch needs."""
+    """Add a node that pads patch scores (n, 1, h, w) by repeating the border, for windows around each patch."""
     before, after = window // 2, window - 1 - window // 2
     sides = np.array([0, 0, before, before, 0, 0, after, after])
     return nodes("Pad", nodes.reshape(patches, shape[0], 1, *shape[1:3]), sides, mode="edge")
 
 
 def _of_patches(nodes: Nodes, head: PatchHead, scores: str, shape: tuple[int, ...]) -> str:
-    """`ImageScorer`: the mean of the largest means over windows, (n, 1)."""
+    """Add the nodes of `ImageScorer`: the mean of the largest window means, (n, 1)."""
     grid = shape[1], shape[2]
     rows, columns = head.inner(grid)
     inside = nodes(
@@ -137,7 +138,7 @@ def _of_patches(nodes: Nodes, head: PatchHead, scores: str, shape: tuple[int, ..
 
 
 def _nearest(nodes: Nodes, head: NearestHead, features: str, shape: tuple[int, ...], bank: np.ndarray) -> str:
-    """`NearestPatches`: products say which rows can be nearest, differences how far they are; scores (n h w,)."""
+    """Add the nodes of `NearestPatches`: products select candidate rows, differences give the distances (n h w,)."""
     count, height, width, depth = shape
     patches = count * height * width
     measured = min(head.num_neighbors + _CANDIDATES - 1, len(bank))
@@ -168,14 +169,14 @@ def _nearest(nodes: Nodes, head: NearestHead, features: str, shape: tuple[int, .
 
 
 def _group_of(rows: int, measured: int) -> int:
-    """How many rows are looked at together, so that there is least to look at; 1 where it is few anyway."""
+    """Choose the group size for `_least` with the least work; 1 if there are few rows anyway."""
     return round((rows / measured) ** 0.5) if rows > _FEW * measured else 1
 
 
 def _least(nodes: Nodes, scores: str, count: int, group: int, least: int) -> str:
-    """Where the least of `count` scores are, int64 (n, least).
+    """Add the nodes that find the indices of the `least` smallest of `count` scores, int64 (n, least).
 
-    They are in those groups whose own least are the least: engines find the least of a row of thousands slowly.
+    They are in the groups with the smallest minima; engines are slow at finding the smallest in a row of thousands.
     """
     if group == 1:
         return nodes.several("TopK", scores, np.array([least]), count=2, largest=0)[1]

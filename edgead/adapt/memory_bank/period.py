@@ -112,7 +112,7 @@ def find_phases(streams: Sequence[np.ndarray], period: float, grid: tuple[int, i
     period : float
         Mean length of a cycle in frames.
     phases : list of ndarray of shape (n,), float64
-        Position of each frame, counted in cycles; never decreasing.
+        Position of each frame, counted in cycles from the start of the first frame's cycle; never decreasing.
     """
     longest = max(streams, key=len)
     start = max(0, round((len(longest) - period) / 2))

@@ -112,7 +112,8 @@ class GoldenFeatures(PatchFeatures):
 
 
 class Golden(NetworkMethod[GoldenConfig]):
-    """Compares a part, place by place, with one to sixteen golden parts: what is missing, added or misplaced."""
+    """Detector that compares a part, place by place, with one to sixteen golden parts: finds missing or misplaced
+    things."""
 
     network: PatchFeatures
 

@@ -30,7 +30,7 @@ from edgead.workstation.methods.cycle import Cycle, Followed
 from edgead.workstation.trainer.device import use_cores
 
 Stream = Callable[[], Iterator[np.ndarray]]
-"""Gives the frames of one video from its first on, uint8 BGR (H, W, 3), every time it is called."""
+"""Function that opens one video and yields its frames from the first on, uint8 BGR (H, W, 3)."""
 
 SIDE_PX = 256
 MAX_FOLDS = 10
