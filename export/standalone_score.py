@@ -23,8 +23,7 @@ _FAR = 1e30
 
 @dataclass(frozen=True, slots=True)
 class ScoreNodes:
-    """Names of values: patch scores (n, h, w), image scores (n, 1), and a number that is not finite if any output is
-    not."""
+    """Names of values: patch scores (n, h, w), image scores (n, 1), and a number that is finite if all outputs are."""
 
     patch_scores: str
     image_scores: str

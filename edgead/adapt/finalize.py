@@ -108,8 +108,7 @@ def complete_artifact(
     Returns
     -------
     GoodScores
-        Scores that the thresholds come from, in the order of the images; without thresholds, scores of the golden
-        images.
+        Scores behind the thresholds, in the order of the images; without thresholds, scores of the golden images.
     """
     with Detector(Artifact(draft, manifest)) as detector:  # no engine is built yet: none but the graph's own opens it
         if plan.false_reject_rate is None:
@@ -154,8 +153,7 @@ def measure_views(
 
 
 def _complete_without_thresholds(detector: Detector, draft: Path, parts: Sequence[Path]) -> GoodScores:
-    """Keep golden images without thresholds; learnt ones are moved a little: unmoved they would score 0 and prove
-    nothing."""
+    """Keep golden images, without thresholds; learnt ones are moved a little: in place they would score 0."""
     learnt = detector.manifest.learns_from != "nothing"
     golden, paths = [], []
     for number, path in enumerate(parts[:GOLDEN_IMAGES]):

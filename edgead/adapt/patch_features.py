@@ -14,8 +14,7 @@ from edgead.runtime import open_runtime
 def each_features(
     artifact: Artifact, images: Sequence[np.ndarray], progress: Progress | None = None
 ) -> Iterator[np.ndarray]:
-    """Run the artifact's training graph over images; yield the patches of each, float32 (patches, d); see
-    `each_grid`."""
+    """Run the artifact's training graph over images; yield the patches of each image, float32 (patches, d)."""
     for features in each_grid(artifact, images, progress):
         yield features.reshape(-1, features.shape[-1])
 

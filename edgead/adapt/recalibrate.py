@@ -249,8 +249,7 @@ def recalibrate(
 def _kept_scores(
     detector: Detector, paths: Sequence[Path], scores: Sequence[float], progress: Progress | None
 ) -> list[float]:
-    """Return the scores to keep with the images, by the graph that was learnt; the calibrated graph may be another
-    one."""
+    """Return the scores to keep with the images: those of the graph that was learnt, even if another is calibrated."""
     if not can_keep(detector.manifest, len(paths)):
         return []
     learnt_in = detector.manifest.learnt_in

@@ -46,8 +46,7 @@ def smaller_heap(features: np.ndarray) -> list[int]:
 
 
 def _split(points: np.ndarray, axis: int, least: int) -> tuple[float, np.ndarray]:
-    """Split points by 2-means, starting at the widest gap along an axis; return the gap and a mask of the first
-    cluster."""
+    """Split points by 2-means from the widest gap along an axis; return the gap and a mask of the first cluster."""
     order = np.sort(points[:, axis])
     gaps = np.diff(order)[least - 1 : len(order) - least]
     first = points[:, axis] > order[least - 1 + int(np.argmax(gaps))]

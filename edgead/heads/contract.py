@@ -125,8 +125,7 @@ class Head(BaseModel, ABC):
 
     @property
     def in_order(self) -> bool:
-        """Whether frames are only meaningful in order: unordered images can neither test the model nor make
-        thresholds."""
+        """Whether frames are only meaningful in order; then single images can neither test nor calibrate the model."""
         return False
 
     @property
@@ -148,8 +147,7 @@ class Head(BaseModel, ABC):
         return scored
 
     def check(self, outputs: Outputs, arrays: Arrays) -> None:
-        """Raise ValueError unless the arrays fit the options and the output buffers; the message says what was
-        found."""
+        """Raise ValueError, naming what was found, unless the arrays fit the options and the output buffers."""
 
     @abstractmethod
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> Scorer:

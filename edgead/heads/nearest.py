@@ -51,8 +51,7 @@ class NearestHead(PatchHead):
 
     @property
     def takes_gpu_arrays(self) -> bool:
-        """False for several neighbours (no CUDA kernel averages them) and for known defects (they need host
-        features)."""
+        """False for several neighbours (not averaged by CUDA kernels) and known defects (features on the host)."""
         return self.num_neighbors == 1 and not self.known and not cuda_problem()
 
     @property
@@ -114,8 +113,7 @@ class NearestHead(PatchHead):
         return LeftOutScorer(scorer, metric, on_host(outputs[self.patches.name]))
 
     def open_known(self, grid: tuple[int, int], arrays: Arrays, fold: int | None = None) -> KnownScorer | None:
-        """Prepare scoring by known defects, without `fold` of the good images if given; None if no defects are
-        known."""
+        """Prepare scoring by known defects, leaving out a `fold` of good images if given; None without defects."""
         if self.known is None:
             return None
         bank, metric = (arrays[BANK], None) if fold is None else without_fold(arrays, fold)

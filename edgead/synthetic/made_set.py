@@ -1,5 +1,4 @@
-"""Test set of artificial defects on good parts, drawn or made by a plug-in, in MVTec layout with a record in
-`made.json`."""
+"""Test set of artificial defects on good parts, drawn or made by a plug-in: MVTec layout, and a record of how."""
 
 from __future__ import annotations
 

@@ -161,8 +161,7 @@ def _good_parts(source: str) -> str:
 
 
 def _that_fit(plan: CommissionPlan, frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Pass frames on; refuse a frame at once if the region, the ignored places or the golden image do not fit its
-    size."""
+    """Yield the frames; refuse one at once if region, ignored places or golden image do not fit its size."""
     spec = Preprocessing(image_size=(1, 1), roi=plan.roi)
     sizes: dict[tuple[int, int], Path | str] = {}
     for frame in frames:

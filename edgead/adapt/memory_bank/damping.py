@@ -16,8 +16,7 @@ from edgead.adapt.memory_bank.made import Scarred, left_out_separation
 from edgead.heads.nearest import NearestHead
 
 MARGIN = 0.01
-"""Without damping, the AUROC of scars may be lower by this much (with one standard error); otherwise lengths are
-damped."""
+"""Lengths stay undamped only if this costs less than so much AUROC of scars, one standard error included."""
 
 FEWEST_SCARRED = 20
 """Fewest images; with fewer no error can be estimated, and lengths are damped."""
@@ -41,7 +40,7 @@ class Damping:
 
     @property
     def damps(self) -> bool:
-        """Whether lengths are damped; they are in doubt."""
+        """Whether lengths are damped; in case of doubt they are."""
         return self.plain - self.damped - self.error <= -MARGIN
 
     @property

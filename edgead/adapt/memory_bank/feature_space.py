@@ -199,9 +199,8 @@ def equal_loudness(patches: np.ndarray, groups: Sequence[int] | np.ndarray, *, s
     """Find factors for the two halves of the channels, so that neither dominates the scores of good parts.
 
     Squared distances of the halves add up, and a defect seen in one half must not be hidden by the variation of good
-    parts in the other. So each half alone scores each good image against those of other groups, by its farthest
-    patches; the factors give the squares of both the same deviation among images. Ours; measured in
-    benchmarks/RESULTS.md.
+    parts in the other. So each half alone scores each good image against other groups, by its farthest patches; the
+    factors give the squares of both the same deviation among images. Ours; see benchmarks/RESULTS.md.
 
     Parameters
     ----------
@@ -214,8 +213,7 @@ def equal_loudness(patches: np.ndarray, groups: Sequence[int] | np.ndarray, *, s
     Returns
     -------
     (float, float)
-        Factors of the first and the second half: their product is 1, their ratio at most `MOST_LOUDER`. Both are 1 for
-        few groups.
+        Factors of both halves: their product is 1, their ratio at most `MOST_LOUDER`. Both are 1 for few groups.
     """
     of_image = np.asarray(groups)
     distinct = np.unique(of_image)
@@ -244,8 +242,7 @@ def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def inverse_root(covariance: np.ndarray) -> np.ndarray:
-    """Return the inverse square root of a (d, d) covariance, scaled to mean variance 1, shrunk to the identity;
-    float32."""
+    """Scale a covariance (d, d) to mean variance 1, shrink it to the identity; return its inverse root, float32."""
     values, vectors = np.linalg.eigh(covariance)
     mean = values.mean()
     if not mean > 0:  # good parts that are copies of each other

@@ -100,8 +100,7 @@ class Separation:
         return float(self.of_image.mean())
 
     def above(self, other: Separation) -> tuple[float, float]:
-        """Return by how much this AUROC is above that of `other`, for the same images, and the standard error of
-        this."""
+        """Return this AUROC minus that of `other`, for the same images, and the standard error of the difference."""
         difference = self.of_image - other.of_image
         return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
 

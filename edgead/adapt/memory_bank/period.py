@@ -97,8 +97,7 @@ def _top(alike: np.ndarray, lag: int) -> float:
 
 
 def find_phases(streams: Sequence[np.ndarray], period: float, grid: tuple[int, int]) -> tuple[float, list[np.ndarray]]:
-    """Find at which moment of its cycle each frame was taken: compare frames with one cycle first, then with all
-    cycles.
+    """Find the moment in the cycle of each frame: compare frames with one cycle first, then with all cycles.
 
     Parameters
     ----------

@@ -185,8 +185,7 @@ class Method(ABC, Generic[Config]):
 
     @abstractmethod
     def __init__(self, config: Config, *, weights: Path | None = None, pretrained: bool = True):
-        """Build the untrained detector with the packaged weights, those of `weights`, or random ones
-        (`pretrained=False`)."""
+        """Build the untrained detector with packaged weights, those of `weights`, or (not `pretrained`) random ones."""
         self.config = config
 
     @property

@@ -67,10 +67,9 @@ class PatchCoreConfig(MethodConfig):
         Damp the length of standardised features, see `edgead.adapt.memory_bank.feature_space`. By default training
         chooses, see `edgead.adapt.memory_bank.damping`. The paper compares plain features.
     whiten : bool
-        Compare patches in a learnt metric, see `edgead.adapt.memory_bank.feature_space`. Not in the paper.
+        Compare patches in a learnt metric, see `edgead.adapt.memory_bank.feature_space`. Ours, not the paper's.
     learn_light : bool
-        Make the metric insensitive to a tenth less and more light, see `edgead.adapt.memory_bank.light`. Not in the
-        paper.
+        Make the metric insensitive to a tenth less and more light, see `edgead.adapt.memory_bank.light`. Ours too.
     coreset_sampling_ratio : float
         At most this share of all patches goes into the memory bank.
     memory_bank_size : int

@@ -52,8 +52,7 @@ def find_preset(detector: str, preset: str) -> dict[str, Any]:
 
 
 def check_names(detector: str, preset: str | None, settings: Iterable[str]) -> None:
-    """Refuse a preset or settings that the detector does not have; if its source file lists them, without importing
-    torch.
+    """Refuse a preset or settings that the detector does not have; if its source file lists them, without torch.
 
     Raises
     ------

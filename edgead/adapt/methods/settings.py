@@ -15,8 +15,7 @@ Config = TypeVar("Config")
 
 
 def read_settings(config: type[Config], settings: Mapping[str, Any], *, detector: str) -> Config:
-    """Build a frozen config dataclass from plain settings, as `plain_settings` returns; missing ones keep their
-    defaults.
+    """Build a frozen config dataclass from plain settings (see `plain_settings`); missing ones keep their defaults.
 
     An `image_size` of one number is a square.
 
@@ -35,8 +34,7 @@ def read_settings(config: type[Config], settings: Mapping[str, Any], *, detector
 
 
 def _described(problem: Any) -> str:
-    """Describe a validation error: setting, expected type, found value; for errors of the config itself, its own
-    text."""
+    """Describe a validation error: setting, expected and found value; or only the message of the config itself."""
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     needs = "a list in brackets is needed" if problem["type"] == "tuple_type" else problem["msg"]

@@ -349,8 +349,7 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
 
 
 def _as_deep(paths: Sequence[Path], spec: Preprocessing) -> list[Path]:
-    """Return the images with the bit depth or heights that the model reads; unreadable files stay, to be reported
-    later."""
+    """Return the images with the depth that the model reads; unreadable files stay, to be reported later."""
     if not spec.keeps_depth:
         return list(paths)
     deep = []

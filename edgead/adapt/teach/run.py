@@ -43,9 +43,8 @@ ROUNDING = 1e-5
 def settle(renewed: Calibration, old: Calibration, taught: GoodScores) -> Calibration:
     """Limit how far new thresholds fall below the old ones; return the adjusted calibration.
 
-    A threshold falls no further than the mean of the upper half of the good scores, so that one score of a small sample
-    cannot decide; nor so low that it stops a taught part that passed before. The guarantee holds for higher thresholds
-    too.
+    A threshold falls no further, in proportion, than the mean of the upper half of the good scores (one score of a few
+    must not decide), nor so low that it stops a taught part that passed. Higher thresholds keep the guarantee.
     """
     follow = min(1.0, _upper_half(renewed.scores) / max(_upper_half(old.scores), 1e-12))
     seen = {"reject": taught.scores, "review": taught.scores, "map_threshold": taught.maxima}

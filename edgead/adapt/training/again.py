@@ -1,5 +1,4 @@
-"""Retraining of a patchcore model on its own images in another precision: scores of one precision do not fit
-another."""
+"""Retraining of a patchcore model on its own images in another precision, as the precisions share no numbers."""
 
 from __future__ import annotations
 

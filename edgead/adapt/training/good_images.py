@@ -92,8 +92,7 @@ def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | Non
 
 
 def input_size(side: int, proportions: float, step: int = STEP_PX) -> list[int]:
-    """Return height and width in these proportions, about side x side pixels, multiples of `step`; [side, side] for
-    1."""
+    """Return height and width in these proportions, about side x side pixels in steps; [side, side] for 1."""
     if proportions == 1:
         return [side, side]
     sides = (side * math.sqrt(proportions), side / math.sqrt(proportions))
@@ -101,8 +100,7 @@ def input_size(side: int, proportions: float, step: int = STEP_PX) -> list[int]:
 
 
 def keep_proportions(settings: dict[str, Any], proportions: Proportions, step: int = STEP_PX) -> dict[str, Any]:
-    """Adapt a square input to the proportions, with about as many pixels, and set `fill`; a rectangle stays
-    unchanged."""
+    """Adapt a square input to the proportions, with as many pixels, and set `fill`; a rectangle stays unchanged."""
     height, width = settings["image_size"]
     if height != width:
         return settings

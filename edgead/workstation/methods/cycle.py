@@ -96,8 +96,7 @@ class Followed:
 
 
 class Cycle(NetworkMethod[CycleConfig]):
-    """Detector that learns a machine's repeated motion, and judges each frame of a stream at its moment of the
-    cycle."""
+    """Detector that learns a machine's repeated motion, and judges each frame by its moment in the cycle."""
 
     network: PooledFeatures
 

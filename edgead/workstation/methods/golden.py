@@ -112,8 +112,7 @@ class GoldenFeatures(PatchFeatures):
 
 
 class Golden(NetworkMethod[GoldenConfig]):
-    """Detector that compares a part, place by place, with one to sixteen golden parts: finds missing or misplaced
-    things."""
+    """Detector that finds missing, added or misplaced things by comparing places with one to sixteen golden parts."""
 
     network: PatchFeatures
 

@@ -90,8 +90,7 @@ class EfficientADConfig(MethodConfig):
 
 
 class EfficientAD(NetworkMethod[EfficientADConfig]):
-    """Detector whose student learns to predict a frozen teacher on good images; large prediction errors are
-    anomalies."""
+    """Detector whose student learns to predict a frozen teacher on good images; large errors are anomalies."""
 
     network: StudentTeacher
 

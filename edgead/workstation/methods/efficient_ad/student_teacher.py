@@ -270,8 +270,7 @@ def augment(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def draw_other(images: PretrainingImages, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Draw an image for the pretraining penalty: the middle half of an image, grey with 30 % probability (algorithm
-    1)."""
+    """Draw an image for the pretraining penalty: a middle half, grey with 30 % probability (algorithm 1)."""
     image = images.draw(rng, max(size), grey_rate=PENALTY_GREY_RATE)
     return image[: size[0], : size[1]]
 
