@@ -14,10 +14,10 @@ from edgead.heads.map import MapHead
 from edgead.heads.nearest import BANK, NearestHead, nearest_head
 from edgead.heads.patches import GRAPH_SCORE, USUAL, PatchHead
 
-# Rows that float32 products put first; their distances are measured by differences then.
+# Candidate rows, ranked by float32 products; their distances are then measured by differences.
 _CANDIDATES = 4
-_PRODUCTS = 1 << 23  # at once: 32 MiB
-_FEW = 16  # rows for each that is measured
+_PRODUCTS = 1 << 23  # computed at once: 32 MiB
+_FEW = 16  # rows per measured row from which grouping pays
 _FAR = 1e30
 
 
@@ -62,7 +62,7 @@ def score_nodes(
     bank = nearest_head(head) if BANK in head.arrays else None
     found = given if bank is None else _nearest(nodes, bank, given, shape, arrays[BANK])
     scores = nodes.reshape(found, count, height, width)
-    witness = nodes("ReduceSum", given, keepdims=0)  # of scores it would not do: engines let infinity pass in a minimum
+    witness = nodes("ReduceSum", given, keepdims=0)  # not of scores: a minimum may lose an infinity
     if head.by_place:
         scores = nodes("Sub", scores, arrays[USUAL])
     total = ""
@@ -93,7 +93,7 @@ def _joined(
     products = nodes("MatMul", features, directions.astype(np.float32))
     kinds = directions.shape[1]
     patches = nodes("Transpose", nodes("Add", products, offsets.astype(np.float32)), perm=[0, 3, 1, 2])
-    each = (shape[0] * kinds, *shape[1:3])  # kinds as if they were images
+    each = (shape[0] * kinds, *shape[1:3])  # treats kinds like images
     of_known = nodes.reshape(_of_patches(nodes, plain(head), nodes.reshape(patches, *each), each), shape[0], kinds)
     start, slope = np.array(known.start, np.float32), np.array(known.slope, np.float32)
     lifts = nodes("Mul", nodes("Relu", nodes("Sub", of_known, start)), slope)
@@ -144,7 +144,7 @@ def _nearest(nodes: Nodes, head: NearestHead, features: str, shape: tuple[int, .
     group = _group_of(len(bank), measured)
     middle = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = (bank - middle).astype(np.float64)
-    beyond = (0, -len(bank) % group)  # rows that fill up the last group, and are never the nearest
+    beyond = (0, -len(bank) % group)  # padding rows of the last group, never the nearest
     halves = np.pad((np.square(centred).sum(axis=1) / 2).astype(np.float32), beyond, constant_values=_FAR)
     turned = np.ascontiguousarray(np.pad(-centred, (beyond, (0, 0))).T, np.float32)
     flat = nodes.reshape(features, patches, depth)
@@ -157,7 +157,7 @@ def _nearest(nodes: Nodes, head: NearestHead, features: str, shape: tuple[int, .
     for part in parts:
         products = nodes("MatMul", nodes("Sub", part, middle), turned_name)
         rows = _least(nodes, nodes("Add", products, halves_name), len(halves), group, measured)
-        rows = nodes("Min", rows, np.int64(len(bank) - 1))  # of NaN, a row that fills up can be the least
+        rows = nodes("Min", rows, np.int64(len(bank) - 1))  # with NaN, a padding row may come out as the smallest
         differences = nodes("Sub", nodes("Gather", bank_name, rows), nodes("Unsqueeze", part, np.array([1])))
         found.append(nodes("ReduceSum", nodes("Mul", differences, differences), np.array([2]), keepdims=0))
     squares = found[0] if len(found) == 1 else nodes("Concat", *found, axis=0)

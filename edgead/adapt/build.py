@@ -14,10 +14,10 @@ from edgead.artifact.training_hashes import keep_learnt
 from edgead.dataset.folders import Progress
 
 # Largest mean relative difference of the image scores that another precision may have from those of fp32. Good parts
-# differ among themselves by some percent; what int8 adds must be small beside that.
+# differ among themselves by some percent; the error of int8 must be small compared with that.
 TOLERANCES = {"fp16": 0.003, "int8": 0.01, "int8_symmetric": 0.01}
-# What `edgead verify` allows of it, for other images and other engines, which round otherwise. The largest difference
-# of a pixel is larger than that of a score, which is a mean over many.
+# Factors on it for the tolerances of `edgead verify`, as other images and engines round differently. The largest
+# difference of a pixel is larger than that of a score, which is a mean over many.
 VERIFY_FACTOR, _MAP_FACTOR = 2, 20
 
 
@@ -61,7 +61,7 @@ def build_artifact(
     """
     with new_artifact(destination) as draft:
         manifest = write_draft(trained, draft, preprocessing, provenance)
-        # Images that a page or a camera keeps as other files are known by their pixels too.
+        # Images that the page or a camera stores as other files are recognised by their pixels too.
         kept_as_others = "commissioned" in manifest.training
         keep_learnt(draft, learnt, folds, pixels_of=manifest.preprocessing if kept_as_others else None)
         complete_artifact(draft, manifest, plan, progress=progress)

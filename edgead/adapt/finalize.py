@@ -26,7 +26,7 @@ from edgead.images.volumes import volume_of
 
 GOLDEN_IMAGES = 3
 MAX_VIEWS = 400
-FEWEST_SHARED = 20  # images for which it pays to open more detectors
+FEWEST_SHARED = 20  # images from which opening more detectors pays
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def complete_artifact(
     GoodScores
         Scores behind the thresholds, in the order of the images; without thresholds, scores of the golden images.
     """
-    with Detector(Artifact(draft, manifest)) as detector:  # no engine is built yet: none but the graph's own opens it
+    with Detector(Artifact(draft, manifest)) as detector:  # no engine is built yet, so the graph itself runs
         if plan.false_reject_rate is None:
             return _complete_without_thresholds(detector, draft, plan.images)
         good = plan.scores or measure_good(detector, plan.images, progress, folds=plan.folds)
@@ -125,7 +125,7 @@ def complete_artifact(
     if plan.names:
         training = with_highest(manifest.training, plan.names, good.scores, calibration)
         manifest = manifest.model_copy(update={"training": training})
-    if plan.scores is None:  # nothing that ships can score images again that other detectors had not learnt
+    if plan.scores is None:  # scores of cross-validation come from detectors that are not shipped
         kept = keep_images(
             draft,
             manifest,

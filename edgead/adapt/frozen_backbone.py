@@ -37,16 +37,16 @@ DESCRIPTION, PAIRS = "backbones.json", "pairs"
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 RESNETS = ("resnet18", "wide_resnet50_2")
 BACKBONES = LITE + RESNETS
-# The stem and the ends of the seven groups of blocks; two groups have stride 16, two stride 32.
+# Layers: the stem and the ends of the seven groups of blocks; two groups have stride 16, two stride 32.
 LITE_LAYERS = ("stem", "stride2", "stride4", "stride8", "stride16a", "stride16", "stride32a", "stride32")
 RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
-# The layers of the packaged graphs, their finest stride, and the step of the sides that they take, in pixels.
+# Layers of the packaged graphs, their finest stride, and the number that input sides are multiples of, in pixels.
 LAYERS = ("stride8", "stride16")
 _STRIDE, STEP_PX = 8, 16
 OUTPUT = "features"
 
-# A layer x is divided by sqrt(|x|^2 + r^2). Beside this r^2 no |x|^2 up to 2^23 changes a float32, and the root is a
-# power of two: what comes out is x / 2^24, exactly.
+# A layer x is divided by sqrt(|x|^2 + r^2). With this r^2 no |x|^2 up to 2^23 changes the float32 sum, and the root is
+# a power of two: the result is exactly x / 2^24.
 _NEUTRAL_SQUARED_LENGTH, _RAW_FACTOR = 2.0**48, np.float32(2.0**24)
 
 

@@ -11,7 +11,7 @@ from edgead.artifact.manifest import CROSS, Calibration
 from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.types import score_text
 
-# Images to look at; and at most so many of those that stand apart.
+# Number of images to look at, and most names of images that score far above the others.
 _LOOKED_AT, _MAX_NAMED = 5, 8
 
 

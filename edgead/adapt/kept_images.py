@@ -21,8 +21,8 @@ from edgead.detector import Detector, Measurement
 from edgead.images.files import lossless_suffix, write_image
 
 FOLDER = "calibration"
-# At 320 x 320 pixels each is 0.1 to 0.2 MiB. Of images that were learnt, of which there may be hundreds, so many are
-# enough; they must leave some above the threshold. Where more than the most are needed, none are kept.
+# An image of 320 x 320 pixels takes 0.1 to 0.2 MiB. Of learnt images, perhaps hundreds, this number is enough, if
+# some lie above the threshold. If more than the maximum would be needed, none are kept.
 ENOUGH, ABOVE, MAX_KEPT = 60, 3, 200
 MAX_PIXELS = 200_000_000  # of images that are kept uncut
 

@@ -36,10 +36,10 @@ from edgead.errors import SettingsError
 from edgead.images.likeness import Look, look_of
 from edgead.metrics import Rate
 
-# Below this the scores are said to differ from those of the calibration before.
+# P-value below which scores are reported to differ from those of the previous calibration.
 DIFFERENT_BELOW = 0.01
 MAX_NAMED = 8
-# From this share on, parts that score apart from those that were learnt are a part of the production.
+# From this share on, high-scoring parts are taken for a regular part of the production.
 MIN_APART = 0.1
 
 
@@ -177,7 +177,7 @@ def recalibrate(
         The model has learnt from some of them, or some score far above the others, like defects
         (`edgead.calibration.outliers`); the message names them.
     """
-    # The artifact's own: those that the detector judges by may have been set for a while.
+    # The artifact's own thresholds: the detector may have been given temporary ones.
     before = detector.artifact.graph(detector.graph.precision).calibration
     if before is None:
         raise ArtifactError(f"{detector.artifact.path} has no thresholds: retrain it with `edgead train`")
@@ -191,7 +191,7 @@ def recalibrate(
     found = group_images(unique, asked.group, common_folder(unique))
     groups = [] if found.are_single else found.of(unique)
     rate = asked.false_reject_rate
-    if rate is None:  # the model's own, where it has one
+    if rate is None:  # the model's own, if it has one
         rate = before.false_reject_rate if before.scores else strictest_rate(len(unique), found.count)
     check_support(len(unique), rate, groups)
     looks: dict[str, Look] = {}

@@ -16,8 +16,8 @@ FEWEST = 3
 
 SMALLEST_SHARE = 0.1
 _DIRECTIONS, _STARTS, _ROUNDS = 10, 3, 20
-# The gap between two heaps, in the sum of their deviations along the line between them. On seven sets parts of one
-# product have at most 4 with 25 images or more, and pairs of products 4.3 to 77 (one of 63 mixtures less).
+# Least gap between two clusters, divided by the sum of their deviations along the line between them. On seven sets,
+# with 25 images or more, one product has at most 4, pairs of products have 4.3 to 77 (one of 63 mixtures less).
 _WIDEST = 4.2
 
 

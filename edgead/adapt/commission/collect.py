@@ -22,9 +22,9 @@ from edgead.images.repeats import Repeats
 from edgead.metrics.robust import deviations_above
 from edgead.types import Frame
 
-# Deviations (from the median, in units that are one standard deviation for a normal distribution).
+# Limit in robust standard deviations below the median.
 FAR = 6.0
-# Images that are less than half as sharp as the others are blurred, however alike the others are.
+# Blurred images must also be less than half as sharp as the others, which may be nearly equal.
 MIN_SHARPNESS = 0.5
 BLURRED = "blurred"
 
@@ -110,7 +110,7 @@ def collect(
     if not paths:
         raise CommissionError("the source ended without an image")
     blurred = {paths[i] for i in find_blurred(sharpnesses)}
-    for path in blurred:  # not among those that a later export takes from the folder
+    for path in blurred:  # moved away, so that a later export from the folder does not take them
         (folder / BLURRED).mkdir(exist_ok=True)
         path.rename(folder / BLURRED / path.name)
     sharp = [path for path in paths if path not in blurred]

@@ -116,7 +116,7 @@ def commission(
     """
     check_destination(destination)
     refuse_made(map(Path, glob.glob(split_options(source)[0])))
-    choose_rates(plan.images, plan.false_reject_rate, plan.review_rate)  # known before an image is taken
+    choose_rates(plan.images, plan.false_reject_rate, plan.review_rate)  # errors are reported before images are taken
     with _images_folder(plan.keep_images, destination) as folder:
         with closing(open_source(_good_parts(source))) as frames:
             collected = collect(

@@ -22,16 +22,16 @@ import numpy as np
 from edgead.kernels import NearestPatches, greedy_coreset
 
 BLOCK = 65536
-# The good parts are dealt to so many, of which each is compared with the others; groups are never separated.
+# Number of sets of good parts, each of which is compared with the others; groups are never separated.
 PARTS = 5
-# So many patches are compared, with those of so many rows (greedy k-centre of a sample) that other parts have.
+# Numbers of compared patches, and of rows of other parts (greedy k-centre of a sample) that they are compared with.
 QUERIES, SAMPLE, ROWS = 40_000, 60_000, 5_000
-# This share of the mean variance is added to every direction: none is louder than 1 / sqrt(SHRINKAGE).
+# Share of the mean variance that is added to every direction, so that no factor exceeds 1 / sqrt(SHRINKAGE).
 SHRINKAGE = 0.05
-# How much light counts beside all that differs between good parts.
+# Weight of changes by light relative to all differences between good parts.
 LIGHT = 0.1
-# Of two halves: groups that are compared at least, rows that each image is compared with, patches of an image that
-# count, and how much louder one half may become.
+# For two halves of channels: least number of groups, rows that an image is compared with, patches of an image that
+# count, and largest ratio of the factors.
 FEWEST_COMPARED, COMPARED_ROWS, FARTHEST, MOST_LOUDER = 10, 2_000, 10, 2.0
 
 
@@ -80,7 +80,7 @@ def fit_scale(features: np.ndarray, channels: Sequence[int], *, damps: bool) -> 
     mean = features.mean(axis=0, dtype=np.float64)
     squares = sum(np.square(block - mean).sum(axis=0) for block in _blocks(features))
     std = np.sqrt(squares / len(features))
-    # A channel that never moves carries no information; dividing by its deviation would blow up noise.
+    # A constant channel carries no information; dividing by its deviation would amplify noise.
     moves = std > 1e-6
     inverse_std = np.where(moves, 1 / np.where(moves, std, 1), 0).astype(np.float32)
     mean = mean.astype(np.float32)

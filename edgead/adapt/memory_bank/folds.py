@@ -16,7 +16,7 @@ import numpy as np
 from edgead.kernels import NearestPatches, extend_coreset
 
 FOLDS = 10
-# Of a patch's nearest rows so many are kept for where the nearest ones are left out.
+# Number of nearest rows stored for each patch, in case the nearest ones are left out.
 _NEIGHBORS = 4
 _BLOCK = 65536
 
@@ -42,7 +42,7 @@ def deal_folds(
     distinct = np.unique(group_of if learnt is None else group_of[np.asarray(learnt, bool)])
     dealt = np.random.default_rng(seed).permutation(len(distinct)) % FOLDS
     fold_of = dict(zip(distinct.tolist(), dealt.tolist(), strict=True))
-    # Of a group that was not learnt any fold may be left out.
+    # A group that was not learnt may be in any fold.
     return np.array([fold_of.get(group, 0) for group in group_of.tolist()])
 
 

@@ -14,7 +14,7 @@ from edgead.adapt.memory_bank.feature_space import FeatureScale
 
 BRIGHTNESS = (0.9, 1.1)
 MOST_LIT = 20
-# Patches of an image that count: every second one, in every second row.
+# Patches used of an image: every second one, in every second row.
 STEP = 2
 
 

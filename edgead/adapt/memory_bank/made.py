@@ -20,13 +20,13 @@ from edgead.heads.patches import ImageScorer
 from edgead.kernels import NearestPatches
 
 MOST_SCARRED = 40
-# Of a bank that is learnt from them alone.
+# Largest number of rows of a bank that is learnt from the scarred images alone.
 _ROWS = 1000
-# How much of a scar is seen: one of each, dealt to the quarters of an image.
+# Strengths of scars; the quarters of an image get one each.
 STRENGTHS = (1.0, 0.5, 0.25, 0.12)
 # Sides and brightness of a scar, the sides in pixels of an input with as many as 448 x 448.
 _LENGTH_PX, _WIDTH_PX, _BRIGHTNESS, _AREA_PX = (12, 44), (6, 20), (0.6, 1.4), 448**2
-# Of so many places the one where most is seen: the part, and not what is behind it.
+# Number of tried places; the one with most contrast is taken: on the part, not on the background.
 _TRIES = 4
 
 

@@ -9,13 +9,13 @@ import numpy as np
 from edgead.errors import SettingsError
 from edgead.heads.cycle import LONGEST, SHORTEST, STEPS, Moments, PlacedRows
 
-# Fewer cycles show no period: anything is like itself once.
+# Fewest cycles that show a period: a single repetition may be chance.
 FEWEST_CYCLES = 3
-# Numbers that a frame is looked at by; random sums of many keep how frames differ (Johnson and Lindenstrauss, 1984).
+# Numbers that represent a frame; random sums keep the distances of frames (Johnson and Lindenstrauss, 1984).
 _SUMS = 64
-# How much a frame must be more like the one a cycle before than like those between, in units of correlation.
+# Least difference between the correlation at a period and the lowest one at shorter lags.
 _CLEAR = 0.2
-# Of several such distances in time the shortest counts that is nearly as clear as the clearest.
+# Of several possible periods the shortest counts that is nearly as clear as the clearest.
 _AS_CLEAR = 0.9
 
 
@@ -120,7 +120,7 @@ def find_phases(streams: Sequence[np.ndarray], period: float, grid: tuple[int, i
     for reach in (0.5, 1.0):
         moments, bank = Moments(period, reach, phases), PlacedRows(rows, grid)
         found = [_way(stream, moments, bank) for stream in streams]
-        # The last time all cycles are the measure, as they are in the bank, but no more than are needed.
+        # The second time frames are compared with all cycles, as in the bank, but with no more rows than needed.
         step = max(1, sum(map(len, streams)) // round(max(10 * period, 500)))
         rows, phases = np.concatenate(streams)[::step], np.concatenate(found)[::step] % 1
     went = sum(way[-1] - way[0] for way in found)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-# So many images are looked at, and with fewer groups nothing is usual yet.
+# Most images that are used; and fewest groups, as fewer do not show what is usual.
 MAX_IMAGES, MIN_GROUPS = 120, 20
 # The mean is smoothed by this share of the shorter side of the grid: parts do not lie exactly alike.
 SMOOTHING = 0.05

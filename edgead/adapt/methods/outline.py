@@ -85,7 +85,7 @@ def _leaves_out(method: ast.ClassDef, fields: Mapping[str, Any]) -> bool | None:
 def _classes(module: str) -> dict[str, ast.ClassDef]:
     try:
         spec = find_spec(module)
-    except ImportError:  # of the package that it lies in; whoever imports it learns why
+    except ImportError:  # raised by its package; importing the method reports the reason
         return {}
     if spec is None or spec.origin is None:
         return {}

@@ -151,7 +151,7 @@ class PatchCore(Method[PatchCoreConfig]):
         self._weights, self._pretrained, self._channels = weights, pretrained, channels
         self._spec = self.preprocessing
         self._precision = precision
-        self._network: Any = None  # of torch, where the graph was exported from one
+        self._network: Any = None  # torch network, if the graph was exported from one
         self.learnt: LearntBank | None = None
         self._by_evidence, self._int8_left_out = False, ""
         self.damping: Damping | None = None
@@ -299,8 +299,8 @@ class PatchCore(Method[PatchCoreConfig]):
     def _leaves_int8_out(
         self, images: Sequence[np.ndarray], scarred: Scarred, groups: Sequence[int], rule: BankRule, space: Space
     ) -> bool:
-        """Whether int8 separates scars from good images clearly less well than fp32; then take fp32."""
-        some = Scarred(*(each[::2] for each in (scarred.images, scarred.good, scarred.made)))  # enough for what is sure
+        """Take fp32 and return True if int8 separates scars from good images clearly less well; otherwise keep int8."""
+        some = Scarred(*(each[::2] for each in (scarred.images, scarred.good, scarred.made)))  # half suffices here
         self._take(FP32)
         in_fp32 = self._scarred(images, some.images)
         int8, fp32 = (own_separation(one, groups[::2], rule, space, self.head) for one in (some, in_fp32))

@@ -30,21 +30,21 @@ from edgead.heads.nearest import BANK, NearestScorer, in_metric, nearest_head, w
 from edgead.heads.patches import USUAL
 from edgead.images.files import load_image
 
-# Of the false-reject rate, so much may be known defects'. Of 0.1 to 0.4; this and what follows was chosen on crack and
-# uneven tiles and on boards.
+# Share of the false-reject rate that known defects may use. Of 0.1 to 0.4; this and the following values were chosen
+# on tiles with cracks and unevenness and on boards.
 SHARE = 0.2
-# Where the lift starts above the median, and how steep it is at most, in units of how far the upper quartile lies above
-# it. Medians and quartiles: by what the highest good parts say, the limit that the same parts make would be too low.
+# Start of the lift above the median, and its largest slope, in units of the distance from median to upper quartile. Not
+# from the highest good parts: as these also make the limit, it would be too low.
 START, STEEPEST = 3.0, 8.0
-# Where fewer good parts than this lie above the limit that unknown defects would have, it says too little to choose by.
-# All kinds then begin to lift at one place, by half of the interquartile range of the highest kind of each image: with
-# 20 images and five kinds, each by its own upper quartile and from START on, a limit for 10 % rejected 12 %.
+# If fewer good parts than this lie above the limit of unknown defects, that limit is too uncertain to choose by. Then all
+# kinds share one start, and the unit is half of the interquartile range of each image's highest kind: with 20 images and
+# five kinds, each with its own quartile and START, a limit for 10 % rejected 12 %.
 _ABOVE, _START_OF_FEW, _STEEPEST_OF_FEW = 2, 6.0, 2.0
-# Slopes that are tried, as shares of the steepest one; and the steepest that a head may have.
+# Tried slopes, as shares of the steepest one; and the largest slope that a head may have.
 _SLOPES, _TAKEN = np.geomspace(1, 1e-3, 100), 1e30
-# Without a mask the patches that stand out most are taken for the defect. Ours, and no other number was tried.
+# Without a mask, so many patches with the highest scores count as the defect. Ours; no other number was tried.
 PATCHES = 20
-# Of a patch so much must be in a mask.
+# Share of a patch that must be in the mask.
 IN_MASK = 0.3
 _AROUND = (3, 3)
 
@@ -225,8 +225,8 @@ def fit_join(unknown: Sequence[float], known: np.ndarray, rate: float, groups: S
     left, count = (1 - SHARE) * rate, len(set(groups)) if have_several(groups) else len(of_unknown)
     few = left * (count + 1) < _ABOVE
     highest = np.inf if few else limit(of_unknown, left)
-    # With one good part more above it: the slope is chosen by the parts that then make the limit, and the steepest with
-    # a limit just low enough would have found one that is too low for parts to come.
+    # One more good part above it: otherwise the slope is chosen by the same parts that make the limit, and the steepest
+    # slope whose limit is just low enough would give a limit too low for later parts.
     closer = max(rate - 1 / (count + 1), 1 / (count + 1))
     if few:
         known = np.repeat(known.max(axis=1, keepdims=True), known.shape[1], axis=1)
@@ -234,7 +234,7 @@ def fit_join(unknown: Sequence[float], known: np.ndarray, rate: float, groups: S
     else:
         wide = spread(known)
     start = np.median(known, axis=0) + (_START_OF_FEW if few else START) * wide
-    # Of a kind by which most good images score alike, nothing is lifted.
+    # A kind by which most good images have equal scores lifts nothing.
     unit = np.divide(spread(of_unknown), wide, out=np.zeros_like(wide), where=wide > 0)
     for steepness in ((_STEEPEST_OF_FEW if few else STEEPEST) * _SLOPES).tolist():
         slope = np.minimum(steepness * unit, _TAKEN)
@@ -294,7 +294,7 @@ def scores_by_others(
         grid = features.shape[1:3]
         unknown = unknown or NearestScorer(head.model_copy(update={"known": None}), grid, spec.image_size, bank, usual)
         if origin == len(scorers):
-            own = place.get(content_sha256(paths[origin]), -1)  # of none: more were marked than are kept
+            own = place.get(content_sha256(paths[origin]), -1)  # -1: more were marked than are kept
             others = np.arange(len(defects)) != own
             enough = others.sum() >= LEAST_BAD
             scorers.append(KnownScorer(head, grid, bank, marked[others], kinds[others]) if enough else None)

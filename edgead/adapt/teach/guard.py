@@ -29,13 +29,13 @@ from edgead.images.sheet import contact_sheet
 from edgead.metrics.robust import robust_deviation
 from edgead.types import score_texts
 
-# There a quarter more light, half of it, another colour, light from the side, or out of focus stay below 1.2; a missing
-# hole lies above. So do a reflection and clipped exposure, which change one place as a defect does; and half of the
-# dents and stains, most scratches and all cracks lie below, as they change it little.
+# On the built-in line a quarter more light, half the light, another colour, light from the side and defocus stay below
+# 1.2; a missing hole is above. A reflection and clipped exposure are above too, as they change one place like a defect;
+# half of the dents and stains, most scratches and all cracks are below, as they change little.
 ONE_PLACE = 1.2
-# Where good scores themselves are so wide, in robust deviations of their logarithm, one place may stand out more.
+# If good scores themselves vary widely, by so many robust deviations of their logarithm, one place may deviate more.
 WIDE = 6.0
-# Good parts of the panel's sets seldom score so far beyond the limit; most defects do.
+# Good parts of the benchmark's data sets seldom score this far above the limit; most defects do.
 LIKE_DEFECTS = 1.1
 MAX_TILES = 24
 

@@ -42,7 +42,7 @@ from edgead.images.files import ImageError
 from edgead.images.pairs import load_deep
 from edgead.types import score_texts
 
-# Scores of one machine on another differ by less; those of other images differ by far more.
+# Scores of one image on two machines differ by less; scores of different images by far more.
 SAME_SCORE = 1e-2
 PROBES = 5
 _MAX_ROWS = 12

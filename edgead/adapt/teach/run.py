@@ -36,7 +36,7 @@ from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS
 
 # Names of one frame in an evidence store, and in what was exported from it.
 _TWINS = ("frame.png", "frame.tiff", "frame.jpg")
-# Scores of one image by the same rows in another order differ by less.
+# Scores of one image with the bank's rows in another order differ by less.
 ROUNDING = 1e-5
 
 
@@ -202,7 +202,7 @@ def _know_defects(draft: Artifact, prepared: Prepared, progress: StageProgress) 
         reading,
         good.paths,
         unknown,
-        max(limits.false_reject_rate, 1 / (len(set(good.groups) or good.paths) + 1)),  # of limits by hand it may be any
+        max(limits.false_reject_rate, 1 / (len(set(good.groups) or good.paths) + 1)),  # set by hand, it may be any
         groups=good.groups,
         folds=good.folds,
         progress=partial(progress, "score by known defects"),

@@ -75,7 +75,7 @@ def learn_again(
     config = read_settings(PatchCoreConfig, training["settings"], detector=PatchCore.name)
     method = PatchCore(config, channels=spec.channels, precision=precision)
     method.prepared(spec)
-    method.read_backbone()  # what cannot be, or is missing, is known before the images are read
+    method.read_backbone()  # invalid settings and missing files are reported before images are read
     paths = find_good_images(data, training.get("normal_dir") if normal_dir is None else normal_dir)
     read = partial(read_frame, spec=spec)
     paths, _, _ = check_images(paths, skip_bad=True, read=read, progress=partial(progress, "read images"))

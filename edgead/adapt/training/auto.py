@@ -14,7 +14,7 @@ from edgead.adapt.methods.patchcore import PatchCore
 from edgead.kernels import NearestPatches
 
 SEARCHES, NETWORK_RUNS = 7, 15
-# A machine on which a frame of `default` takes longer is a small device: it has `fast`.
+# Time of a frame of `default`, ms; slower machines are small devices and get `fast`.
 SUITED_MS = 100.0
 
 

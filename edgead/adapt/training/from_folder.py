@@ -43,11 +43,11 @@ from edgead.files.disk import writing
 from edgead.heads import find_head
 from edgead.images.likeness import Look, look_of, odd_ones
 
-# Of trainings, where nobody says how many.
+# Number of additional trainings, if the user gives none.
 FOLDS = 5
-# Of every training, and what each method does between the first two.
+# Stages of every training; the method's own stages come between the first two.
 READ, WRITE, CALIBRATE = "read images", "write the model", "calibrate"
-# What the preprocessing has from the images and from who trains, beside the region.
+# Fields of the preprocessing that come from the images and the user, besides the region.
 _OF_IMAGES = {"ignored", "alignment", "tiles", "grey16", "relief"}
 
 
@@ -165,11 +165,11 @@ def train_from_folder(
     if good.tiles is not None and method.compares_places:
         raise SettingsError(f"{detector} compares a part place by place, and tiles show any: leave out --tiles")
     paths = good.find()
-    # Too few images, and settings that cannot be, are known before the images are read.
+    # Too few images and invalid settings are reported before the images are read.
     model = _build(good, method, settings, weights, precision, len(paths))
     where = model.choose_device(device)
     _check(good, model, len(paths))
-    folder = good.data.parent if good.data.is_file() else good.data  # from which images are named
+    folder = good.data.parent if good.data.is_file() else good.data  # names of images are relative to it
     looks: dict[str, Look] = {}
     paths, problems, digest = check_images(
         paths,
@@ -279,7 +279,7 @@ def train_from_folder(
     )
     if checkpoint is not None:
         checkpoint.remove()
-    if method.calibrated and plan.scores is None:  # else there is no image that what ships has not learnt from
+    if method.calibrated and plan.scores is None:  # otherwise the shipped model has learnt from all images
         artifact = model.finish(artifact, GoodPaths(split.training, calibration, plan.groups, plan.folds), progress)
     if isinstance(progress, TrainingLog):
         progress.end(artifact)
@@ -327,6 +327,6 @@ def _check(good: GoodImages, model: Method[Any], images: int) -> None:
     else:
         good.refuse_rates(model.name)
     try:
-        find_head(model.head.kind)  # what is refused would be reported after hours of training otherwise
+        find_head(model.head.kind)  # otherwise a refusal would come only after hours of training
     except ValidationError as error:
         raise SettingsError(tell_invalid(error.errors())) from None

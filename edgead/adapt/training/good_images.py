@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 
 STEP_PX = 16  # the coarsest stride of the layers that are compared
 LOOKED_AT = 50
-# Where more images than this have others than the usual ones, proportions are no property of the product; fewer are odd
-# ones, which the training names.
+# If a larger share of images has unusual proportions, these are no property of the product; a smaller share are odd
+# images, which the training names.
 ODD_SHARE = 0.2
 AUTO_TILES = "auto"
-# A tile of `auto` is shrunk by so much: a defect of 10 pixels is 5 of the network's, which a patch still shows.
+# Factor by which tiles of `auto` are shrunk: a defect of 10 pixels becomes 5, which a patch still shows.
 SHRUNK_BY = 2
-# Neighbours share this part of a tile, more than the network's padding reaches and than small defects are wide.
+# Share of a tile that neighbours have in common: more than the network's padding reaches, wider than small defects.
 SHARED = 1 / 8
 WARN_ABOVE = 3.0
-# So many tiles are learnt, but one of each image at least: of more, only a few patches would be kept each.
+# Most tiles to learn, but at least one of each image: of more tiles, only a few patches each would be kept.
 MAX_LEARNT = 1500
 
 
@@ -80,7 +80,7 @@ def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | Non
         return Proportions(roi[3] / roi[2], "as the region of interest")
     logarithms = []
     for pick in np.linspace(0, len(paths) - 1, min(LOOKED_AT, len(paths))).round().astype(int):
-        with suppress(ImageError):  # the training reports images that cannot be read, or leaves them out
+        with suppress(ImageError):  # the training reports or leaves out unreadable images
             height, width = load_image(paths[pick], keep_depth=True).shape[:2]
             logarithms.append(math.log(height / width))
     if not logarithms:
@@ -414,7 +414,7 @@ class GoodImages:
         try:
             plan_calibration(count, self.false_reject_rate, self.review_rate)
         except CalibrationError as error:
-            if self.guarantee is not None:  # which --folds does not go with
+            if self.guarantee is not None:  # --guarantee excludes --folds
                 raise
             try:
                 choose_rates(count, self.false_reject_rate, self.review_rate)

@@ -47,7 +47,7 @@ def preset_settings(
     if preset == AUTO:
         if detector != AUTO_DETECTOR:
             raise SettingsError(f"--preset {AUTO} is of {AUTO_DETECTOR}; {detector} has presets of its own")
-        from edgead.adapt.training.auto import suited_preset  # times a network, which others do not need
+        from edgead.adapt.training.auto import suited_preset  # imported here, as only `auto` times a network
 
         preset = suited_preset()
     settings = find_preset(detector, preset)
