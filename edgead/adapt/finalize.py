@@ -173,7 +173,7 @@ def _complete_without_thresholds(detector: Detector, draft: Path, parts: Sequenc
 def moved(image: np.ndarray) -> np.ndarray:
     """Shift a part, uint8 BGR (H, W, 3), by a hundredth of the image, and turn it by 1 degree.
 
-    Heights, (H, W), are taken from the nearest pixel: interpolating between a height and a hole makes no sense.
+    Values, (H, W), are taken from the nearest pixel, as there is nothing between a height and a hole.
     """
     height, width = image.shape[:2]
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 1.0, 1.0)

@@ -167,7 +167,7 @@ def packaged_backbone(name: str, spec: Preprocessing, precision: str) -> FrozenB
     Parameters
     ----------
     name : str
-        In `LITE`.
+        A name in `LITE`.
     spec : Preprocessing
     precision : {"fp32", "int8"}
         int8 takes 8-bit images only.

@@ -1,7 +1,7 @@
 """Kept images: good parts stored in a model; thresholds are made from them again when its memory bank changes.
 
 They come from the last calibration from images, or from training, and are lossless: at the size of the network's input,
-or whole if it sees tiles or heights.
+or whole if it sees tiles or more than 8 bits.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def as_kept(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
 
 
 def kept_whole(spec: Preprocessing) -> bool:
-    """Whether images are kept whole: if they are cut into tiles, or have heights."""
+    """Whether images are kept whole: if they are cut into tiles, or have more than 8 bits."""
     return spec.tiles is not None or spec.keeps_depth
 
 

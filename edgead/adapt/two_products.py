@@ -73,6 +73,7 @@ def warning_of(names: Sequence[str], heap: Sequence[int], sizes: Sequence[str]) 
     names, sizes : sequence of str
         Names and sizes of all images; sizes such as "480 x 480".
     heap : sequence of int
+        Indices of the images in the smaller cluster.
     """
     inside = set(heap)
     usual = [{size for number, size in enumerate(sizes) if (number in inside) == there} for there in (True, False)]

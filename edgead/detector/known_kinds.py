@@ -110,7 +110,7 @@ class KnownParts:
         return self._mean_of_nearest(self._to_parts(distances))
 
     def to_others(self, distances: np.ndarray) -> np.ndarray:
-        """Reduce distances (m, m) between known rejects in the same way, without each one's own part: float64 (m,).
+        """Reduce distances (m, m) between known rejects like `to_nearest`, without each one's own part: float64 (m,).
 
         Images of one part are near each other whatever their kind, so that even an unseen kind would seem near.
         """

@@ -25,8 +25,8 @@ class LocalHead(PatchHead):
     Golden patches up to `reach` rows and columns away from the patch are compared. With `both_ways` the score is the
     larger of this distance and that of the golden patch at this place to the part's patches, which finds missing
     things. If `look_px` is not 0, a part is registered with the first golden one: the graph then has an output `look`,
-    grey levels each covering so many pixels, and the array `golden_look` holds the golden part's. In a shifted part,
-    patches at the border or without a counterpart in the golden image score 0. The rows of `golden_parts` are the
+    grey levels that each cover so many pixels a side, and the array `golden_look` holds the golden part's. In a shifted
+    part, patches at the border or without a counterpart in the golden image score 0. The rows of `golden_parts` are the
     patches of each golden part in turn, row by row.
     """
 

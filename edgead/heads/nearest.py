@@ -191,7 +191,7 @@ class LeftOutScorer:
     scorer : NearestScorer
         Scorer with the bank from `without_fold`.
     metric : ndarray of shape (d, d), float32, or None
-        Metric from `without_fold`.
+        Metric from `without_fold`, if any.
     fetch : callable
         Function that copies features of the runtime to the host.
     """

@@ -29,7 +29,7 @@ class Workers:
     Parameters
     ----------
     cores : dict of int to set of int
-        Cores that each thread may use, by its kernel id; empty if the system does not tell.
+        Cores that each thread may use, by its kernel id; empty if unknown.
     """
 
     def __init__(self, cores: dict[int, set[int]]):

@@ -1,4 +1,4 @@
-"""Test set of artificial defects on good parts, drawn or made by a plug-in: MVTec layout, and a record of how."""
+"""Test set of made (artificial) defects on good parts, drawn or by a plug-in: MVTec layout, and a record of how."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def find_rejects(folder: Path) -> list[tuple[Path, str]]:
     Raises
     ------
     DatasetError
-        There are no such images, or the folder's defects are artificial.
+        There are no such images, or the folder's defects are made, not real.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; name one of rejects, best FOLDER/KIND/*.png")

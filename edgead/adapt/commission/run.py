@@ -48,7 +48,7 @@ class CommissionPlan:
     align : str or Path, optional
         A golden image that parts are aligned to. All images must then have the same size.
     false_reject_rate, review_rate : float, optional
-        As in `edgead train`.
+        Rates of the thresholds, as in `edgead train`.
     keep_images : Path, optional
         Folder in which the images are kept; by default they are removed.
     patience_s : float

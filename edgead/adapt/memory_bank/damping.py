@@ -45,7 +45,7 @@ class Damping:
 
     @property
     def facts(self) -> dict[str, float | bool]:
-        """Entry for the manifest."""
+        """Entry of the manifest: the choice and its figures."""
         found = {"damped": self.damped, "plain": self.plain, "error": self.error}
         return {"damps": self.damps, **{name: round(each, 4) for name, each in found.items()}}
 

@@ -110,7 +110,7 @@ class FeatureMetric:
     Attributes
     ----------
     matrix : ndarray of shape (d, d), float32
-        Symmetric.
+        Symmetric matrix that patches are multiplied by before they are compared.
     without : ndarray of shape (folds x d, d), float32
         One (d, d) matrix for each fold, stacked. Applied to patches already multiplied by `matrix`, it gives the metric
         as if that fold had not been learnt. Empty if no folds were asked for.
@@ -152,7 +152,7 @@ def fit_metric(
     Returns
     -------
     FeatureMetric
-        The identity where all images are one group.
+        The learnt metric; the identity if all images are in one group.
     """
     of_image, of_fold = np.asarray(groups), np.asarray(folds, int)
     distinct, width = np.unique(of_image), patches.shape[1]
@@ -207,7 +207,7 @@ def equal_loudness(patches: np.ndarray, groups: Sequence[int] | np.ndarray, *, s
     patches : ndarray of shape (n, d), float32
         Multiplied by their metric; the same number from every image, image by image.
     groups : sequence of int
-        The group of each image.
+        Group of each image.
     seed : int
 
     Returns

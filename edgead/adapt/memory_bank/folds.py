@@ -52,16 +52,16 @@ def find_stand_ins(patches: np.ndarray, fold: np.ndarray, chosen: np.ndarray) ->
     Parameters
     ----------
     patches : ndarray of shape (n, d), float32
-        Of all good images.
+        Patches of all good images.
     fold : ndarray of shape (n,)
-        The fold of each patch.
+        Fold of each patch.
     chosen : ndarray of shape (m,)
         Indices of the patches that are the rows of the memory bank.
 
     Returns
     -------
     ndarray of shape (m, d), float32
-        If the other folds have no more patches: a row of another fold, or the row itself if no other fold has one.
+        Stand-in of each row: if the other folds have no more patches, a row of another fold, else the row itself.
     """
     bank, of_row = np.ascontiguousarray(patches[chosen]), fold[chosen]
     stand_ins, search, near = bank.copy(), NearestPatches(bank), min(_NEIGHBORS, len(bank))

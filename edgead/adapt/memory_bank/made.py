@@ -1,4 +1,4 @@
-"""Artificial defects on good images: a test of how well a memory bank separates them from good images not learnt.
+"""Made (artificial) defects on good images: a test of how well a memory bank separates both without having learnt them.
 
 They allow a choice between memory banks without images of defects. Each quarter of a good image gets a scar: a piece of
 the same image, turned, brighter or darker, and mixed into the quarter, from clearly to hardly visible. Only the ranks

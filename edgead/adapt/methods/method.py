@@ -72,7 +72,7 @@ class Trained:
         Name of the method.
     settings : dict
         The configuration as plain JSON types.
-        write_graph : callable
+    write_graph : callable
         Writes the graph, and files that belong to it, into a folder, as a manifest describes it.
     preprocessing : Preprocessing
     head : Head
@@ -312,7 +312,7 @@ class Method(ABC, Generic[Config]):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How an image becomes the network's input."""
+        """Preprocessing of an image into the network's input."""
         return Preprocessing(image_size=self.config.image_size)
 
     def prepared(self, preprocessing: Preprocessing) -> Preprocessing:

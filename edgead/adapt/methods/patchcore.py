@@ -58,7 +58,7 @@ class PatchCoreConfig(MethodConfig):
     Attributes
     ----------
     backbone, layers : str, tuple of str
-        See `edgead.adapt.frozen_backbone`.
+        Name of the backbone and its layers; see `edgead.adapt.frozen_backbone`.
     image_size : (int, int)
         Height and width that images are resized to.
     fill : {"stretch", "reflect"}
@@ -229,7 +229,7 @@ class PatchCore(Method[PatchCoreConfig]):
             ) from error
 
     def torch_network(self) -> Any:
-        """Build the torch network of the graph, a `edgead.workstation.backbones.patch_features.PatchFeatures`."""
+        """Build the torch network of the graph; see `edgead.workstation.backbones.patch_features.PatchFeatures`."""
         return _exporter().patch_network(
             self.config.backbone,
             self.config.layers,

@@ -1,7 +1,7 @@
 """Known defects from marked ones: their patches, and how their score joins that of unknown defects.
 
-The score of known defects raises the image score. The raise is the steepest with which the limit stays where the score
-of unknown defects alone would put it for most of the false-reject rate. See `edgead.heads.known_defects`;
+The score of known defects lifts the image score. The lift is the steepest with which the limit stays where the score of
+unknown defects alone would put it for most of the false-reject rate. See `edgead.heads.known_defects`;
 `benchmarks/known_defects.py` has the measurements behind the constants.
 """
 
@@ -36,9 +36,9 @@ SHARE = 0.2
 # Start of the lift above the median, and its largest slope, in units of the distance from median to upper quartile. Not
 # from the highest good parts: as these also make the limit, it would be too low.
 START, STEEPEST = 3.0, 8.0
-# If fewer good parts than this lie above the limit of unknown defects, that limit is too uncertain to choose by. Then all
-# kinds share one start, and the unit is half of the interquartile range of each image's highest kind: with 20 images and
-# five kinds, each with its own quartile and START, a limit for 10 % rejected 12 %.
+# If fewer good parts than this lie above the limit of unknown defects, it is too uncertain to choose by. Then all kinds
+# share one start, and the unit is half of the interquartile range of each image's highest kind: with 20 images and five
+# kinds, each with its own quartile and START, a limit for 10 % rejected 12 %.
 _ABOVE, _START_OF_FEW, _STEEPEST_OF_FEW = 2, 6.0, 2.0
 # Tried slopes, as shares of the steepest one; and the largest slope that a head may have.
 _SLOPES, _TAKEN = np.geomspace(1, 1e-3, 100), 1e30
@@ -190,7 +190,7 @@ def join_with_unknown(
 
 
 def fit_join(unknown: Sequence[float], known: np.ndarray, rate: float, groups: Sequence[int] = ()) -> KnownDefects:
-    """Find the steepest raise by known defects that leaves unknown defects their share of the false-reject rate.
+    """Find the steepest lift by known defects that leaves unknown defects their share of the false-reject rate.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def fit_join(unknown: Sequence[float], known: np.ndarray, rate: float, groups: S
     Returns
     -------
     KnownDefects
-        All slopes are 0 if even the flattest raise would leave less to unknown defects.
+        Starts and slopes of the lift; all slopes are 0 if even the flattest lift would leave less to unknown defects.
 
     Raises
     ------

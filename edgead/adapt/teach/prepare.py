@@ -177,7 +177,7 @@ class TeachPlan:
     Attributes
     ----------
     images : sequence of Path
-        Good parts, such as those that were falsely rejected; may be empty where defects are learnt.
+        Good parts, such as those that were falsely rejected; may be empty if defects are learnt.
     held_out_share : float
         This share of the images is not learnt; it shows how the model judges parts like the taught ones.
     calibration : sequence of Path
@@ -189,7 +189,7 @@ class TeachPlan:
         Why images far from all good parts shall be learnt (see `edgead.adapt.teach.guard`) and thresholds written that
         may miss defects (see `edgead.calibration.blind`); recorded in the manifest. Empty to refuse both.
     by : str
-        Who teaches; recorded in the manifest.
+        Person who teaches; recorded in the manifest.
     sheet : Path, optional
         File for an overview of the images to learn; written even if they are refused.
     bad : sequence of Path
@@ -266,7 +266,7 @@ class Prepared:
         }
 
     def table(self) -> Table | Text:
-        """Lay out what would be learnt for a terminal: a table of the good images, where there are some."""
+        """Lay out what would be learnt for a terminal: a table of the good images, if there are any."""
         if not self.offered:
             return Text(f"{self.artifact.path}: {self._summary()}")
         table = Table("image", "score", "limit", "", title=f"{self.artifact.path}: to learn", title_justify="left")

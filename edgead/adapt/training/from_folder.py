@@ -142,7 +142,7 @@ def train_from_folder(
     weights : Path, optional
         Weights of the backbone instead of the packaged ones; for efficient_ad, of the teacher.
     device : {"auto", "cpu", "cuda"}
-        Where to train.
+        Device to train on.
     precision : {"auto", "fp32", "int8"}
         Precision of the graph; see `edgead.adapt.methods.method.Method.choose_precision`.
     progress : callable, optional

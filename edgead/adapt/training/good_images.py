@@ -246,7 +246,6 @@ class GoodImages:
         A golden image that parts are aligned to, by shift and small rotation. All images must then have the same size.
     tiles : "auto", int or str, optional
         Cut each image, or its region, into tiles: their size, or "SIZE,OVERLAP", in pixels of the images.
-
     defects : sequence of Path
         Images of known defects, never learnt: they show how many defects a limit finds.
     input : {"rgb", "grey16", "relief", "rgb_relief"}

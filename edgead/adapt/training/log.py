@@ -24,7 +24,7 @@ LOSSES = 1000
 """Most loss records of one stage: with more steps, each record is the mean of several steps."""
 
 Record = Mapping[str, Any]
-"""Plain JSON: `event` is the type of record, `seconds` the time since training began; see `TrainingLog`."""
+"""Record of a log, plain JSON: `event` is its type, `seconds` the time since training began; see `TrainingLog`."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,11 +62,14 @@ TRACKERS: Added[type[Tracker]] = Added("edgead.trackers", "tracker", {"jsonl": f
 class TrainingLog:
     """Progress callback (a StageProgress) that also logs.
 
-    | `event` | besides `seconds` | |---|---| | `start` | `at`, the time in UTC | | `settings` | inputs of the result:
-    `detector`, `settings`, SHA-256 of the `data`, `versions` | | `stage` | a finished `stage`: its `count` of images or
-    steps, and `took_seconds` | | `loss` | `stage`, `step` of `steps`, and the mean `loss` since the previous record | |
-    `end` | the `model` and its results: `training_images`, `threshold`, `false_reject_rate`, `fit_seconds`, ... | |
-    `failed` | the `problem` |
+    | `event` | besides `seconds` |
+    |---|---|
+    | `start` | `at`, the time in UTC |
+    | `settings` | inputs of the result: `detector`, `settings`, SHA-256 of the `data`, `versions` |
+    | `stage` | a finished `stage`: its `count` of images or steps, and `took_seconds` |
+    | `loss` | `stage`, `step` of `steps`, and the mean `loss` since the previous record |
+    | `end` | the `model` and its results: `training_images`, `threshold`, `false_reject_rate`, `fit_seconds`, ... |
+    | `failed` | the `problem` |
     """
 
     def __init__(self, trackers: Mapping[str, Tracker], progress: StageProgress):

@@ -163,7 +163,7 @@ def _cycles(model: Cycle) -> list[tuple[int, slice]]:
 
 
 def _blocks(one: Followed, period: float) -> list[slice]:
-    """List the frames of each cycle of a stream of which at least half is present."""
+    """List the frames of each cycle of a stream, if at least half of the cycle is present."""
     cycles = one.cycles
     starts = np.flatnonzero(np.diff(cycles, prepend=cycles[0] - 1))
     stops = np.append(starts[1:], len(cycles))
