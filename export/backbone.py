@@ -103,7 +103,7 @@ def _with_constants(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) ->
 
 
 def _with_inputs(model: onnx.ModelProto, of: onnx.ModelProto) -> onnx.ModelProto:
-    """Turn those constants back into inputs that are inputs of another graph."""
+    """Turn constants of a graph back into inputs if they are inputs of the graph `of`."""
     inputs = {one.name: one for one in of.graph.input}
     constants = [tensor for tensor in model.graph.initializer if tensor.name not in inputs]
     del model.graph.initializer[:]

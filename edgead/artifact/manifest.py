@@ -83,7 +83,8 @@ class Thresholds(Limits):
 
 
 class VolumeCalibration(Limits):
-    """Thresholds of whole volumes, for the same rates as those of slices, and the good volumes' scores, ascending.
+    """Thresholds of whole volumes, for the same rates as the thresholds of slices, and scores of good volumes,
+    ascending.
 
     `groups` has the group of each volume; it is empty if every volume is its own. See `edgead.calibration.volumes`.
     """

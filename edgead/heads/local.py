@@ -106,8 +106,9 @@ class GoldenPlaces:
         self._pitch = np.array(image_size) / np.array(grid) / max(1, head.look_px)
 
     def of(self, outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
-        """Find the golden row and column of every patch, int32 (h w, 2), clipped to the grid, and whether it can be
-        judged there, bool (h w,), from outputs without the batch axis.
+        """Find the golden row and column of every patch, int32 (h w, 2), and whether it can be judged, bool (h w,).
+
+        `outputs` have no batch axis; rows and columns are clipped to the grid.
         """
         transform = self._placer.find(outputs[LOOK]) if self._placer else STAYS
         if transform is STAYS:

@@ -69,8 +69,8 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Convert the metrics to plain JSON types.
 
-        Pixel metrics use the images that have masks, those of a type all its images: they are None if any image of the
-        type, or every image of the set, has no mask.
+        Pixel metrics of the set use the images with masks, and are None if there are none. Pixel metrics of a type are
+        None if any of its images has no mask.
         """
         labels = np.array([outcome.image.is_defective for outcome in self.outcomes])
         scores = np.array([outcome.image_score for outcome in self.outcomes])

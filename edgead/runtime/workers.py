@@ -38,8 +38,7 @@ class Workers:
         self._caller_core: Callable[[], int] = ctypes.CDLL(None).sched_getcpu if cores else lambda: -1
 
     def follow_caller(self) -> None:
-        """Give the workers the priority and the cores of the calling thread, except the core it is on if there are
-        others.
+        """Give the workers the caller's priority and cores, except the core that it runs on if there are others.
 
         Call it before each run: OpenVINO's idle workers reset their placement, and a model that the page loaded is run
         by another thread, that of its pipeline.

@@ -131,8 +131,8 @@ def fit_metric(
 ) -> FeatureMetric:
     """Learn the metric from patches of good images.
 
-    A metric lowers the scores of images that it was learnt from: of 60 good parts these scored half a deviation below
-    others. So with `folds` it is also learnt without each fold, from residuals between patches of other folds.
+    A metric lowers the scores of images that it was learnt from: with 60 good parts, by half a deviation. So with
+    `folds` it is also learnt without each fold, from residuals between patches of other folds.
 
     Parameters
     ----------

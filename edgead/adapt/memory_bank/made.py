@@ -140,7 +140,7 @@ def left_out_separation(
     head : NearestHead
         Computes image scores from patch scores.
     scarred : Scarred
-        At least two images.
+        Good and scarred features of at least two images.
     folds : sequence of int
         Fold of each learnt image, as given to `learn_bank`.
     """

@@ -61,7 +61,7 @@ class DraemConfig(MethodConfig):
     match_grey : bool
         Convert textures on grey images to grey (ours); the paper keeps colours.
     epochs : int
-        Number of epochs, 700 in the paper; an epoch draws as many images at random as there are.
+        Number of epochs, 700 in the paper; an epoch draws as many images at random as the training has.
     steps : int, optional
         Number of training steps, instead of `epochs`.
     batch_size : int

@@ -230,7 +230,7 @@ class DrawnDefects:
     features : PatchFeatures
         Network on the CPU, with its scale fitted.
     images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        At least one.
+        Held-out good images, at least one.
     head : MapHead
         Head that computes image scores from patch scores.
     seed : int
