@@ -83,8 +83,7 @@ class Thresholds(Limits):
 
 
 class VolumeCalibration(Limits):
-    """Thresholds of whole volumes, for the same rates as the thresholds of slices, and scores of good volumes,
-    ascending.
+    """Thresholds of whole volumes, for the same rates as the slices' thresholds, and ascending scores of good volumes.
 
     `groups` has the group of each volume; it is empty if every volume is its own. See `edgead.calibration.volumes`.
     """
