@@ -50,7 +50,8 @@ class Reject(_Section):
 
 
 class MadeImage(_Section):
-    """One made image; paths lie below the folder. `reject` and `transform` are of versions that moved real defects."""
+    """One made image; paths lie below the folder. `reject` and `transform` are from edgead versions that moved real
+    defects."""
 
     image: _Name
     mask: _Name

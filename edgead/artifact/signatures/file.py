@@ -12,7 +12,8 @@ _MAX_BYTES = 64 << 10
 
 
 class SignatureFile(NamedTuple):
-    """Content of a signature file, None without one; or why it cannot be read, which matters only if it is demanded."""
+    """Content of a signature file, None without one; or why it cannot be read, an error only if signatures are
+    demanded."""
 
     content: bytes | None = None
     problem: str = ""
