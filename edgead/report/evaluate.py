@@ -140,8 +140,7 @@ class Evaluation:
         return found
 
     def volumes(self) -> list[tuple[bool, VolumeVerdict]]:
-        """Judge whole volumes if the images are slices; lists whether each is from a folder of defects, and its
-        verdict."""
+        """Judge whole volumes if the images are slices; lists (whether it is from a folder of defects, verdict)."""
         paths, scores = [one.image.path for one in self.outcomes], [one.image_score for one in self.outcomes]
         return [(one.volume.parent.name != GOOD, one) for one in judge_volumes(paths, scores, self.of_volumes)]
 

@@ -12,8 +12,7 @@ _MAX_BYTES = 64 << 10
 
 
 class SignatureFile(NamedTuple):
-    """Content of a signature file, None without one; or why it cannot be read, an error only if signatures are
-    demanded."""
+    """Content of a signature file, None without one; or why it cannot be read, which only a demanding site refuses."""
 
     content: bytes | None = None
     problem: str = ""
