@@ -50,8 +50,7 @@ class Reject(_Section):
 
 
 class MadeImage(_Section):
-    """One made image; paths lie below the folder. `reject` and `transform` are of edgead versions that moved
-    defects."""
+    """One made image; paths lie below the folder. `reject` and `transform` are of versions that moved defects."""
 
     image: _Name
     mask: _Name

@@ -12,7 +12,8 @@ _MAX_BYTES = 64 << 10
 
 
 class SignatureFile(NamedTuple):
-    """Content of a signature file, None without one; or why it cannot be read, which only a demanding site refuses."""
+    """Content of a signature file, None without one; or why it is unreadable, an error only if signatures are
+    required."""
 
     content: bytes | None = None
     problem: str = ""
