@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # search need next. It reads this where numpy is imported after edgead: 2^4 cycles.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
-# Without AnomalyDetector, which needs scikit-learn: `from edgead import *` works on a device too.
+# AnomalyDetector is left out, as it needs scikit-learn: `from edgead import *` must work on a device too.
 __all__ = [
     "Box",
     "Detector",
@@ -54,8 +54,8 @@ __all__ = [
     "train",
 ]
 
-# These pull in numpy, cv2, onnxruntime or torch: they are imported when they are asked for, so that `import edgead` and
-# `edgead --help` stay instant.
+# These import numpy, cv2, onnxruntime or torch, so they are loaded on first use: `import edgead` and `edgead --help`
+# stay fast.
 _WHERE = {
     **dict.fromkeys(("Model", "TrainOptions", "calibrate", "evaluate", "load", "teach", "train"), "edgead.api"),
     "AnomalyDetector": "edgead.api.estimator",
@@ -77,7 +77,7 @@ if not TYPE_CHECKING:  # to which every name would be known
             except ModuleNotFoundError as error:
                 if error.name != "sklearn":
                     raise
-                # The one that `hasattr` expects, and whatever looks through a module.
+                # AttributeError, as `hasattr` and other inspection of modules expect it.
                 raise AttributeError(f"edgead.{name} needs scikit-learn: pip install scikit-learn") from error
         raise AttributeError(f"module 'edgead' has no attribute {name!r}")
 

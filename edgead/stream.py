@@ -59,7 +59,7 @@ class StreamSummary:
     latency : dict of Latency
         Latency by stage; `total` runs from the capture to the last sink.
     other_use : OtherUse or None
-        Load from other processes, including those of the source, and from the hypervisor meanwhile.
+        Load from other processes, including those of the source, and from the hypervisor during the stream.
     """
 
     source: str
@@ -113,14 +113,14 @@ def run(
         A URI is opened, and closed at the end; a Source stays open.
     detector : Detector or Succession
     sinks : sequence of Sink or str
-        Likewise. In the verdict that a sink gets, `sink_ms` is None, as it is not known yet.
+        A URI is opened, and closed at the end. In the verdict that a sink gets, `sink_ms` is None, as not yet known.
     on_verdict : callable, optional
         Called with each frame and its verdict after the sinks; its time belongs to no stage.
     stop : threading.Event, optional
         Ends the stream after the current frame. The first SIGINT or SIGTERM does the same (and sets this event);
         the second SIGINT interrupts. Signals are handled only if `run` is called from the main thread.
     late_after_ms : float, optional
-        With a URI: age from which frames are counted as late when they are handed over; by default none is.
+        Only with a URI: age from which frames count as late when the source hands them over; by default none does.
     scheduling : Scheduling, optional
         Scheduling of the threads of the caller, the network and the kernels while frames are judged; not of sources and
         sinks.

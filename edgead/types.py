@@ -13,19 +13,19 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 DetectorDecision = Literal["ok", "review", "reject"]
-"""What a detector decides, from good to bad."""
+"""Decisions of a detector, from good to bad."""
 Decision = Literal[DetectorDecision, "fault"]
 DECISIONS: tuple[Decision, ...] = get_args(DetectorDecision)
 FAULT: Decision = "fault"
-"""Of a part of which a view is missing; no detector decides so."""
+"""Decision on a part with a missing view; detectors never decide this."""
 Palette = Literal["warm", "blue"]
 """Colours of heat maps: yellow to red, or light blue to violet."""
 Opinion = Literal["good", "bad"]
-"""What a person says of a part, whatever was decided."""
+"""A person's judgement of a part, independent of the decision."""
 UNKNOWN_KIND = "unknown kind"
-"""The `kind` of a reject that is like none of the kinds that are known."""
+"""The `kind` of a reject that resembles none of the known kinds."""
 MAX_PART_CHARACTERS = 128
-"""Of each value of a Part: two-dimensional codes hold more, identities of parts do not."""
+"""Limit for each value of a Part: two-dimensional codes may hold more, identities of parts do not need it."""
 # Significant digits of a raw score for people.
 _DIGITS, _MAX_DIGITS = 4, 17
 
@@ -44,8 +44,8 @@ def scaled_score(score: float, typical: float | None, limit: float | None) -> fl
     Returns
     -------
     float or None
-        Below 0 for a part more usual than the typical one. None without a scale: no good scores are known, or the limit
-        is not above their median. Then the raw score is shown.
+        Scaled score, below 0 for a part that scores lower than the typical one. None if there is no scale (no good
+        scores are known, or the limit is not above their median); then the raw score is shown.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def scaled_score(score: float, typical: float | None, limit: float | None) -> fl
 def score_texts(score: float, beside: float, typical: float | None, limit: float | None) -> tuple[str, str]:
     """Format a score and the limit `beside` it for people, on the scale of `scaled_score` if there is one.
 
-    Scaled ones are integers, and 0 if negative; raw ones have four digits. Both get more digits if needed to differ.
+    Scaled scores are integers, 0 if negative; raw scores have four digits. Both get more digits if needed to differ.
 
     Examples
     --------
@@ -136,7 +136,7 @@ class Part:
 
 
 NO_PART = Part()
-"""Nobody said which part it is."""
+"""Unknown part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +146,9 @@ class FrameLines:
     Attributes
     ----------
     first_line : int
-        Running number of its first line, from 0, as an encoder counts: lines that are known to be lost count too.
+        Running number of its first line, from 0, as an encoder counts: known lost lines are included.
     lost_lines : int
-        Number of lines right before the first one that are in no frame, as strips were lost there.
+        Number of lines right before the first one that are in no frame, because strips were lost.
     mm_per_line : float or None
         Travel from line to line, if configured.
     """
@@ -167,7 +167,7 @@ VALUES = "values"
 """Plane of a frame that has the values of one channel with all their bits: (H, W), uint16 or float32."""
 
 COLOUR = "colour"
-"""Plane of a frame whose `VALUES` are heights beside the colours of a camera: these, uint8 BGR (H, W, 3)."""
+"""Plane of a frame with a camera's colours, uint8 BGR (H, W, 3), if its `VALUES` are heights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +193,8 @@ class Frame:
     connection : int
         Number of the connection to the camera; frames of different connections are different streams.
     others : mapping of str to ndarray
-        Planes beside the image, registered to it: `VALUES` if the image had 16 bits or floats, `VALUES` and
-        `COLOUR` if it had colours with heights; the image itself is for display.
+        Further planes, registered to the image: `VALUES` if the image had 16 bits or floats, `VALUES` and `COLOUR` if
+        it had colours with heights; the image itself is for display.
     part : Part
         Part that the frame shows, as given with its trigger.
     lines : FrameLines or None
@@ -308,8 +308,8 @@ class Verdict:
         conformal. None without `kind`.
     measured : mapping of str to float
         Other measurements of the model, by name; empty for most. `alignment`, of a model that aligns parts, is the
-        correlation of the aligned part with the golden image. `push_mm`, of a model of heights that has it, is how far
-        the worst place would have to be pushed back, in mm: above 0 it is too low, below 0 too high.
+        correlation of the aligned part with the golden image. `push_mm`, of a model of heights that has it, is the
+        displacement in mm that would correct the worst place: above 0 it is too low, below 0 too high.
     other_format : {"proportions", "size", "small"}
         Way in which the frame's size differs from those that the model learnt, so that the verdict may be wrong; None
         if it fits.
@@ -427,8 +427,8 @@ class PartVerdict(Verdict):
     reason : str
         Reason of a fault; otherwise empty.
     views : tuple of dict
-        pipeline, id of the capture, decision, score, image_score and boxes of each view that arrived;
-        `other_format` of those that have it.
+        pipeline, id of the capture, decision, score, image_score and boxes of each view that arrived; `other_format` of
+        views that have it.
     """
 
     reason: str = ""

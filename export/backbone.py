@@ -1,4 +1,4 @@
-"""Frozen backbones as ONNX: those that the package carries (`python -m edgead.export.backbone`), and any of torch.
+"""Frozen backbones as ONNX: those in the package (written by `python -m edgead.export.backbone`), and any of torch.
 
 A graph takes an image and the learnt scale and metric as inputs, and returns patch features. It contains nothing learnt
 from good images, so that one file serves every product. The int8 graphs are quantised once, over the ranges of noise of
@@ -103,7 +103,7 @@ def _with_constants(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) ->
 
 
 def _with_inputs(model: onnx.ModelProto, of: onnx.ModelProto) -> onnx.ModelProto:
-    """Turn those constants back into inputs that are inputs of another graph."""
+    """Turn constants of a graph back into inputs if they are inputs of the graph `of`."""
     inputs = {one.name: one for one in of.graph.input}
     constants = [tensor for tensor in model.graph.initializer if tensor.name not in inputs]
     del model.graph.initializer[:]
@@ -160,7 +160,7 @@ def write_packaged(folder: Path = PACKAGED) -> None:
 
 
 def _share_weights(model: onnx.ModelProto, other: onnx.ModelProto) -> None:
-    """Replace the initializers of a network of pairs that the network of one image has too by the latter's names."""
+    """Remove the initializers of a network of pairs that equal those of the single-image network; use their names."""
     known = {tensor.name: numpy_helper.to_array(tensor) for tensor in other.graph.initializer}
     named = {tensor.name: tensor.name.replace(_OF_PAIRS, WEIGHTS_OF, 1) for tensor in model.graph.initializer}
     own = [

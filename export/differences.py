@@ -79,7 +79,7 @@ class Differences:
 def differences(expected: Iterable[Measurement], measured: Iterable[Measurement]) -> Differences:
     """Compare two graphs' measurements of the same images, given as iterators, as no map is kept.
 
-    `expected` is that of fp32.
+    `expected` are those of fp32.
     """
     pairs, map_errors = [], []
     for x, y in zip(expected, measured, strict=True):

@@ -32,7 +32,7 @@ OF_ANOMALIB = frozenset({"anomaly_map", "pred_score", "pred_label", "pred_mask"}
 PATCH_SCORES = "patch_scores"  # input of `edgead.heads.map.MapHead`
 
 Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-"""Runs a graph as it came; gives its outputs by name, for the first image of its batch."""
+"""Function that runs the original graph; returns its outputs by name, for the first image of its batch."""
 
 
 def check_format(path: Path) -> None:

@@ -46,7 +46,7 @@ class Known:
 
 
 def known_of(graph: ForeignGraph) -> Known:
-    """Read the facts on its input from the graph, or from a file beside it."""
+    """Read the facts on a graph's input from the graph itself, or from a file beside it."""
     metadata = _metadata(graph.path)
     if metadata is not None and isinstance(metadata.get("transform"), Mapping):
         return _of_transform(metadata["transform"], graph.path.with_name(METADATA))

@@ -120,7 +120,7 @@ class _WithInputs(nn.Module):
 
 
 def _name_as_in_network(graph: onnx.GraphProto) -> None:
-    """Remove the prefix of `_WithInputs` from names of constants and inputs, as layers are recognised by them."""
+    """Remove the prefix that `_WithInputs` adds to names of constants and inputs; later steps find layers by name."""
     held = [*graph.initializer, *graph.input]
     taken = {one.name.removeprefix(_HOLDER) for one in held if one.name.startswith(_HOLDER)}
 

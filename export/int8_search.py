@@ -16,13 +16,13 @@ from edgead.export.rounding import second_moments
 from edgead.dataset.folders import StageProgress
 
 MOST_IN_FLOAT = 8
-"""Layers that stay in float, from the first on: their errors go through all others."""
+"""Most layers that may stay in float, from the first on, as errors of the first layers go through all others."""
 
 ScoreError = Callable[[onnx.ModelProto], float]
-"""Relative error of the image scores when the detector runs a graph."""
+"""Function from a graph to the relative error of the image scores when the detector runs it."""
 
 Keep = Callable[[int], tuple[onnx.ModelProto, bool]]
-"""Called with how many layers to keep in float; the graph, and whether its error is small enough."""
+"""Function from the number of layers to keep in float to the graph, and whether its error is small enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def search(
 
 
 def _fewest(keep: Keep, most: int) -> tuple[int, onnx.ModelProto]:
-    """Find the smallest count whose graph is good, by doubling and bisection, as more never harm; else `most`."""
+    """Find the fewest float layers with which the graph is good, by doubling and bisection; `most` if none is."""
     bad, count = 0, min(1, most)
     model, passes = keep(count)
     while not passes and count < most:

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 PREFIX = "edgead."
 
 Input = str | np.ndarray | np.generic
-"""The name of a value, or a constant."""
+"""Input of a node: the name of a value, or a constant."""
 
 
 class Nodes:

@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from edgead.runtime.ort import WITHOUT
 
 Moments = dict[str, np.ndarray]
-"""Layer to the mean of x x over its inputs x: (1, n, n), or (channels, n, n) where each channel has a kernel alone."""
+"""By layer, the mean of x x over its inputs x: (1, n, n), or (channels, n, n) if each channel has its own kernel."""
 
 # Few suffice, as inputs are similar between images and within one.
 _MAX_IMAGES = 24

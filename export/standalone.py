@@ -37,21 +37,21 @@ from edgead.images.files import MAX_MEGAPIXELS
 from edgead.kernels.maps import smoothing_bands
 
 TOLERANCE = 1e-5
-"""Of the score, relative to it as `score_scale` shows; of the map, to its largest value.
+"""Largest relative difference: of the score (see `score_scale`), and of the map relative to its largest value.
 
-OpenVINO fuses layers of an int8 graph otherwise where more stands around it, and a code that is rounded the other way
-moves more than float32 does: there the tolerances of the graph's record hold.
+OpenVINO fuses layers of an int8 graph differently inside a larger graph, and one code rounded differently changes more
+than float32 rounding does: for these the tolerances of the graph's record hold.
 """
 
 DECISIONS = ("ok", "review", "reject")
-"""Decisions, in the order of the numbers that the output `decision` gives."""
+"""Decisions, in the order of the numbers of the output `decision`."""
 
 IMAGE, MAP, SCORE, DECISION = "image", "anomaly_map", "image_score", "decision"
 _FINITE = np.float32(3e38)
 _NETWORK = "network/"
 
 Run = Callable[[np.ndarray], tuple[np.ndarray, float, int]]
-"""An image becomes map, score and decision."""
+"""Function from an image to map, score and decision."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ _TINY = 1e-3  # smaller parts of a pixel are ignored by OpenCV
 _ONE, _SHIFT = 2048, 16  # OpenCV's interpolation weights: unit, and bits of a sum dropped first
 
 _Taps = tuple[np.ndarray, np.ndarray]
-"""For each output the places of its inputs, and their weights, (outputs, taps) each: 0 beyond the last."""
+"""Positions of the inputs of each output, and their weights, (outputs, taps) each; 0 beyond the last."""
 
 
 def input_nodes(nodes: Nodes, image: str, spec: Preprocessing, shape: tuple[int, int]) -> str:

@@ -1,4 +1,4 @@
-"""The outputs of a network become patch scores and image scores within an ONNX graph, as heads make them."""
+"""ONNX nodes that compute patch scores and image scores from a network's outputs, like the heads."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from edgead.heads.map import MapHead
 from edgead.heads.nearest import BANK, NearestHead, nearest_head
 from edgead.heads.patches import GRAPH_SCORE, USUAL, PatchHead
 
-# Rows that float32 products put first; their distances are measured by differences then.
+# Candidate rows, ranked by float32 products; their distances are then measured by differences.
 _CANDIDATES = 4
-_PRODUCTS = 1 << 23  # at once: 32 MiB
-_FEW = 16  # rows for each that is measured
+_PRODUCTS = 1 << 23  # computed at once: 32 MiB
+_FEW = 16  # rows per measured row from which grouping pays
 _FAR = 1e30
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreNodes:
-    """Names of values: patch scores (n, h, w), the image scores (n, 1), and a number that is not finite if one was."""
+    """Names of values: patch scores (n, h, w), image scores (n, 1), and a number that is finite if all outputs are."""
 
     patch_scores: str
     image_scores: str
@@ -31,7 +31,7 @@ class ScoreNodes:
 
 
 def check_head(head: Head) -> None:
-    """Raise SettingsError, in words, unless a graph of nodes can score as the head does."""
+    """Raise SettingsError unless an ONNX graph can compute the scores of this head."""
     if type(head) not in (NearestHead, MapHead):
         raise SettingsError(
             f"the head {head.kind!r} cannot stand in a graph: it looks for the place of parts, remembers frames, "
@@ -43,26 +43,26 @@ def check_head(head: Head) -> None:
 def score_nodes(
     nodes: Nodes, head: PatchHead, outputs: dict[str, str], shape: tuple[int, ...], arrays: Arrays
 ) -> ScoreNodes:
-    """Add what scores the outputs of a network.
+    """Add the nodes that score the outputs of a network.
 
     Parameters
     ----------
     nodes : Nodes
     head : PatchHead
-        One that `check_head` takes.
+        Head that `check_head` accepts.
     outputs : dict of str
         Names of the network's outputs.
     shape : tuple of int
-        Of the first: (n, h, w) or (n, h, w, d).
+        Shape of the output for patch scores: (n, h, w) or (n, h, w, d).
     arrays : mapping
-        What the head's `arrays` names.
+        The arrays that the head's `arrays` names.
     """
     count, height, width = shape[:3]
     given = outputs[head.patches.name]
     bank = nearest_head(head) if BANK in head.arrays else None
     found = given if bank is None else _nearest(nodes, bank, given, shape, arrays[BANK])
     scores = nodes.reshape(found, count, height, width)
-    witness = nodes("ReduceSum", given, keepdims=0)  # of scores it would not do: engines let infinity pass in a minimum
+    witness = nodes("ReduceSum", given, keepdims=0)  # not of scores: a minimum may lose an infinity
     if head.by_place:
         scores = nodes("Sub", scores, arrays[USUAL])
     total = ""
@@ -87,13 +87,13 @@ def _joined(
     shape: tuple[int, ...],
     arrays: Arrays,
 ) -> tuple[str, str]:
-    """`KnownScorer.join`: patch scores and image scores with those of marked defects."""
+    """Add the nodes of `KnownScorer.join`, which raises patch and image scores by those of known defects."""
     scores, total = unknown
     directions, offsets = fit_directions(arrays[BANK], arrays[DEFECTS], arrays[DEFECT_KINDS])
     products = nodes("MatMul", features, directions.astype(np.float32))
     kinds = directions.shape[1]
     patches = nodes("Transpose", nodes("Add", products, offsets.astype(np.float32)), perm=[0, 3, 1, 2])
-    each = (shape[0] * kinds, *shape[1:3])  # kinds as if they were images
+    each = (shape[0] * kinds, *shape[1:3])  # treats kinds like images
     of_known = nodes.reshape(_of_patches(nodes, plain(head), nodes.reshape(patches, *each), each), shape[0], kinds)
     start, slope = np.array(known.start, np.float32), np.array(known.slope, np.float32)
     lifts = nodes("Mul", nodes("Relu", nodes("Sub", of_known, start)), slope)
@@ -107,14 +107,14 @@ def _joined(
 
 
 def _with_edges(nodes: Nodes, patches: str, shape: tuple[int, ...], window: int) -> str:
-    """Patch scores (n, 1, h, w) with so many of the border's again as a window around each patch needs."""
+    """Add a node that pads patch scores (n, 1, h, w) by repeating the border, for windows around each patch."""
     before, after = window // 2, window - 1 - window // 2
     sides = np.array([0, 0, before, before, 0, 0, after, after])
     return nodes("Pad", nodes.reshape(patches, shape[0], 1, *shape[1:3]), sides, mode="edge")
 
 
 def _of_patches(nodes: Nodes, head: PatchHead, scores: str, shape: tuple[int, ...]) -> str:
-    """`ImageScorer`: the mean of the largest means over windows, (n, 1)."""
+    """Add the nodes of `ImageScorer`: the mean of the largest window means, (n, 1)."""
     grid = shape[1], shape[2]
     rows, columns = head.inner(grid)
     inside = nodes(
@@ -137,14 +137,14 @@ def _of_patches(nodes: Nodes, head: PatchHead, scores: str, shape: tuple[int, ..
 
 
 def _nearest(nodes: Nodes, head: NearestHead, features: str, shape: tuple[int, ...], bank: np.ndarray) -> str:
-    """`NearestPatches`: products say which rows can be nearest, differences how far they are; scores (n h w,)."""
+    """Add the nodes of `NearestPatches`: products select candidate rows, differences give the distances (n h w,)."""
     count, height, width, depth = shape
     patches = count * height * width
     measured = min(head.num_neighbors + _CANDIDATES - 1, len(bank))
     group = _group_of(len(bank), measured)
     middle = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = (bank - middle).astype(np.float64)
-    beyond = (0, -len(bank) % group)  # rows that fill up the last group, and are never the nearest
+    beyond = (0, -len(bank) % group)  # padding rows of the last group, never the nearest
     halves = np.pad((np.square(centred).sum(axis=1) / 2).astype(np.float32), beyond, constant_values=_FAR)
     turned = np.ascontiguousarray(np.pad(-centred, (beyond, (0, 0))).T, np.float32)
     flat = nodes.reshape(features, patches, depth)
@@ -157,7 +157,7 @@ def _nearest(nodes: Nodes, head: NearestHead, features: str, shape: tuple[int, .
     for part in parts:
         products = nodes("MatMul", nodes("Sub", part, middle), turned_name)
         rows = _least(nodes, nodes("Add", products, halves_name), len(halves), group, measured)
-        rows = nodes("Min", rows, np.int64(len(bank) - 1))  # of NaN, a row that fills up can be the least
+        rows = nodes("Min", rows, np.int64(len(bank) - 1))  # with NaN, a padding row may come out as the smallest
         differences = nodes("Sub", nodes("Gather", bank_name, rows), nodes("Unsqueeze", part, np.array([1])))
         found.append(nodes("ReduceSum", nodes("Mul", differences, differences), np.array([2]), keepdims=0))
     squares = found[0] if len(found) == 1 else nodes("Concat", *found, axis=0)
@@ -168,14 +168,14 @@ def _nearest(nodes: Nodes, head: NearestHead, features: str, shape: tuple[int, .
 
 
 def _group_of(rows: int, measured: int) -> int:
-    """How many rows are looked at together, so that there is least to look at; 1 where it is few anyway."""
+    """Choose the group size for `_least` with the least work; 1 if there are few rows anyway."""
     return round((rows / measured) ** 0.5) if rows > _FEW * measured else 1
 
 
 def _least(nodes: Nodes, scores: str, count: int, group: int, least: int) -> str:
-    """Where the least of `count` scores are, int64 (n, least).
+    """Add the nodes that find the indices of the `least` smallest of `count` scores, int64 (n, least).
 
-    They are in those groups whose own least are the least: engines find the least of a row of thousands slowly.
+    They are in the groups with the smallest minima; engines are slow at finding the smallest in a row of thousands.
     """
     if group == 1:
         return nodes.several("TopK", scores, np.array([least]), count=2, largest=0)[1]

@@ -106,7 +106,7 @@ def compare(
 ) -> Compared:
     """Measure an image by the detector and compare with the expected score and map.
 
-    The expected score is judged by the thresholds of `judge`, by default those of fp32.
+    The expected score is judged by the thresholds of `judge`, by default those of the graph that was learnt.
     """
     score, anomaly_map = expected
     measured = detector.measure(image)

@@ -23,7 +23,7 @@ from edgead.profiling.profiler import profile
 from edgead.runtime import available_runtimes
 
 Pair = tuple[str, str]
-"""A runtime and a precision."""
+"""Names of a runtime and a precision."""
 
 _TIMED: dict[str, Any] = {"warmup": 5, "n": 40}
 

@@ -1,1 +1,1 @@
-"""Adaptation of a model on the device: final calibration, thresholds, commissioning, lessons, the memory bank."""
+"""Adaptation of a model on the device: calibration, thresholds, commissioning, teaching, the memory bank."""

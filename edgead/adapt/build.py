@@ -1,4 +1,4 @@
-"""Finished artifact from a trained detector: written, calibrated on what ships, with golden images."""
+"""Finished artifact from a trained detector: written, calibrated with the graph that ships, with golden images."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from edgead.artifact.training_hashes import keep_learnt
 from edgead.dataset.folders import Progress
 
 # Largest mean relative difference of the image scores that another precision may have from those of fp32. Good parts
-# differ among themselves by some percent; what int8 adds must be small beside that.
+# differ among themselves by some percent; the error of int8 must be small compared with that.
 TOLERANCES = {"fp16": 0.003, "int8": 0.01, "int8_symmetric": 0.01}
-# What `edgead verify` allows of it, for other images and other engines, which round otherwise. The largest difference
-# of a pixel is larger than that of a score, which is a mean over many.
+# Factors on it for the tolerances of `edgead verify`, as other images and engines round differently. The largest
+# difference of a pixel is larger than that of a score, which is a mean over many.
 VERIFY_FACTOR, _MAP_FACTOR = 2, 20
 
 
 def graph_record(precision: str, tolerance: float | None = None, **record: Any) -> GraphRecord:
-    """Describe the graph of a precision, with what `edgead verify` allows; `tolerance` takes the place of the usual."""
+    """Describe a graph, with the differences that `edgead verify` allows; `tolerance` replaces the default one."""
     allowed = TOLERANCES.get(precision) if tolerance is None else tolerance
     if allowed is not None:
         record |= {"score_tolerance": VERIFY_FACTOR * allowed, "map_tolerance": _MAP_FACTOR * allowed}
@@ -40,7 +40,7 @@ def build_artifact(
     folds: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> Artifact:
-    """Write a detector, calibrate it as it runs, add golden images, and put the artifact in its place.
+    """Write a detector, calibrate it on the runtime, add golden images, and move the artifact to its destination.
 
     Parameters
     ----------
@@ -49,19 +49,19 @@ def build_artifact(
         A new directory, or an artifact that is replaced once the new one is complete.
     plan : CalibrationPlan
     preprocessing : Preprocessing, optional
-        What training used when it differs from `trained.preprocessing` (a region of interest).
+        Preprocessing of the training, if it differs from `trained.preprocessing` (by a region of interest).
     provenance : dict, optional
         Facts for the manifest's `training` section.
     learnt : sequence of Path
-        Images that it has learnt from, for the record.
+        Images that the detector has learnt from, for the record.
     folds : sequence of int, optional
-        The fold of each of those.
+        Fold of each learnt image.
     progress : callable, optional
         Called with (done, total) calibration images.
     """
     with new_artifact(destination) as draft:
         manifest = write_draft(trained, draft, preprocessing, provenance)
-        # Images that a page or a camera keeps as other files are known by their pixels too.
+        # Images that the page or a camera stores as other files are recognised by their pixels too.
         kept_as_others = "commissioned" in manifest.training
         keep_learnt(draft, learnt, folds, pixels_of=manifest.preprocessing if kept_as_others else None)
         complete_artifact(draft, manifest, plan, progress=progress)
@@ -71,7 +71,7 @@ def build_artifact(
 def write_draft(
     trained: Trained, draft: Path, preprocessing: Preprocessing | None = None, provenance: dict[str, Any] | None = None
 ) -> Manifest:
-    """Write what a detector needs to run, without thresholds; see `build_artifact`."""
+    """Write all files that a detector needs to run, without thresholds; see `build_artifact`."""
     record = graph_record(trained.precision, arrays=tuple(trained.graph_arrays))
     manifest = Manifest.draft(
         trained.name,

@@ -1,4 +1,4 @@
-"""Finished artifact from an exported detector: calibrated on what ships, with golden images."""
+"""Finished artifact from an exported detector: calibrated with the graph that ships, with golden images."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ from edgead.images.volumes import volume_of
 
 GOLDEN_IMAGES = 3
 MAX_VIEWS = 400
-FEWEST_SHARED = 20  # images for which it pays to open more detectors
+FEWEST_SHARED = 20  # images from which opening more detectors pays
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationPlan:
     """Good images and the rates that their thresholds guarantee.
 
-    The images are held out of training, unless they come with `folds`, the one of each without which it is scored, or
-    with `scores` from cross-validation. `groups` has the group of each; it is empty where each is its own. Without
-    a `false_reject_rate` there are no thresholds yet, and the images are golden parts, which were learnt, or what a
-    detector that learns from nothing will see. Where the images have `names`, the manifest names those with the highest
-    scores.
+    The images are held out of training, unless they have `folds` (each is scored as if its fold had not been learnt) or
+    `scores` from cross-validation. `groups` has the group of each image; it is empty if every image is a group of its
+    own. Without a `false_reject_rate` no thresholds are made; the images then become golden images. If the images have
+    `names`, the manifest lists the names of those with the highest scores.
     """
 
     images: Sequence[Path]
@@ -51,9 +50,9 @@ class CalibrationPlan:
 
 @dataclass(frozen=True, slots=True)
 class GoodScores:
-    """What a detector says of good images: image scores, and maxima and medians of the maps.
+    """Results of a detector on good images: image scores, and maxima and medians of the anomaly maps.
 
-    `method` says how thresholds come from them where what ships has learnt from the images.
+    `method` is the calibration method if the model has learnt from the images.
     """
 
     scores: list[float]
@@ -62,7 +61,7 @@ class GoodScores:
     method: CalibrationMethod | None = None
 
     def collecting(self, measured: Iterable[Measurement]) -> Iterator[Measurement]:
-        """Take the scores from what a detector says of good images, while others look at it."""
+        """Store the scores of each measurement, and pass it on."""
         for one in measured:
             self.scores.append(one.image_score)
             self.maxima.append(one.map_maximum)
@@ -79,8 +78,8 @@ class GoodScores:
     ) -> Calibration:
         """Make thresholds; see `edgead.calibration.conformal.calibrate`.
 
-        With `paths`, those of the images, volumes whose slices they are get thresholds of their own, where there are
-        enough of them for the rates.
+        With `paths`, the images may be slices of volumes: whole volumes get thresholds of their own, if there are
+        enough volumes for the rates.
         """
         found = calibrate(
             self.scores,
@@ -104,14 +103,14 @@ class GoodScores:
 def complete_artifact(
     draft: Path, manifest: Manifest, plan: CalibrationPlan, *, progress: Progress | None = None
 ) -> GoodScores:
-    """Calibrate the detector in `draft` by running it, add golden images and the kept ones, write the manifest.
+    """Calibrate the detector in `draft` by running it, add golden images and kept images, write the manifest.
 
     Returns
     -------
     GoodScores
-        What the thresholds were made from, in the order of the images; without thresholds, of moved golden parts.
+        Scores behind the thresholds, in the order of the images; without thresholds, scores of the golden images.
     """
-    with Detector(Artifact(draft, manifest)) as detector:  # no engine is built yet: none but the graph's own opens it
+    with Detector(Artifact(draft, manifest)) as detector:  # no engine is built yet, so the graph itself runs
         if plan.false_reject_rate is None:
             return _complete_without_thresholds(detector, draft, plan.images)
         good = plan.scores or measure_good(detector, plan.images, progress, folds=plan.folds)
@@ -126,7 +125,7 @@ def complete_artifact(
     if plan.names:
         training = with_highest(manifest.training, plan.names, good.scores, calibration)
         manifest = manifest.model_copy(update={"training": training})
-    if plan.scores is None:  # nothing that ships can score images again that other detectors had not learnt
+    if plan.scores is None:  # scores of cross-validation come from detectors that are not shipped
         kept = keep_images(
             draft,
             manifest,
@@ -145,7 +144,7 @@ def complete_artifact(
 def measure_views(
     detector: Detector, paths: Sequence[Path], golden: Sequence[Path], groups: Sequence[int] = ()
 ) -> list[CameraView]:
-    """Measure what the camera did to good images, one of each group; those of another size are left out."""
+    """Measure how the camera took good images, one of each group, for the drift watch; leave out other image sizes."""
     meter = ViewMeter([detector.visible(detector.read_image(path)) for path in golden])
     first = dict(zip(reversed(groups or range(len(paths))), reversed(paths), strict=True))
     images = (detector.visible(detector.read_image(path)) for path in list(first.values())[:MAX_VIEWS])
@@ -154,7 +153,7 @@ def measure_views(
 
 
 def _complete_without_thresholds(detector: Detector, draft: Path, parts: Sequence[Path]) -> GoodScores:
-    """Keep golden parts, which lie a little otherwise where they were learnt: they would score 0, and prove nothing."""
+    """Keep golden images, without thresholds; learnt ones are moved a little: in place they would score 0."""
     learnt = detector.manifest.learns_from != "nothing"
     golden, paths = [], []
     for number, path in enumerate(parts[:GOLDEN_IMAGES]):
@@ -174,7 +173,7 @@ def _complete_without_thresholds(detector: Detector, draft: Path, parts: Sequenc
 def moved(image: np.ndarray) -> np.ndarray:
     """Shift a part, uint8 BGR (H, W, 3), by a hundredth of the image, and turn it by 1 degree.
 
-    Values, (H, W), are taken from the nearest pixel: between a height and a hole there is nothing.
+    Values, (H, W), are taken from the nearest pixel, as there is nothing between a height and a hole.
     """
     height, width = image.shape[:2]
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 1.0, 1.0)
@@ -186,16 +185,16 @@ def moved(image: np.ndarray) -> np.ndarray:
 def measure_good(
     detector: Detector, paths: Sequence[Path], progress: Progress | None = None, *, folds: Sequence[int] = ()
 ) -> GoodScores:
-    """Run the detector over good images; what it says of them becomes thresholds.
+    """Run the detector over good images and return the scores that thresholds are made from.
 
-    With `folds`, the one of each image, an image is scored as if its fold had not been learnt.
+    With `folds` (the fold of each image), an image is scored as if its fold had not been learnt.
     """
     good = collect_scores(each_measured(detector, paths, folds), len(paths), progress)
     return replace(good, method="cross_conformal") if len(folds) else good
 
 
 def each_measured(detector: Detector, paths: Sequence[Path], folds: Sequence[int] = ()) -> Iterator[Measurement]:
-    """Score images, on a CPU several at once; see `measure_good`."""
+    """Score images, several at once on a CPU; see `measure_good`."""
 
     def measure(worker: Detector, one: tuple[Path, int | None]) -> Measurement:
         return worker.measure_left_out(worker.read_image(one[0]), one[1])
@@ -210,7 +209,7 @@ def each_measured(detector: Detector, paths: Sequence[Path], folds: Sequence[int
 
 
 def collect_scores(measured: Iterable[Measurement], total: int, progress: Progress | None = None) -> GoodScores:
-    """Take the scores from what a detector says of good images."""
+    """Collect the scores of all measurements of good images."""
     good = GoodScores([], [], [])
     for done, _ in enumerate(good.collecting(measured), 1):
         if progress:
@@ -219,9 +218,9 @@ def collect_scores(measured: Iterable[Measurement], total: int, progress: Progre
 
 
 def _write_golden(detector: Detector, paths: Sequence[Path], good: GoodScores, draft: Path) -> list[Golden]:
-    """Keep the images with the lowest, the middle and the highest score, losslessly, with what is said of them.
+    """Keep the images with the lowest, middle and highest score, losslessly, with their anomaly maps and scores.
 
-    Those that were learnt are moved: their own patches in the memory bank would score 0, and prove nothing.
+    Learnt images are moved a little: with their own patches in the memory bank they would score 0 and prove nothing.
     """
     order = np.argsort(good.scores)
     picks = dict.fromkeys(int(order[i]) for i in np.linspace(0, len(order) - 1, GOLDEN_IMAGES).round().astype(int))
@@ -235,7 +234,7 @@ def _write_golden(detector: Detector, paths: Sequence[Path], good: GoodScores, d
 
 
 def write_golden(detector: Detector, draft: Path, image: str, anomaly_map: str) -> Golden:
-    """Write what the detector says of the image of that name in the draft."""
+    """Score an image of the draft as a golden image: write its anomaly map, return its record."""
     measured = detector.measure(detector.read_image(draft / image))
     np.save(draft / anomaly_map, measured.anomaly_map, allow_pickle=False)
     return Golden(image=image, anomaly_map=anomaly_map, image_score=measured.image_score)

@@ -1,7 +1,7 @@
-"""Frozen backbone as a graph: it takes an image and what good images teach, and gives patch features.
+"""Frozen backbone as a graph: it takes an image, a scale and a metric, and gives patch features.
 
-The package carries those of the presets. Their scale and metric are inputs of the graph: with neutral ones it gives raw
-features, with those that were learnt it is the detector's.
+The package contains the graphs of the presets. Scale and metric are inputs: with neutral values the graph gives raw
+features, with the learnt values it is the detector's graph.
 """
 
 from __future__ import annotations
@@ -37,33 +37,33 @@ DESCRIPTION, PAIRS = "backbones.json", "pairs"
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 RESNETS = ("resnet18", "wide_resnet50_2")
 BACKBONES = LITE + RESNETS
-# The stem and the ends of the seven groups of blocks; two groups have stride 16, two stride 32.
+# Layers: the stem and the ends of the seven groups of blocks; two groups have stride 16, two stride 32.
 LITE_LAYERS = ("stem", "stride2", "stride4", "stride8", "stride16a", "stride16", "stride32a", "stride32")
 RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
-# The layers of the packaged graphs, their finest stride, and the step of the sides that they take, in pixels.
+# Layers of the packaged graphs, their finest stride, and the number that input sides are multiples of, in pixels.
 LAYERS = ("stride8", "stride16")
 _STRIDE, STEP_PX = 8, 16
 OUTPUT = "features"
 
-# A layer x is divided by sqrt(|x|^2 + r^2). Beside this r^2 no |x|^2 up to 2^23 changes a float32, and the root is a
-# power of two: what comes out is x / 2^24, exactly.
+# A layer x is divided by sqrt(|x|^2 + r^2). With this r^2 no |x|^2 up to 2^23 changes the float32 sum, and the root is
+# a power of two: the result is exactly x / 2^24.
 _NEUTRAL_SQUARED_LENGTH, _RAW_FACTOR = 2.0**48, np.float32(2.0**24)
 
 
 class AddedBackbone(Protocol):
     """A backbone of another package.
 
-    A package adds some by `[project.entry-points."edgead.backbones"]` with `NAME = "module:BACKBONES"`, a mapping from
-    their names to objects such as this one.
+    A package adds backbones by `[project.entry-points."edgead.backbones"]` with `NAME = "module:BACKBONES"`, a mapping
+    from names to objects of this protocol.
 
     Attributes
     ----------
     layers : tuple of str
-        Finest first.
+        Names of the layers, finest first.
     patch : int
-        Both sides of an image are multiples of it, pixels.
+        Both sides of an image must be multiples of this, pixels.
     licence : str
-        Of the weights.
+        Licence of the weights.
     """
 
     @property
@@ -74,22 +74,22 @@ class AddedBackbone(Protocol):
     def licence(self) -> str: ...
 
     def build(self, layers: Sequence[str], image_size: tuple[int, int], weights: Path | None, pretrained: bool) -> Any:
-        """Build its network of torch, see `edgead.workstation.backbones.pretrained.build_backbone`."""
+        """Build the backbone as a torch network, see `edgead.workstation.backbones.pretrained.build_backbone`."""
         ...
 
 
 def find_added(name: str | None, own: Collection[str] = BACKBONES) -> AddedBackbone | None:
-    """Look a backbone of another package up; None for one of edgead's `own`, for which no package is imported."""
+    """Look up a backbone of another package; None for edgead's `own` backbones, for which no package is imported."""
     return None if name is None or name in own else added_backbones().get(name)
 
 
 def added_backbones() -> Mapping[str, AddedBackbone]:
-    """All that other packages add.
+    """Return all backbones that other packages add, by name.
 
     Raises
     ------
     SettingsError
-        Those of a package cannot be imported.
+        The backbones of a package cannot be imported.
     """
     found: dict[str, AddedBackbone] = {}
     for entry in entry_points(group="edgead.backbones"):
@@ -101,7 +101,7 @@ def added_backbones() -> Mapping[str, AddedBackbone]:
 
 
 def check_backbone(name: str, layers: Sequence[str]) -> None:
-    """Raise SettingsError unless there is a backbone of that name with these layers, at least one."""
+    """Raise SettingsError unless a backbone of that name exists and has these layers, at least one."""
     added = {} if name in BACKBONES else added_backbones()
     if name not in (*BACKBONES, *added):
         known = f"unknown backbone {name!r}: choose one of {', '.join((*BACKBONES, *added))}"
@@ -116,7 +116,7 @@ def check_backbone(name: str, layers: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FrozenBackbone:
-    """A graph from an image of one size and kind to patch features, without what good images teach.
+    """Graph from an image of fixed size and type to patch features, without learnt values.
 
     Attributes
     ----------
@@ -124,9 +124,9 @@ class FrozenBackbone:
         ONNX. After the image it takes `mean` and `inverse_std` (d,), `squared_length` (layers,) and `metric`
         (d, d, 1, 1), float32.
     channels : tuple of int
-        Of each of the layers that its features are made of; d in all.
+        Channels of each layer that the features come from; d in total.
     precision : str
-        Of the graph.
+        Precision of the graph.
     """
 
     graph: bytes
@@ -134,10 +134,10 @@ class FrozenBackbone:
     precision: str = "fp32"
 
     def inputs(self, scale: FeatureScale, metric: np.ndarray) -> dict[str, np.ndarray]:
-        """Arrays that the graph takes beside the image, in its order, so that features are compared on a scale.
+        """Return the graph's inputs besides the image, in its order, for a scale and a metric.
 
-        Without damping the graph gives features 2^24 times smaller than those of `FeatureScale.standardise`, which the
-        metric makes good: all factors are powers of two.
+        Without damping the graph gives features 2^24 times smaller than those of `FeatureScale.standardise`; the metric
+        multiplies them back, without loss, as all factors are powers of two.
         """
         lengths = np.full(len(self.channels), _NEUTRAL_SQUARED_LENGTH) if not scale.damps else scale.squared_length
         matrix = metric if scale.damps else metric * _RAW_FACTOR
@@ -148,7 +148,7 @@ class FrozenBackbone:
 
     @property
     def neutral(self) -> dict[str, np.ndarray]:
-        """The inputs with which it gives raw features."""
+        """The inputs with which the graph gives raw features."""
         width = sum(self.channels)
         scale = FeatureScale(
             np.zeros(width, np.float32), np.ones(width, np.float32), np.ones(len(self.channels)), self.channels, False
@@ -157,25 +157,25 @@ class FrozenBackbone:
 
 
 def is_packaged(name: str, layers: Sequence[str]) -> bool:
-    """Whether the package carries the graph of a backbone cut at these layers."""
+    """Whether the package contains the graph of a backbone that ends at these layers."""
     return name in LITE and tuple(layers) == LAYERS
 
 
 def packaged_backbone(name: str, spec: Preprocessing, precision: str) -> FrozenBackbone:
-    """Read a backbone of the package, for inputs of one size and kind.
+    """Read a backbone of the package, for inputs of one size and type.
 
     Parameters
     ----------
     name : str
-        In `LITE`.
+        A name in `LITE`.
     spec : Preprocessing
     precision : {"fp32", "int8"}
-        int8 takes 8-bit images alone.
+        int8 takes 8-bit images only.
 
     Raises
     ------
     SettingsError
-        The sides are no multiples of 16 pixels.
+        The sides are not multiples of 16 pixels.
     ArtifactError
         The package is damaged.
     """
@@ -209,7 +209,7 @@ def open_raw(
     threads: int | None = None,
     arrays: Mapping[str, np.ndarray] | None = None,
 ) -> Iterator[Runtime]:
-    """Yield a runtime of a backbone, whose output `features` (1, h, w, d) is raw without `arrays`, its inputs."""
+    """Yield a runtime of a backbone; without `arrays` (inputs), its output `features` (1, h, w, d) is raw."""
     record = GraphRecord(arrays=tuple(backbone.neutral))
     manifest = Manifest.draft(
         "patchcore", spec, NearestHead(), learnt_in=backbone.precision, graphs={backbone.precision: record}
@@ -225,12 +225,12 @@ def open_raw(
 
 
 def each_raw(backbone: FrozenBackbone, spec: Preprocessing, images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """Run a backbone over images; yields raw features, float32 (h, w, d), which the next call does not overwrite.
+    """Run a backbone over images; yield raw features, float32 (h, w, d), which the next call does not change.
 
     Raises
     ------
     SettingsError
-        It gives NaN or infinity.
+        The backbone gives NaN or infinity.
     """
 
     def features_of(runtime: Runtime, number: int) -> np.ndarray:

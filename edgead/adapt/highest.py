@@ -1,4 +1,4 @@
-"""Good images that score highest: their names in the manifest, and a warning where some stand apart from the others."""
+"""Good images that score highest: their names in the manifest, and a warning if some score far above the others."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from edgead.artifact.manifest import CROSS, Calibration
 from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.types import score_text
 
-# Images to look at; and at most so many of those that stand apart.
+# Number of images to look at, and most names of images that score far above the others.
 _LOOKED_AT, _MAX_NAMED = 5, 8
 
 
 def with_highest(
     training: Mapping[str, Any], names: Sequence[str], scores: Sequence[float], calibration: Calibration
 ) -> dict[str, Any]:
-    """Add to what a manifest says of a training which good images score highest.
+    """Add the names of the good images that score highest to the `training` section of a manifest.
 
     Parameters
     ----------
     training : mapping
-        `odd` of its `commissioned` names images that a person need not look at again.
+        The section; `odd` in its `commissioned` names images that a person need not look at again.
     names : sequence of str
-        Of the images.
+        Names of the images.
     scores : sequence of float
-        Of each, by what had not learnt it.
+        Score of each image, as if it had not been learnt.
     calibration : Calibration
-        Made from these scores.
+        Thresholds made from these scores.
 
     Returns
     -------
     dict
-        With `highest_images`, the highest score first, and `images_apart`, how many of all stand apart: of these there
-        is one more warning in `odd_images`.
+        The section with `highest_images` (highest score first) and `images_apart`, the number of images that score far
+        above the others; if there are any, `odd_images` has one more warning.
     """
     known = training.get("commissioned", {}).get("odd", ())
     named, scores = zip(*(pair for pair in zip(names, scores, strict=True) if pair[0] not in known), strict=True)

@@ -1,8 +1,7 @@
-"""Kept images: good parts inside a model that thresholds are made from again when its memory bank changes.
+"""Kept images: good parts stored in a model; thresholds are made from them again when its memory bank changes.
 
-They are those of the last calibration from images, or of the training.
-
-They are kept losslessly at the size of the network, or whole where it sees tiles or is given values with their depth.
+They come from the last calibration from images, or from training, and are lossless: at the size of the network's input,
+or whole if it sees tiles or more than 8 bits.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from edgead.detector import Detector, Measurement
 from edgead.images.files import lossless_suffix, write_image
 
 FOLDER = "calibration"
-# At 320 x 320 pixels each is 0.1 to 0.2 MiB. Of images that were learnt, of which there may be hundreds, so many are
-# enough; they must leave some above the threshold. Where more than the most are needed, none are kept.
+# An image of 320 x 320 pixels takes 0.1 to 0.2 MiB. Of learnt images, perhaps hundreds, this number is enough, if
+# some lie above the threshold. If more than the maximum would be needed, none are kept.
 ENOUGH, ABOVE, MAX_KEPT = 60, 3, 200
 MAX_PIXELS = 200_000_000  # of images that are kept uncut
 
@@ -36,8 +35,8 @@ def kept_images(artifact: Artifact) -> list[Path]:
 def made_from_kept(manifest: Manifest, precision: str) -> bool:
     """Whether the thresholds of a graph come from the images that the model keeps now.
 
-    They do not where a person set them, where another graph was calibrated since, or where the images of their own
-    calibration were too many to keep.
+    They do not if a person set the thresholds, if another graph was calibrated later, or if their own calibration had
+    too many images to keep.
     """
     changes = manifest.threshold_changes
     replaced = next((change for change in reversed(changes) if change.kept), None)
@@ -63,7 +62,7 @@ def keep_images(
     folds: Sequence[int] = (),
     prefix: str = "",
 ) -> list[Kept]:
-    """Write images that a model with a memory bank was calibrated on, unless they are too many.
+    """Write the images that a model with a memory bank was calibrated on, unless they are too many.
 
     Parameters
     ----------
@@ -71,20 +70,20 @@ def keep_images(
         Folder of the model.
     manifest : Manifest
     paths, scores : sequences of Path and float
-        The images and their fp32 scores.
+        The images and their scores by the graph that was learnt.
     false_reject_rate : float
-        Of the thresholds that they must support again.
+        Rate of the thresholds that the kept images must support again.
     groups : sequence of int, optional
-        Group of each; empty where each is its own.
+        Group of each image; empty if every image is a group of its own.
     folds : sequence of int, optional
-        Of learnt images: the fold without which each is scored.
+        For learnt images: the fold of each, without which it is scored.
     prefix : str
-        Begins the name of each file.
+        Start of each file's name.
 
     Returns
     -------
     list of Kept
-        For the manifest; empty where none are kept.
+        Entries for the manifest; empty if no image is kept.
     """
     group_of = list(groups) if len(groups) else list(range(len(paths)))
     picks = _enough(group_of, false_reject_rate) if len(folds) else list(range(len(paths)))
@@ -104,18 +103,18 @@ def keep_images(
 
 
 def can_keep(manifest: Manifest, images: int) -> bool:
-    """Whether a model is one that lessons change, and so many images are not too many to keep."""
+    """Whether the model can be taught, and this number of images is small enough to keep."""
     return manifest.head.grows and images <= MAX_KEPT
 
 
 def others_kept(model: Path, named: Iterable[str]) -> list[str]:
-    """Names of the files that a model has among its kept images beside those that are named."""
+    """List the files in a model's folder of kept images that are not in `named`."""
     names = (file.relative_to(model).as_posix() for file in (model / FOLDER).glob("*"))
     return sorted(set(names) - set(named))
 
 
 def _enough(groups: Sequence[int], false_reject_rate: float) -> list[int]:
-    """Images of so many groups, chosen at random, that they are enough."""
+    """Choose groups at random, enough to support the rate, and return their images."""
     needed = ABOVE * images_needed(false_reject_rate)
     picks: list[int] = []
     for taken, members in enumerate(deal_groups(groups, [1] * len(set(groups)), seed=0)):
@@ -126,21 +125,21 @@ def _enough(groups: Sequence[int], false_reject_rate: float) -> list[int]:
 
 
 def as_kept(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """What is kept of an image: what the network sees of it, uint8 BGR, or all of it where it is `kept_whole`."""
+    """Return an image in the form that is kept: the network's input, uint8 BGR, or the whole image if `kept_whole`."""
     return image if kept_whole(spec) else preprocess(image, spec)[..., ::-1]
 
 
 def kept_whole(spec: Preprocessing) -> bool:
-    """Whether images are kept as they came: where they are cut into tiles, or what the network sees is no image."""
+    """Whether images are kept whole: if they are cut into tiles, or have more than 8 bits."""
     return spec.tiles is not None or spec.keeps_depth
 
 
 def measure_kept(detector: Detector, one: Kept) -> Measurement:
-    """Score a kept image as one that was not learnt."""
+    """Score a kept image as if it had not been learnt."""
     return detector.measure_left_out(detector.read_image(detector.artifact.path / one.image), one.fold)
 
 
 def scored_again(kept: Sequence[Kept], scores: Sequence[float]) -> list[Kept]:
-    """The kept images with new fp32 scores, in the order of those."""
+    """Return the kept images with new scores, lowest first."""
     again = [one.model_copy(update={"image_score": score}) for one, score in zip(kept, scores, strict=True)]
     return sorted(again, key=lambda one: one.image_score)

@@ -1,4 +1,4 @@
-"""Patch features of many images from an exported graph: what memory banks are made of."""
+"""Patch features of many images from an exported graph; memory banks are made from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgead.runtime import open_runtime
 def each_features(
     artifact: Artifact, images: Sequence[np.ndarray], progress: Progress | None = None
 ) -> Iterator[np.ndarray]:
-    """Run the graph that was learnt over over images; yields the patches of `each_grid`, float32 (patches, d)."""
+    """Run the artifact's training graph over images; yield the patches of each image, float32 (patches, d)."""
     for features in each_grid(artifact, images, progress):
         yield features.reshape(-1, features.shape[-1])
 
@@ -22,12 +22,12 @@ def each_features(
 def each_grid(
     artifact: Artifact, images: Sequence[np.ndarray], progress: Progress | None = None
 ) -> Iterator[np.ndarray]:
-    """Run the graph that was learnt over over images, as `each_outputs`, of a graph whose output is `features`.
+    """Run the artifact's training graph over images, as `each_outputs` does; yield its output `features`.
 
     Yields
     ------
     ndarray of shape (h, w, d), float32
-        Overwritten by the next one.
+        Patches of one image; the next step changes the array.
     """
     for outputs in each_outputs(artifact, images, progress):
         yield outputs[artifact.manifest.output][0]
@@ -36,7 +36,7 @@ def each_grid(
 def each_outputs(
     artifact: Artifact, images: Sequence[np.ndarray], progress: Progress | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Run the graph that was learnt over over images.
+    """Run the graph with which the artifact was trained over images.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def each_outputs(
     Yields
     ------
     dict of str to ndarray
-        What the graph gives, with a batch of one; overwritten by the next one.
+        Outputs of the graph for a batch of one; the next step changes the arrays.
     """
     runtime = open_runtime(artifact, "onnxruntime", precision=artifact.manifest.learnt_in)
     try:

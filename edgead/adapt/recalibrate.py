@@ -1,6 +1,6 @@
-"""Change of thresholds on the device, from good images or by hand; every change is kept in the manifest.
+"""Change of thresholds on the device, from good images or by hand; the manifest records every change.
 
-Thresholds that would let a known defect pass, which is stopped now, are refused.
+Thresholds are refused if a known defect that is stopped now would pass.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from edgead.errors import SettingsError
 from edgead.images.likeness import Look, look_of
 from edgead.metrics import Rate
 
-# Below this the scores are said to differ from those of the calibration before.
+# P-value below which scores are reported to differ from those of the previous calibration.
 DIFFERENT_BELOW = 0.01
 MAX_NAMED = 8
-# From this share on, parts that score apart from those that were learnt are a part of the production.
+# From this share on, high-scoring parts are taken for a regular part of the production.
 MIN_APART = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class AskedRates:
-    """What the thresholds are to guarantee; a rate that is None stays as the model has it.
+    """Rates that the new thresholds shall guarantee; None keeps the model's rate.
 
-    `group` says which images belong together; see `edgead.dataset.groups.group_images`. With `accept_outliers` images
-    whose scores stand apart are taken as good.
+    `group` says which images belong together; see `edgead.dataset.groups.group_images`. With `accept_outliers`, images
+    that score far above the others are taken as good.
     """
 
     false_reject_rate: float | None = None
@@ -59,32 +59,32 @@ class AskedRates:
 
 @dataclass(frozen=True, slots=True)
 class Recalibration:
-    """New thresholds that are not written yet, and what led to them.
+    """New thresholds, not written yet, and the facts that they are based on.
 
     Attributes
     ----------
     rejected_before : Rate
-        How many of the images the old threshold rejects.
+        Share of the images that the old threshold rejects.
     median_before, median_after : float
-        Of the scores behind the old thresholds and of those of the images.
+        Medians of the scores that the old thresholds came from, and of the scores of the images.
     copies : int
-        Images that are byte for byte another one; they count once.
+        Number of images that are byte-identical copies of others; they count once.
     groups : int
-        That the images are in.
+        Number of groups that the images form.
     account : str
-        How the groups were found.
+        Sentence that says how the groups were found.
     outliers : str
-        Images whose scores stand apart, with these; empty for none.
+        Sentence about images that score far above the others; empty for none.
     views : list of CameraView
-        Of the images, for the drift watch.
+        Camera views of the images, for the drift watch.
     images : list of Path
-        Without copies.
+        The images without copies.
     kept_scores : list of float
-        Of the images, by the graph that was learnt; empty where the model keeps none.
+        Scores of the images by the graph that was learnt; empty if the model keeps no images.
     group_of : list of int
-        Group of each image; empty where each is its own.
+        Group of each image; empty if every image is a group of its own.
 
-    The `doubts` of the change say why the thresholds may be blind; they are not written without a reason.
+    The `doubts` of `change` say why the thresholds may miss defects; such thresholds are written only with a reason.
     """
 
     change: ThresholdChange
@@ -102,7 +102,7 @@ class Recalibration:
     group_of: list[int]
 
     def warnings(self) -> list[str]:
-        """What whoever calibrates should know, in words."""
+        """Return warnings for the person who calibrates."""
         found = []
         p_value = self.change.same_scores_p_value
         if p_value is not None and p_value < DIFFERENT_BELOW:
@@ -134,12 +134,12 @@ class Recalibration:
 
 
 def refuse_thresholds(detector: Detector, bad: Sequence[Path], before: Calibration, after: Calibration) -> None:
-    """Measure bad parts, and raise SettingsError where one that the thresholds of before stop would be ok.
+    """Measure bad parts; raise SettingsError if one that the old thresholds stop would be ok with the new ones.
 
     Parameters
     ----------
     detector : Detector
-        That the thresholds are for.
+        Detector that the thresholds are for.
     bad : sequence of Path
         Images of defective parts.
     """
@@ -164,20 +164,20 @@ def recalibrate(
     Parameters
     ----------
     detector : Detector
-        Calibrated; it is run over the images as it ships.
+        A calibrated detector; it is run over the images as in production.
     paths : sequence of Path
-        Good images that the model was not trained on, taken as the line takes them.
+        Good images that the model was not trained on, taken under production conditions.
     asked : AskedRates
 
     Raises
     ------
     CalibrationError
-        The images cannot support the rate; says how many are needed.
+        There are too few images for the rate; the message says how many are needed.
     SettingsError
-        The model has learnt from some of them, or the scores of some stand apart as those of defects would
-        (`edgead.calibration.outliers`): names them.
+        The model has learnt from some of them, or some score far above the others, like defects
+        (`edgead.calibration.outliers`); the message names them.
     """
-    # The artifact's own: those that the detector judges by may have been set for a while.
+    # The artifact's own thresholds: the detector may have been given temporary ones.
     before = detector.artifact.graph(detector.graph.precision).calibration
     if before is None:
         raise ArtifactError(f"{detector.artifact.path} has no thresholds: retrain it with `edgead train`")
@@ -191,7 +191,7 @@ def recalibrate(
     found = group_images(unique, asked.group, common_folder(unique))
     groups = [] if found.are_single else found.of(unique)
     rate = asked.false_reject_rate
-    if rate is None:  # the model's own, where it has one
+    if rate is None:  # the model's own, if it has one
         rate = before.false_reject_rate if before.scores else strictest_rate(len(unique), found.count)
     check_support(len(unique), rate, groups)
     looks: dict[str, Look] = {}
@@ -249,7 +249,7 @@ def recalibrate(
 def _kept_scores(
     detector: Detector, paths: Sequence[Path], scores: Sequence[float], progress: Progress | None
 ) -> list[float]:
-    """Scores that the images are kept with; the graph that is calibrated may be another one."""
+    """Return the scores to keep with the images: those of the graph that was learnt, even if another is calibrated."""
     if not can_keep(detector.manifest, len(paths)):
         return []
     learnt_in = detector.manifest.learnt_in
@@ -262,7 +262,7 @@ def _kept_scores(
 def thresholds_by_hand(
     artifact: Artifact, precision: str | None, *, reject: float | None = None, review: float | None = None
 ) -> tuple[ThresholdChange, Calibration]:
-    """Set thresholds by hand; nothing is written. One that is None stays, but review never lies above reject.
+    """Set thresholds by hand; nothing is written. None keeps a threshold, but review is never above reject.
 
     Raises
     ------
@@ -297,7 +297,7 @@ def threshold_change(
     same_scores_p_value: float | None = None,
     doubts: Sequence[str] = (),
 ) -> ThresholdChange:
-    """Report what a change of a graph's thresholds, made now, has changed; see `ThresholdChange`."""
+    """Return the record of a change of a graph's thresholds, with the present time; see `ThresholdChange`."""
     return ThresholdChange(
         changed_at=datetime.now(timezone.utc),
         precision=precision,
@@ -323,15 +323,15 @@ def write_thresholds(
     Parameters
     ----------
     reason : str
-        Why the thresholds are right, for the record; those that there are `doubts` of need one.
+        Why the thresholds are right, for the record; needed if the change has `doubts`.
     found : Recalibration, optional
-        That the thresholds come from: the model takes its views, and keeps its images for lessons in the place of
-        those that it had. Without, it keeps its own.
+        Calibration that the thresholds come from: its views and its images (for teaching) replace those of the model.
+        Without it, the model keeps its own.
 
     Raises
     ------
     BlindLimitError
-        There are doubts, and no reason.
+        The change has doubts, and no reason is given.
     SettingsError
         The artifact was changed since it was opened.
     """
@@ -359,13 +359,13 @@ def write_thresholds(
 
 
 def _remove_others(model: Path, manifest: Manifest) -> None:
-    """Remove kept images that are not the manifest's: those of before, or new ones that could not be written."""
+    """Remove kept images that the manifest does not name: old ones, or new ones after a failed write."""
     for name in others_kept(model, manifest.files):
         (model / name).unlink(missing_ok=True)
 
 
 def _keep(artifact: Artifact, found: Recalibration) -> list[Kept]:
-    """Write the images of a calibration beside those that the manifest still names."""
+    """Write the images of a calibration, in addition to those that the manifest still names."""
     if not found.kept_scores:
         return []
     return keep_images(
@@ -380,19 +380,19 @@ def _keep(artifact: Artifact, found: Recalibration) -> list[Kept]:
 
 
 def _review_rate(before: Calibration, rate: float) -> float:
-    """The model's own review rate, unless the new false-reject rate is above it or nothing was sent to review."""
+    """Return the model's own review rate, or `rate` if that is higher or the model sends nothing to review."""
     return rate if before.review_rate == before.false_reject_rate else max(rate, before.review_rate)
 
 
 def _left_out(scores: Sequence[float], rate: float) -> str:
-    """Say what leaving out those that stand apart costs where they are good: the next good part may be like them."""
+    """Say which false-reject rate results if outliers that are good are left out: later good parts may be like them."""
     count, kept = len(scores), len(scores) - len(stand_apart(scores))
     rank = min(kept, math.ceil((kept + 1) * (1 - rate) - 1e-9))
     return f"about {100 * (1 - rank / (count + 1)):.2g} % of good parts, not {100 * rate:.2g} %"
 
 
 def _outliers(paths: Sequence[Path], scores: Sequence[float]) -> str:
-    """Name the images whose scores stand apart, the highest first; empty for none."""
+    """Name the images that score far above the others, the highest first; empty for none."""
     apart = stand_apart(scores)
     if not apart:
         return ""
@@ -414,7 +414,7 @@ def _thresholds(calibration: Calibration) -> Thresholds:
 
 
 def without_copies(paths: Sequence[Path]) -> tuple[list[Path], str]:
-    """The images without copies, which are not exchangeable with new parts, and a hash of their contents."""
+    """Return the images without copies (copies are not exchangeable with new parts), and a hash of their contents."""
     if not paths:
         raise SettingsError("no good images to calibrate with")
     found = {content_sha256(path): path for path in reversed(paths)}

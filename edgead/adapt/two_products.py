@@ -1,8 +1,8 @@
-"""Two products in one folder: images of which some resemble each other, and none of the rest.
+"""Detection of two products in one folder: some images resemble each other, but none of the rest.
 
-The features of an image, averaged over it, are compared along their main directions. Good images of one product lie in
-one heap, also where light and batches differ; those of two in two heaps with nothing in between. Ours; see
-benchmarks/RESULTS.md for how well it finds them on the panel.
+The mean features of the images are compared along their main directions. Good images of one product form one cluster,
+even if light and batches differ; those of two products form two clusters with a gap between. Ours; see
+benchmarks/RESULTS.md for results on the panel of data sets.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from collections.abc import Sequence
 import numpy as np
 
 FEWEST = 3
-"""Images that make a heap: fewer are odd ones, which are named otherwise."""
+"""Fewest images of a cluster; fewer are odd single images, which have their own warning."""
 
 SMALLEST_SHARE = 0.1
 _DIRECTIONS, _STARTS, _ROUNDS = 10, 3, 20
-# The gap between two heaps, in the sum of their deviations along the line between them. On seven sets parts of one
-# product have at most 4 with 25 images or more, and pairs of products 4.3 to 77 (one of 63 mixtures less).
+# Least gap between two clusters, divided by the sum of their deviations along the line between them. On seven sets,
+# with 25 images or more, one product has at most 4, pairs of products have 4.3 to 77 (one of 63 mixtures less).
 _WIDEST = 4.2
 
 
 def smaller_heap(features: np.ndarray) -> list[int]:
-    """Indices of the images in the smaller of two heaps, none where there is one heap.
+    """Return the indices of the images in the smaller of two clusters; none if there is one cluster.
 
     Parameters
     ----------
     features : ndarray of shape (n, d), float32
-        Of each image; the mean of its patches.
+        Mean patch features of each image.
     """
     count = len(features)
     least = max(FEWEST, int(np.ceil(SMALLEST_SHARE * count)))
@@ -46,7 +46,7 @@ def smaller_heap(features: np.ndarray) -> list[int]:
 
 
 def _split(points: np.ndarray, axis: int, least: int) -> tuple[float, np.ndarray]:
-    """Two heaps, by 2-means from the widest gap along an axis: the gap between, and which points are in the first."""
+    """Split points by 2-means from the widest gap along an axis; return the gap and a mask of the first cluster."""
     order = np.sort(points[:, axis])
     gaps = np.diff(order)[least - 1 : len(order) - least]
     first = points[:, axis] > order[least - 1 + int(np.argmax(gaps))]
@@ -66,13 +66,14 @@ def _split(points: np.ndarray, axis: int, least: int) -> tuple[float, np.ndarray
 
 
 def warning_of(names: Sequence[str], heap: Sequence[int], sizes: Sequence[str]) -> str:
-    """Say which images are in the smaller heap, and what to do.
+    """Format the warning that names the images of the smaller cluster and says what to do.
 
     Parameters
     ----------
     names, sizes : sequence of str
-        Of all images; sizes such as "480 x 480".
+        Names and sizes of all images; sizes such as "480 x 480".
     heap : sequence of int
+        Indices of the images in the smaller cluster.
     """
     inside = set(heap)
     usual = [{size for number, size in enumerate(sizes) if (number in inside) == there} for there in (True, False)]

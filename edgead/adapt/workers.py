@@ -21,19 +21,19 @@ R = TypeVar("R")
 
 
 def share_cores(items: int) -> list[int]:
-    """Number of threads of each worker: as many workers as there are cores and items for, at most `MOST_WORKERS`."""
+    """Return the threads of each worker: one worker per core and item, at most `MOST_WORKERS` workers."""
     count = max(1, min(MOST_WORKERS, kernels.threads(), items))
     return [(kernels.threads() + number) // count for number in range(count)]
 
 
 def in_order(workers: Sequence[W], use: Callable[[W, T], R], items: Iterable[T]) -> Iterator[R]:
-    """Use workers for items, each worker for one at a time.
+    """Process items with workers, each worker one item at a time.
 
     Yields
     ------
     R
-        Results in the order of the items; at most twice as many as there are workers wait to be taken. What an item
-        raises is raised in its place, and ends it.
+        Results in the order of the items; at most twice as many as workers are computed ahead. An exception is raised
+        in the place of its item's result, and ends the iteration.
     """
     free: SimpleQueue[W] = SimpleQueue()
     for worker in workers:

@@ -1,1 +1,1 @@
-"""The artifact: a folder that holds a finished detector, every file named by its hash in the manifest."""
+"""The artifact: a folder that holds a finished detector; its manifest lists every file with its hash."""

@@ -24,7 +24,7 @@ class ViewMeter:
     Parameters
     ----------
     golden : sequence of ndarray of shape (H, W, 3), uint8, BGR
-        At least one; images of another size than the first are ignored.
+        Golden images, at least one; images of another size than the first are ignored.
     """
 
     def __init__(self, golden: Sequence[np.ndarray]):

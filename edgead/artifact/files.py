@@ -54,7 +54,7 @@ def read_file(folder: Path, name: str, expected: str | None) -> bytes:
     Raises
     ------
     ArtifactError
-        As `check_file`.
+        See `check_file`.
     """
     try:
         content = read_regular(_inside(folder, name), MAX_FILE_BYTES)

@@ -75,7 +75,7 @@ class Artifact:
 
     @property
     def model_path(self) -> Path:
-        """The graph that it was learnt over."""
+        """Path of the graph that the model was learnt with."""
         return self.path / self.manifest.learnt_graph.file
 
     @property
@@ -112,7 +112,7 @@ class Artifact:
 
     @property
     def learnt_graph(self) -> Graph:
-        """The graph that it was learnt over."""
+        """Graph that the model was learnt with."""
         return self.graph(self.manifest.learnt_in)
 
     def image(self, name: str) -> np.ndarray:

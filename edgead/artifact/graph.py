@@ -110,7 +110,7 @@ class Graph:
         Raises
         ------
         ArtifactError
-            As `read`, or an array cannot be read, or the graph has no such input.
+            See `read`; also if an array cannot be read, or the graph has no input of its name.
         """
         content = self.read()
         try:

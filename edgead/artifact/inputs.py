@@ -145,10 +145,7 @@ _SELDOM = (*_OF_DEPTH, "mm_per_pixel")
 class TensorInput(Section):
     """One input of the graph: its `name`, the plane of a frame that it takes, and the preprocessing of that plane.
 
-
-    `clip` is the number of frames that one run takes.
-    For an input of `rgb_relief` this is the plane of the heights; the colours of the same pair are read with it.
-    `clip` is the number of frames that one run takes.
+    For an input of `rgb_relief`, `plane` is that of the heights; the colours of the same pair are read with it.
 
     `clip` is the number of frames that one run takes.
     """

@@ -83,7 +83,7 @@ class Thresholds(Limits):
 
 
 class VolumeCalibration(Limits):
-    """Thresholds of whole volumes, for the same rates as those of slices, and the good volumes' scores, ascending.
+    """Thresholds of whole volumes, for the same rates as the slices' thresholds, and ascending scores of good volumes.
 
     `groups` has the group of each volume; it is empty if every volume is its own. See `edgead.calibration.volumes`.
     """
@@ -185,8 +185,8 @@ class Golden(Section):
 class Kept(Section):
     """Good image that the model keeps, so that thresholds can be recalibrated when the memory bank changes.
 
-    `image` is its path inside the artifact, `image_score` its score by the fp32 graph. A learnt image has the number
-    of its `fold`, which is left out when it is scored; images of one part have the same `group`.
+    `image` is its path inside the artifact, `image_score` its score by the graph that was learnt. A learnt image has
+    the number of its `fold`, which is left out when it is scored; images of one part have the same `group`.
     """
 
     image: str

@@ -31,7 +31,7 @@ _LOOK_PX = 128
 OFTEN = 3
 
 Sides = tuple[int, int, int, int]
-"""Rows and columns of the network's input around a frame: above, below, left, right."""
+"""Padding of the network's input around a frame, in rows and columns: above, below, left, right."""
 
 
 def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = None) -> np.ndarray:

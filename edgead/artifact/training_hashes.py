@@ -31,7 +31,7 @@ def content_sha256(path: Path) -> str:
 def keep_learnt(
     draft: Path, paths: Sequence[Path], folds: Sequence[int] = (), *, pixels_of: Preprocessing | None = None
 ) -> None:
-    """Append images to the list of those that the model in `draft` has learnt from: one line of SHA-256 and fold each.
+    """Append images to the list of learnt images of the model in `draft`: a line with SHA-256 and fold for each.
 
     With `pixels_of`, the model's preprocessing, each gets a second line with the SHA-256 of its pixels. That identifies
     images that were decoded and stored as another file, as a page, a camera and the evidence do.

@@ -123,8 +123,8 @@ def calibrate(
     groups : sequence of int, optional
         Group of each image, if some belong together.
     method : str, optional
-        "cross_conformal" or "cross_validated" where the scores are of images that the shipped detector has learnt from,
-        each by what had not; by default they are of held-out ones.
+        "cross_conformal" or "cross_validated" if the shipped detector has learnt the images, but each was scored as if
+        it had not been learnt; by default they are held-out images.
     """
     review_rate = false_reject_rate if review_rate is None else review_rate
     check_review_rate(false_reject_rate, review_rate)
@@ -150,7 +150,7 @@ def calibrate(
 def score_scale(scores: npt.ArrayLike, good_scores: Sequence[float] | np.ndarray) -> np.ndarray:
     """Scale for relative errors of scores: each score, or the interquartile range of good scores if that is larger.
 
-    A score near 0 is not always a small one: those of a discriminator are negative or positive.
+    A score near 0 is not always small: scores of a discriminator are negative or positive.
     """
     spread = np.subtract(*np.percentile(good_scores, [75, 25])) if len(good_scores) else 0.0
     return np.maximum(np.abs(scores), max(spread, 1e-12))

@@ -91,5 +91,5 @@ class Ranking:
         return min(1.0, (1 + self._from[bisect_left(self._scores, score)]) / self._total)
 
     def share_above(self, threshold: float) -> float:
-        """See `edgead.calibration.conformal.share_above`."""
+        """Estimate the false-reject rate of a threshold; see `edgead.calibration.conformal.share_above`."""
         return min(1.0, (1 + self._from[bisect_right(self._scores, threshold)]) / self._total)

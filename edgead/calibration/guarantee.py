@@ -10,7 +10,7 @@ from edgead.calibration.group_conformal import have_several
 
 STRICT = 0.01
 MORE = 1.5
-"""So many times the rate of the images themselves above a limit of groups is said."""
+"""Factor above the rate from which the share of rejected images is reported for a limit made from groups."""
 
 
 def guarantee_of(calibration: Calibration) -> list[str]:

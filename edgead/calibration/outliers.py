@@ -21,12 +21,12 @@ _OF_MEAN = 1.2533
 
 
 def stand_apart(scores: npt.ArrayLike) -> list[int]:
-    """Find the scores that lie far above the others, with a gap between.
+    """Find the scores that are far above the others, with a gap between.
 
-    Of sets of 20 to 300 good scores without an outlier, at most 0.2 % (normal), 2 % (logistic), 6 % (Gumbel), 9 %
-    (Student's t, 5 degrees of freedom) and 14 % (log-normal, sigma 0.5) are suspected; with tails as heavy as t of 3
-    degrees up to a third. On the built-in line at most 2.1 % with a commissioned model, and 10 % with a small one whose
-    scores are skewed. An outlier 8 deviations above is found in at least 97 % of the normal sets.
+    In sets of 20 to 300 good scores without an outlier, one is suspected in at most 0.2 % (normal), 2 % (logistic), 6 %
+    (Gumbel), 9 % (Student's t, 5 degrees of freedom) and 14 % (log-normal, sigma 0.5) of the sets; with tails as heavy
+    as t of 3 degrees in up to a third. On the built-in line at most 2.1 % with a commissioned model, and 10 % with a
+    small one whose scores are skewed. An outlier 8 deviations above is found in at least 97 % of the normal sets.
 
     Parameters
     ----------

@@ -67,10 +67,10 @@ def contents(data: Path) -> str:
 
 
 Progress = Callable[[int, int], None]
-"""Called with how much is done, and the total."""
+"""Progress callback, called with (done, total)."""
 
 StageProgress = Callable[[str, int, int], None]
-"""Called with the name of the stage, how much of it is done, and the total."""
+"""Progress callback, called with (name of the stage, done, total)."""
 
 
 def no_progress(stage: str, done: int, total: int) -> None:

@@ -13,7 +13,7 @@ from edgead.dataset.masks import Mask, add_file
 
 GOOD = "good"
 TRAIN, VALIDATION, TEST, UNLABELLED, UNSPLIT = "train", "validation", "test", "unlabelled", ""
-"""Splits; images of `UNSPLIT` are for whatever they are named for, those of `UNLABELLED` for nothing."""
+"""Names of splits; the data set assigns `UNSPLIT` images to none, and `UNLABELLED` images are not used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Made test sets: folders whose defects were made on good parts, which `made.json` says; never a real part in them."""
+"""Made test sets: folders of artificial defects on good parts, marked by `made.json`; they contain no real defects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_BYTES = 256 << 20
 _DEEPEST = 3  # most folders between `made.json` and an image, as in real/test/KIND
 
 Method = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-"""Of edgead or of a plug-in; see `edgead.synthetic.makers`."""
+"""Name of a method of edgead or of a plug-in; see `edgead.synthetic.makers`."""
 Label = Literal["mask", "box", "map"]
 
 
@@ -36,7 +36,7 @@ class _Section(BaseModel):
 
 
 class Reject(_Section):
-    """Real reject from which a defect was cut out; `label` names the source of its mask.
+    """Real reject that a defect was copied from; `label` names the source of its mask.
 
     Rejects of one `group` show the same part, or belong together in another way.
     """
@@ -50,7 +50,7 @@ class Reject(_Section):
 
 
 class MadeImage(_Section):
-    """One made image; paths lie below the folder. `reject` and `transform` are of versions that moved real defects."""
+    """One made image; paths lie below the folder. `reject` and `transform` are of versions that moved defects."""
 
     image: _Name
     mask: _Name

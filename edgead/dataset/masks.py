@@ -15,10 +15,10 @@ from edgead.images.volume_readers import NIFTI_SUFFIXES, TIFF_SUFFIXES
 from edgead.images.volumes import is_volume, slice_number, slice_path, slices_of, volume_of
 
 Draw = Callable[[np.ndarray], None]
-"""Marks pixels of a canvas, bool (H, W), in place; raises ValueError where it does not fit."""
+"""Function that marks pixels of a canvas, bool (H, W), in place; raises ValueError if the mask does not fit."""
 
 Corners = Sequence[tuple[float, float]]
-"""x and y of each, in pixels from the upper left corner of the image: the first pixel's centre is 0.5, 0.5."""
+"""x and y of each corner, in pixels from the upper left corner of the image: the first pixel's centre is 0.5, 0.5."""
 
 _CORNERS_OF_AN_ELLIPSE = 64
 # Longest number in COCO's compressed runs, in characters of five bits: more is no length within an image.
@@ -37,7 +37,7 @@ class Mask:
     size : (int, int), optional
         Height and width of the image, as stated in the file.
     files : tuple of Path
-        Mask files that it is read from.
+        Mask files that the mask is read from.
     """
 
     source: Path

@@ -16,7 +16,7 @@ from edgead.errors import SettingsError
 from edgead.images.files import ImageError, load_image
 
 Place = str | Path | np.ndarray
-"""See `read_ignored`."""
+"""Area to ignore, in a form that `read_ignored` takes."""
 
 _MAX_LOST = 0.1
 _NUMBERS = re.compile(r"\s*\d+(\s*,\s*\d+)+\s*")

@@ -143,8 +143,8 @@ class Predictor:
         Returns
         -------
         ImageVerdict, or Verdicts for a sequence, or an iterator of ImageVerdict for an iterator
-            Of many images, each is read and judged when its verdict is requested; in a list, together with the next few
-            if the engine takes batches.
+            Several images are read and judged one by one, when their verdict is requested; in a list, together with the
+            next few if the engine takes batches.
 
         Raises
         ------
@@ -355,12 +355,12 @@ class Detector(Measurer, Predictor):
         Returns
         -------
         Described
-            With a `descriptor`, float32 (n,), in which images with the same kind of defect are close to each other.
+            Verdict with a `descriptor`, float32 (n,): images with the same kind of defect are close to each other.
 
         Raises
         ------
         SettingsError
-            The model's head has no such vectors; says what to use beside it.
+            The model's head computes no such vectors; the message says what to use instead.
         """
         self.check_describes()
         (measured,) = self._measure([image], self.manifest.head.score_still, describe_above=-math.inf)

@@ -1,4 +1,4 @@
-"""Handover from ONNX Runtime to TensorRT: the first judges while the engine is built, then TensorRT takes over."""
+"""Handover from ONNX Runtime to TensorRT: ONNX Runtime judges while the engine is built, then TensorRT takes over."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class KnownParts:
         return self._mean_of_nearest(self._to_parts(distances))
 
     def to_others(self, distances: np.ndarray) -> np.ndarray:
-        """Reduce distances (m, m) between known rejects in the same way, without each one's own part: float64 (m,).
+        """Reduce distances (m, m) between known rejects like `to_nearest`, without each one's own part: float64 (m,).
 
         Images of one part are near each other whatever their kind, so that even an unseen kind would seem near.
         """
@@ -135,7 +135,7 @@ def distances_to_others(descriptors: np.ndarray, scale: float, groups: Sequence[
     scale : float
         Factor of their residuals; see `residual_scale`.
     groups : sequence of int of length m
-        Rejects of one number show the same part; there are two parts at least.
+        Rejects with the same number show the same part; there are at least two parts.
     """
     rows = to_know(descriptors, scale).astype(np.float64)
     return list(KnownParts(groups).to_others(distances_between(rows, rows)))

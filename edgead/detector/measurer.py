@@ -44,12 +44,12 @@ logger = logging.getLogger(__name__)
 _STAGES = ("preprocess_ms", "infer_ms", "score_ms", "smooth_ms")
 
 Input = tuple[np.ndarray, Preprocessing]
-"""An aligned image, and what one run of the network sees of it."""
+"""An aligned image, and the preprocessing for one run of the network."""
 
 T = TypeVar("T")
 
 Score = Callable[[Scorer, Outputs], Scored | None]
-"""Makes a score of the outputs of one image; None where the head needs more frames."""
+"""Function that scores the outputs of one image; None while the head needs more frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Measurer:
     def launches(self) -> str:
         """Description of a GPU's launch, like "as one CUDA graph from the image to the map"; empty for other runtimes.
 
-        Whether it begins with the image is known after the first one.
+        Whether the graph begins with the image is known only after the first image.
         """
         return getattr(self._runtime, "launches", "")
 
@@ -150,7 +150,7 @@ class Measurer:
         return scorer.lanes
 
     def again(self, threads: int) -> Self:
-        """Open the same model once more, with so many threads."""
+        """Open the same model once more, with this number of threads."""
         return type(self)(self.artifact, **{**self._asked, "threads": threads})
 
     def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
@@ -159,7 +159,7 @@ class Measurer:
         Raises
         ------
         ImageError
-            The file cannot be read, or is not of the kind that the model was trained on.
+            The file cannot be read, or is not of the type that the model was trained on.
         """
         return read_frame(os.fspath(path), self._spec)
 

@@ -1,4 +1,4 @@
-"""Interface of a head: the section of a manifest by which a network's outputs become scores and a map."""
+"""Interface of heads: a head turns a network's outputs into scores and an anomaly map; the manifest has its options."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict
 from edgead.errors import SettingsError
 
 Arrays = Mapping[str, np.ndarray]
-"""What an artifact has learnt beside its graph, by name: float32 matrices."""
+"""Learnt arrays of an artifact besides its graph, by name: float32 matrices."""
 
 Outputs = Mapping[str, Any]
-"""What the network gave, by name, with the batch of one: ndarrays, or arrays on a GPU where the head takes those."""
+"""Outputs of the network by name, as a batch of one: ndarrays, or arrays on a GPU if the head takes these."""
 
 
 class Output(NamedTuple):
-    """An output that a head needs of the graph: its name, and how many sides it has beside the batch."""
+    """Output that a head needs from the graph: its name, and its number of dimensions without the batch."""
 
     name: str
     sides: int
@@ -30,7 +30,7 @@ class Output(NamedTuple):
 class Scored:
     """Patch scores, float32 (h, w), and the image score; both raw, higher is more anomalous.
 
-    `measured` is what the head measures beside them, by name; see `edgead.types.Verdict`.
+    `measured` has further values that the head measures, by name; see `edgead.types.Verdict`.
     """
 
     patch_scores: np.ndarray
@@ -39,7 +39,7 @@ class Scored:
 
 
 class Scorer(Protocol):
-    """A head that is ready: everything that scoring needs, prepared once. Not for several threads at once."""
+    """Opened head: everything that scoring needs, prepared once. Not for several threads at once."""
 
     def score(self, outputs: Outputs, state: Any = None) -> Scored | None:
         """Score one frame.
@@ -47,36 +47,36 @@ class Scorer(Protocol):
         Parameters
         ----------
         outputs : mapping
-            Of the network; overwritten by the next run.
+            Outputs of the network; its next run changes them.
         state : object, optional
-            What `Head.new_state` made for this stream; the head changes it.
+            State of this stream, made by `Head.new_state`; it is changed.
 
         Returns
         -------
         Scored or None
-            None where the head needs more frames.
+            None while the head needs more frames.
 
         Raises
         ------
         ValueError
-            If the network gave NaN or infinity: no verdict is made of that.
+            The network gave NaN or infinity, so that no verdict is possible.
         """
         ...
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
-        """Make the map (h, w) float32 at image size, which the caller keeps, and its maximum."""
+        """Compute the map, float32 (h, w) at image size, owned by the caller, and its maximum."""
         ...
 
 
 @runtime_checkable
 class ScoresSeveral(Protocol):
-    """A scorer that keeps the scores of several images of one run, and so has a part for each."""
+    """Scorer for several images of one run, with one scorer (lane) for each."""
 
     lanes: Sequence[Scorer]
 
 
 class Describer(Protocol):
-    """Says in numbers what is anomalous in a frame. Not for several threads at once."""
+    """Computes a feature vector of a frame's anomaly. Not for several threads at once."""
 
     def describe(self, outputs: Outputs, patch_scores: np.ndarray) -> np.ndarray:
         """Describe a frame that was scored.
@@ -84,25 +84,25 @@ class Describer(Protocol):
         Parameters
         ----------
         outputs : mapping
-            Of the network, before its next run.
+            Outputs of the network, before its next run.
         patch_scores : ndarray of shape (h, w), float32
-            What the frame was scored.
+            Patch scores of the frame.
 
         Returns
         -------
         ndarray of shape (3 n,), float32
-            Frames with defects of one kind are near each other, by Euclidean distance. The first third says how they
-            differ from what is good, and by its length how far; the second, of length 1, how they look; the third, of
-            length 1, how they look beside the rest of the same frame. See `edgead.detector.known_kinds`.
+            Frames with the same kind of defect are near each other, by Euclidean distance. The first third is the
+            difference from good parts; the second, of length 1, the look of the defect; the third, of length 1, its
+            look compared with the rest of the frame. See `edgead.detector.known_kinds`.
         """
         ...
 
 
 class Head(BaseModel, ABC):
-    """Options of a head, as a manifest has them, and what it needs and makes.
+    """Head: its options, as a section of the manifest, and the methods that every head has.
 
-    A subclass gives `kind` a default, adds its options as fields with bounds, and says the rest by methods. With state,
-    `frames` is how many frames of a stream it takes until there is a score, and `new_state` makes what it keeps.
+    A subclass gives `kind` a default, adds its options as fields with bounds, and implements the methods. For a head
+    with state, `frames` is the number of frames of a stream before the first score, and `new_state` makes the state.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -112,11 +112,11 @@ class Head(BaseModel, ABC):
     @property
     @abstractmethod
     def outputs(self) -> tuple[Output, ...]:
-        """What it needs of the graph; the first, with sides (h, w) or (h, w, d), is the grid of patches."""
+        """Outputs of the graph that it needs; the first, of shape (h, w) or (h, w, d), is the grid of patches."""
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """Names of the arrays that it needs of the artifact."""
+        """Names of the artifact's arrays that it needs."""
         return ()
 
     @property
@@ -125,20 +125,20 @@ class Head(BaseModel, ABC):
 
     @property
     def in_order(self) -> bool:
-        """Whether frames mean something in their order alone: images in none are no test, and make no thresholds."""
+        """Whether frames are only meaningful in order; then single images can neither test nor calibrate the model."""
         return False
 
     @property
     def takes_gpu_arrays(self) -> bool:
-        """Whether it scores here what the network left on the GPU."""
+        """Whether it can score outputs that stay on the GPU, on this machine."""
         return False
 
     def new_state(self) -> Any:
-        """Make the state of one stream; None for a head that has none."""
+        """Make the state of one stream; None for a head without state."""
         return None
 
     def score_still(self, scorer: Scorer, outputs: Outputs) -> Scored:
-        """Score one image alone: with state, a stream that shows nothing else until there is a score."""
+        """Score a single image; a head with state gets it as a stream that repeats it until there is a score."""
         state, scored = self.new_state(), None
         for _ in range(self.frames):
             scored = scorer.score(outputs, state)
@@ -147,36 +147,36 @@ class Head(BaseModel, ABC):
         return scored
 
     def check(self, outputs: Outputs, arrays: Arrays) -> None:
-        """Raise ValueError unless the arrays fit the options and the buffers of the outputs; says what was found."""
+        """Raise ValueError, naming what was found, unless the arrays fit the options and the output buffers."""
 
     @abstractmethod
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> Scorer:
-        """Prepare scoring.
+        """Prepare scoring; return the scorer.
 
         Parameters
         ----------
         outputs : mapping
-            The buffers that a runtime writes into: their shapes, and where they are. With a batch of one; on a GPU, of
-            more as well where the scorer of one is a `ScoresSeveral`.
+            The buffers that a runtime writes into, for a batch of one; on a GPU also for more, if the scorer for one is
+            a `ScoresSeveral`.
         arrays : mapping
-            What `arrays` names.
+            The arrays that `self.arrays` names.
         image_size : (int, int)
             Height and width of the map.
         """
 
     @property
     def grows(self) -> bool:
-        """Whether lessons add to what it has learnt."""
+        """Whether the model can be taught more images."""
         return False
 
     def leaves_out(self, fold: int) -> bool:
-        """Whether an image of that fold can be scored as if its fold had not been learnt."""
+        """Whether images of this fold can be scored as if the fold had not been learnt."""
         return False
 
     def open_left_out(
         self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int], fold: int, whole: Scorer | None = None
     ) -> Scorer:
-        """Prepare scoring images of a fold that it `leaves_out`; the scorer of the `whole` saves time where it is open.
+        """Prepare scoring the images of a left-out fold; `whole`, an open scorer with all folds, saves time.
 
         Raises
         ------
@@ -186,12 +186,12 @@ class Head(BaseModel, ABC):
         raise ValueError(f"the head {self.kind!r} has no fold {fold}")
 
     def open_describer(self, outputs: Outputs, arrays: Arrays, scorer: Scorer) -> Describer:
-        """Prepare describing frames, from what `open` takes and what it gave, which holds much of it already.
+        """Prepare describing frames, from the arguments of `open` and the scorer that it returned.
 
         Raises
         ------
         SettingsError
-            What it scores by does not show in what way a frame is anomalous.
+            The head's outputs do not show in which way a frame is anomalous.
         """
         raise SettingsError(
             f"the head {self.kind!r} says how anomalous a frame is, not in what way: kinds of defects need a model "
@@ -200,7 +200,7 @@ class Head(BaseModel, ABC):
 
     @abstractmethod
     def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
-        """Score an image plainly in float64, to compare with; where it has state, a still image.
+        """Score an image in float64 by plain numpy, as a reference; with state, as a still image.
 
         `outputs` are float64 arrays without the batch. Returns the image score and the map.
         """

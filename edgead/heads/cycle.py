@@ -36,7 +36,7 @@ class CycleHead(PatchHead):
     """
 
     kind: Literal["cycle"] = "cycle"
-    period: Annotated[float, Field(ge=SHORTEST, le=LONGEST, description="Frames of a cycle.")] = 25.0
+    period: Annotated[float, Field(ge=SHORTEST, le=LONGEST, description="Length of a cycle in frames.")] = 25.0
     reach: Annotated[float, Field(ge=0, le=100)] = 1.0
     in_a_row: Annotated[int, Field(ge=1, le=100)] = 3
 

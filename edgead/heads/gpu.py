@@ -33,7 +33,7 @@ class GpuScorer:
     Attributes
     ----------
     lanes : list of Scorer
-        One for each image of a run, in their order.
+        Scorers, one for each image of a run, in order.
     """
 
     def __init__(self, host: ImageScorer, image_size: tuple[int, int], output: Any, bank: np.ndarray | None = None):

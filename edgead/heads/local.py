@@ -25,8 +25,8 @@ class LocalHead(PatchHead):
     Golden patches up to `reach` rows and columns away from the patch are compared. With `both_ways` the score is the
     larger of this distance and that of the golden patch at this place to the part's patches, which finds missing
     things. If `look_px` is not 0, a part is registered with the first golden one: the graph then has an output `look`,
-    grey levels each covering so many pixels, and the array `golden_look` holds the golden part's. In a shifted part,
-    patches at the border or without a counterpart in the golden image score 0. The rows of `golden_parts` are the
+    grey levels that each cover so many pixels a side, and the array `golden_look` holds the golden part's. In a shifted
+    part, patches at the border or without a counterpart in the golden image score 0. The rows of `golden_parts` are the
     patches of each golden part in turn, row by row.
     """
 
@@ -106,8 +106,9 @@ class GoldenPlaces:
         self._pitch = np.array(image_size) / np.array(grid) / max(1, head.look_px)
 
     def of(self, outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
-        """Find the golden row and column of every patch, int32 (h w, 2), clipped to the grid, and whether it can be
-        judged there, bool (h w,), from outputs without the batch axis.
+        """Find the golden row and column of every patch, int32 (h w, 2), and whether it can be judged, bool (h w,).
+
+        `outputs` have no batch axis; rows and columns are clipped to the grid.
         """
         transform = self._placer.find(outputs[LOOK]) if self._placer else STAYS
         if transform is STAYS:

@@ -40,7 +40,7 @@ class MapHead(PatchHead):
 
 
 class MapScorer(PatchScorer):
-    """Scorer that passes the graph's patch scores on."""
+    """Scorer that takes the graph's patch scores as they are, less the usual scores of each place."""
 
     def patch_scores(self, outputs: Outputs) -> np.ndarray:
         return self.of_scores(outputs[self.head.patches.name])

@@ -1,4 +1,4 @@
-"""The head of detectors with a memory bank: a patch is as anomalous as it is far from the nearest normal one."""
+"""Head of detectors with a memory bank: a patch scores its distance to the nearest good patch."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _ROWS_AT_ONCE = 512  # of the reference: all of them would take gigabytes
 
 
 class NearestHead(PatchHead):
-    """The score of a patch is its mean Euclidean distance to `num_neighbors` nearest rows of the memory bank.
+    """Head whose patch scores are mean Euclidean distances to the `num_neighbors` nearest rows of the memory bank.
 
-    With `folds` the good images were dealt to so many folds, and an image of a fold can be scored as if that had not
-    been learnt: the array `bank_folds` has the fold of each row, or -1, and `stand_ins` what takes its place; see
-    `edgead.adapt.memory_bank.folds`. 0 is without. With `own_metrics` each fold has a matrix that features and bank are
-    multiplied with then, one below the other in the array `fold_metrics`; see
+    `folds` is the number of folds of the good images (0: none); an image of a fold can be scored as if the fold had not
+    been learnt. The array `bank_folds` has the fold of each row, or -1, and `stand_ins` the row that replaces it; see
+    `edgead.adapt.memory_bank.folds`. With `own_metrics`, features and bank are then also multiplied by the fold's
+    matrix; the array `fold_metrics` has these matrices, stacked; see
     `edgead.adapt.memory_bank.feature_space.FeatureMetric`.
 
-    With `known` it scores by marked defects too, the arrays `known_defects` and `known_defect_kinds`; see
+    With `known`, marked defects raise the scores: arrays `known_defects` and `known_defect_kinds`; see
     `edgead.heads.known_defects`.
     """
 
@@ -51,7 +51,7 @@ class NearestHead(PatchHead):
 
     @property
     def takes_gpu_arrays(self) -> bool:
-        """The CUDA kernels average no neighbours; known defects need the features on the host."""
+        """False for several neighbours (not averaged by CUDA kernels) and known defects (features on the host)."""
         return self.num_neighbors == 1 and not self.known and not cuda_problem()
 
     @property
@@ -113,7 +113,7 @@ class NearestHead(PatchHead):
         return LeftOutScorer(scorer, metric, on_host(outputs[self.patches.name]))
 
     def open_known(self, grid: tuple[int, int], arrays: Arrays, fold: int | None = None) -> KnownScorer | None:
-        """Prepare scoring by known defects, without a fold of good images where one is named; None without any."""
+        """Prepare scoring by known defects, leaving out a `fold` of good images if given; None without defects."""
         if self.known is None:
             return None
         bank, metric = (arrays[BANK], None) if fold is None else without_fold(arrays, fold)
@@ -141,18 +141,18 @@ class NearestHead(PatchHead):
 
 
 class NearestScorer(PatchScorer):
-    """Searches the memory bank, on the CPU.
+    """Scorer that searches the memory bank on the CPU.
 
     Parameters
     ----------
     head : NearestHead
     grid, image_size, usual
-        As for `PatchScorer`.
+        Parameters of `PatchScorer`.
     bank : ndarray of shape (m, d), float32
     known : KnownScorer, optional
-        Where the head knows defects.
+        Scorer of known defects, if the head has any.
     like : NearestPatches, optional
-        Of a bank much like this one.
+        Search in a similar bank, which saves time.
     """
 
     head: NearestHead
@@ -184,16 +184,16 @@ class NearestScorer(PatchScorer):
 
 
 class LeftOutScorer:
-    """Scores images of one fold as if nothing had been learnt from it.
+    """Scorer of one fold's images, as if the fold had not been learnt.
 
     Parameters
     ----------
     scorer : NearestScorer
-        With the bank of `without_fold`.
+        Scorer with the bank from `without_fold`.
     metric : ndarray of shape (d, d), float32, or None
-        Likewise.
+        Metric from `without_fold`, if any.
     fetch : callable
-        Gives features of the runtime on the host.
+        Function that copies features of the runtime to the host.
     """
 
     def __init__(self, scorer: NearestScorer, metric: np.ndarray | None, fetch: Callable[[Any], np.ndarray]):
@@ -207,21 +207,21 @@ class LeftOutScorer:
 
 
 def nearest_head(head: Head) -> NearestHead:
-    """Take the head of a model that can be taught for what it is."""
+    """Return the head, typed as NearestHead; only for models that can be taught."""
     if not isinstance(head, NearestHead):
         raise TypeError(f"the head {head.kind!r} has no memory bank that grows")
     return head
 
 
 def without_fold(arrays: Arrays, fold: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """What an image of a fold is compared with as if nothing had been learnt from it.
+    """Return bank and metric for scoring images of a fold as if the fold had not been learnt.
 
     Returns
     -------
     bank : ndarray of shape (m, d), float32
-        With stand-ins for the fold's rows, in the metric of the other folds.
+        Memory bank with stand-ins for the fold's rows, in the metric of the other folds.
     metric : ndarray of shape (d, d), float32, or None
-        What features are multiplied with first, if anything.
+        Matrix to multiply features by first; None for none.
     """
     bank = np.where(arrays[ROW_FOLDS].reshape(-1, 1) == fold, arrays[STAND_INS], arrays[BANK])
     width = bank.shape[1]
@@ -230,7 +230,7 @@ def without_fold(arrays: Arrays, fold: int) -> tuple[np.ndarray, np.ndarray | No
 
 
 def in_metric(rows: np.ndarray, metric: np.ndarray | None) -> np.ndarray:
-    """Rows (..., d) multiplied with a metric (d, d), where there is one."""
+    """Multiply rows (..., d) by a metric (d, d); None leaves them unchanged."""
     if metric is None:
         return rows
     return (rows.reshape(-1, rows.shape[-1]) @ metric).reshape(
@@ -239,6 +239,6 @@ def in_metric(rows: np.ndarray, metric: np.ndarray | None) -> np.ndarray:
 
 
 def _distances(rows: np.ndarray, bank: np.ndarray) -> np.ndarray:
-    """Euclidean distances (n, m) in float64."""
+    """Compute Euclidean distances (n, m) in float64."""
     squares = np.square(rows).sum(axis=1)[:, None] + np.square(bank).sum(axis=1) - 2 * rows @ bank.T
     return np.sqrt(np.maximum(squares, 0))

@@ -78,7 +78,7 @@ class PatchHead(Head):
         return slice(margins[0], grid[0] - margins[0]), slice(margins[1], grid[1] - margins[1])
 
     def fitting_window(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the averaging window, reduced if that inner part is smaller."""
+        """Height and width of the averaging window, reduced if the `inner` part of the grid is smaller."""
         rows, columns = (part.stop - part.start for part in self.inner(grid))
         return min(self.window, rows), min(self.window, columns)
 
@@ -158,7 +158,7 @@ class ImageScorer:
         return score + self.head.graph_weight * float(graph_score[0])
 
     def _of_patches(self, patch_scores: np.ndarray) -> float:
-        """Average the `top_patches` largest window means; windows lie inside the grid without its margin."""
+        """Compute the score of the patches: the mean of the `top_patches` largest window means, without the margin."""
         averages = patch_scores[self._inner]
         if self._window != (1, 1):
             rows, columns = averages.shape

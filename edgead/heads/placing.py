@@ -14,7 +14,7 @@ _STEPS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-5)
 _BLUR_PX = 3
 
 STAYS = np.eye(2, 3)
-"""The transform of a part that lies where the golden one does."""
+"""Transform of a part that is already aligned with the golden one: the identity."""
 
 
 class Placer:

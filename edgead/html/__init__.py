@@ -1,1 +1,1 @@
-"""Pages that stand alone: one file that loads nothing."""
+"""Self-contained HTML pages: one file that loads nothing else."""

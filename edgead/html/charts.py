@@ -17,7 +17,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 14, 46
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A range with its name; `logarithmic` ranges are positive, `mirrored` ones show the amount without its sign."""
+    """Axis of a chart: a named range; `logarithmic` ranges are positive, `mirrored` ones show values without sign."""
 
     low: float
     high: float

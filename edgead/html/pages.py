@@ -14,9 +14,9 @@ def render_page(package: str, template: str, **values: Any) -> str:
     Parameters
     ----------
     package : str
-        Package whose folder `templates` has it; it may extend, import and include those of `edgead.html`.
+        Package whose folder `templates` has the template; it may extend, import and include templates of `edgead.html`.
     template : str
-        Name of its file.
+        Name of the template's file.
     **values
         Values for the template's names. `markupsafe.Markup` is HTML and stays as it is, all else is escaped.
     """

@@ -62,8 +62,8 @@ def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, s
     Parameters
     ----------
     images : path, array, or iterable of what `read_image` takes
-        A folder, in natural order; a file pattern with `*` or `?`, likewise, where `**` matches any folders; a volume;
-        an array or tensor of four axes, the first of which counts images; any iterable.
+        A folder, or a file pattern with `*` or `?` (`**` matches any folders), in natural order; a volume; an array or
+        tensor of four axes, the first of which counts images; any iterable.
     recursive : bool
         Include the folders below a folder.
 

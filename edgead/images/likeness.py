@@ -24,7 +24,7 @@ _NO_COLOUR = 0.5
 # Exchanging blue and red must bring an image closer to the others by at least this factor.
 _FAR_NEARER = 0.5
 Difference = Literal["proportions", "size", "small"]
-"""In what the size of an image may differ from those that are known."""
+"""Ways in which the size of an image may differ from those of known images."""
 
 _WORDS = {
     "colours": "look as if red and blue were exchanged, beside {others}: write them with the right order of channels; "
@@ -160,7 +160,7 @@ def misfit(size: Size, known: Sequence[Size], *, in_pixels: bool, stretched: boo
     ----------
     size : Size
     known : sequence of Size
-        At least one.
+        Sizes to compare with, at least one.
     in_pixels, stretched : bool
         See `likeness_warnings`.
     """

@@ -35,7 +35,7 @@ DICOM_SUFFIX = ".dcm"
 MAX_SLICES = 16_384
 MAX_SIDE = 16_384
 MAX_VOXELS = 1 << 30
-"""1024 x 1024 x 1024: 4 GiB of floats, on the disk while they are in use."""
+"""1024 Most voxels of a volume, 1024 x 1024 x 1024: 4 GiB of floats, on the disk while they are in use."""
 _MAX_BYTES = 16 << 30
 _MAX_DICOM_BYTES = 256 << 20  # file size of one slice
 _MAX_EXTENSIONS = 16 << 20  # bytes before the voxels of a NIfTI file

@@ -22,7 +22,7 @@ class GroupedPatches:
     backend : str, optional
         "auto", "cpu", "numpy", "cuda", or "cpu:" and an instruction set level.
     prescan : bool, optional
-        As in `NearestPatches`; the result is the same.
+        See `NearestPatches`; the result is the same.
 
     Raises
     ------

@@ -121,7 +121,7 @@ def gaussian_blur(image: Floats, sigma: float, *, border: Border = "reflect", ba
     ----------
     image : ndarray of shape (H, W), float32, C order
     sigma : float
-        In pixels; 0 returns a copy.
+        Sigma in pixels; 0 returns a copy.
     border : {"reflect", "replicate"}, optional
         As in `Smoother`.
     backend : str, optional

@@ -42,7 +42,7 @@ class Pixels:
     Raises
     ------
     ValueError
-        If the shapes do not match, there are no defect pixels or only such, or a score is not finite.
+        If the shapes do not match, there are no defect pixels or only defect pixels, or a score is not finite.
     """
 
     def __init__(self, maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]):

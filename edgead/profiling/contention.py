@@ -39,7 +39,7 @@ class OtherLoad:
         self._start = _clocks()
 
     def use(self) -> OtherUse | None:
-        """Return the load from others since the start; None if the system does not tell."""
+        """Return the load from others since the start; None if unknown."""
         if self._start is None or (now := _clocks()) is None:
             return None
         wall, busy, own, stolen = (after - before for after, before in zip(now, self._start, strict=True))

@@ -13,10 +13,10 @@ from edgead.types import DECISIONS, Frame, Palette, Verdict
 
 MAX_KINDS = 20
 OTHER_KINDS = "other kinds"
-"""Name of a series: rejects beyond `MAX_KINDS` kinds, for whoever keeps a counter for each kind."""
+"""Name for rejects beyond `MAX_KINDS` kinds, so that counters by kind stay few."""
 
 Step = Callable[[Frame], Verdict | None]
-"""Judges a frame, as `edgead.detector.Session.step`."""
+"""Function that judges a frame, like `edgead.detector.Session.step`."""
 
 
 class FrameError(EdgeadError):

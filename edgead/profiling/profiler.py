@@ -152,9 +152,9 @@ class ProfileReport:
     peak_memory_mib : int or None
         Peak memory of this process since its start.
     other_use : OtherUse or None
-        Load from other processes and the hypervisor meanwhile; None if the system does not tell.
+        Load from other processes and the hypervisor during the measurement; None if unknown.
     throttle_events : int or None
-        Number of times that a core was throttled meanwhile; None if the system does not tell.
+        Number of times that a core was throttled during the measurement; None if unknown.
     launches : str
         Description of a GPU's launch of a frame; empty on a CPU.
     machine : dict

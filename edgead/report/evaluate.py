@@ -51,7 +51,7 @@ class Evaluation:
 
     `empty_masks` are defective images whose masks mark nothing; they still count as defects. `of_volumes` has the
     thresholds of whole volumes. `learnt` are images of the set that the detector has learnt from: they are not among
-    the outcomes, as they would make the figures too good. `looks` are those of the images, by name; `unlike` are
+    the outcomes, as they would make the figures too good. `looks` has the look of each image, by name; `unlike` are
     warnings on images that differ from those the detector knows. `advice` is the likely cause of too many rejected good
     parts and the next step; see `edgead.calibration.cause_of_rejects`.
     """
@@ -69,8 +69,8 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Convert the metrics to plain JSON types.
 
-        Pixel metrics use the images that have masks, those of a type all its images: they are None if any image of the
-        type, or every image of the set, has no mask.
+        Pixel metrics of the set use the images with masks, and are None if there are none. Pixel metrics of a type are
+        None if any of its images has no mask.
         """
         labels = np.array([outcome.image.is_defective for outcome in self.outcomes])
         scores = np.array([outcome.image_score for outcome in self.outcomes])
@@ -140,7 +140,7 @@ class Evaluation:
         return found
 
     def volumes(self) -> list[tuple[bool, VolumeVerdict]]:
-        """Judge whole volumes if the images are slices; each with whether it is from a folder of defects."""
+        """Judge whole volumes if the images are slices; lists (whether it is from a folder of defects, verdict)."""
         paths, scores = [one.image.path for one in self.outcomes], [one.image_score for one in self.outcomes]
         return [(one.volume.parent.name != GOOD, one) for one in judge_volumes(paths, scores, self.of_volumes)]
 

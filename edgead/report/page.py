@@ -309,7 +309,7 @@ def _drift(found: Findings) -> dict[str, Any]:
 
 
 def latency_histogram(totals: np.ndarray) -> Markup:
-    """Bars of equal width over all samples; their heights are logarithms, so that one outlier in thousands shows."""
+    """Draw a histogram of the total latency; heights are logarithmic, so that one outlier in thousands is visible."""
     edges = np.histogram_bin_edges(totals, bins=_LATENCY_BINS)
     counts, _ = np.histogram(totals, edges)
     x = Axis(float(edges[0]), float(edges[-1]), "milliseconds a frame")

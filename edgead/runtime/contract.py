@@ -20,13 +20,13 @@ _MAX_VALUES = 1 << 27  # values of an output: half a gigabyte
 
 
 class Runtime(Protocol):
-    """Network on an engine, which has run once when it is opened. Not for use from several threads at once."""
+    """Network on an engine; opening runs it once. Not for use from several threads at once."""
 
     input: np.ndarray
-    """The input buffer, uint8 (1, h, w, 3) RGB: write the image here to spare a copy. float32 where depth is kept, and
-    of 6 channels where colours are beside it."""
+    """Input buffer, uint8 (1, h, w, 3) RGB: write the image here to avoid a copy. It is float32 for images with full
+    depth, with 6 channels for colours with heights."""
     outputs: dict[str, Any]
-    """What `run` returns."""
+    """Output buffers, which `run` returns."""
 
     def run(self, images: np.ndarray) -> dict[str, Any]:
         """Run the network on one image.
@@ -70,11 +70,11 @@ class Several(Protocol):
     """
 
     count: int
-    """Of images in a run, more than 1."""
+    """Number of images in a run, more than 1."""
     outputs: dict[str, Any]
-    """As those of `Runtime`, of all images."""
+    """Output buffers as in `Runtime`, for all images of a run."""
     lanes: list[dict[str, Any]]
-    """Outputs of each image, with a batch of one."""
+    """Outputs of each image, as a batch of one."""
 
     def take(self, frames: Sequence[tuple[np.ndarray, Preprocessing]]) -> None:
         """Preprocess up to `count` frames for the next run, like `TakesFrames.take`."""

@@ -76,9 +76,9 @@ class CopiedMemory:
 
 
 Shared = OneMemory | CopiedMemory
-"""Memory that host and GPU both use: a pinned array, zeros at first, which may outlive the device, and its address on
-the GPU, until `Device.close`. The host calls `copy_in` after it wrote and `copy_out` before it reads, whichever of the
-two it is; it reads after `Device.wait`, and writes nothing that is in the stream."""
+"""Memory for host and GPU: a pinned array, zeros at first, which may outlive the device, and its address on the GPU,
+valid until `Device.close`. For both types the host calls `copy_in` after writing and `copy_out` before reading; it
+reads after `Device.wait`, and does not write while the stream uses the array."""
 
 
 class Device(Protocol):

@@ -1,6 +1,6 @@
 """Placement of an engine's worker threads, off the core of the calling thread.
 
-Linux wakes a worker on the core where it went to sleep. If the caller has moved there meanwhile, as it does between two
+Linux wakes a worker on the core where it went to sleep. If the caller has moved there meanwhile, as it may between two
 frames of a camera, both share that core for longer than a frame takes, because the scheduler spreads threads only now
 and then; a network then takes twice its time, in most frames of a slow conveyor.
 """
@@ -29,7 +29,7 @@ class Workers:
     Parameters
     ----------
     cores : dict of int to set of int
-        Cores that each thread may use, by its kernel id; empty if the system does not tell.
+        Cores that each thread may use, by its kernel id; empty if unknown.
     """
 
     def __init__(self, cores: dict[int, set[int]]):
@@ -38,8 +38,7 @@ class Workers:
         self._caller_core: Callable[[], int] = ctypes.CDLL(None).sched_getcpu if cores else lambda: -1
 
     def follow_caller(self) -> None:
-        """Give the workers the priority and the cores of the calling thread, except the core it is on if there are
-        others.
+        """Give the workers the caller's priority and cores, except the core that it runs on if there are others.
 
         Call it before each run: OpenVINO's idle workers reset their placement, and a model that the page loaded is run
         by another thread, that of its pipeline.

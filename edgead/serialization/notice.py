@@ -42,7 +42,7 @@ KINDS: dict[NoticeKind, tuple[About, tuple[Severity, ...]]] = {
     "evidence": ("store", ("critical",)),
     "site": ("site", ("warning",)),
 }
-"""Of each kind: what it is about, and how severe it may be."""
+"""Subject and possible severities of each kind of notice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ class Notice:
         Unique identifier, which stays the same until the notice is resolved.
     kind : str
         Alarms: "rejects_in_a_row", "yield_below", "no_part", "not_inspected" (frames without a verdict in time),
-        "frame_format" (frames have another format than the model learnt).
-        Faults: "camera" (it gives no frames), "images" (they are dark, blurred, moved), "pipeline", "sink", "evidence".
-        And "drift", and "site": the site file was read again, and is not in force.
+        "frame_format" (frames have another format than the model learnt). Faults: "camera" (it gives no frames),
+        "images" (they are dark, blurred, moved), "pipeline", "sink", "evidence". Others: "drift", and "site" (the
+        changed site file was read but is not in force).
     about : {"pipeline", "camera", "sink", "store", "site"}
         Kind of thing that the notice concerns.
     name : str
@@ -107,7 +107,7 @@ class Notice:
 
 
 News = tuple[Frame, Verdict] | Notice
-"""What is of interest as it happens: a verdict with its frame, or a notice that was raised, seen or resolved."""
+"""Live event: a verdict with its frame, or a notice that was raised, acknowledged or resolved."""
 
 
 def notice_record(notice: Notice) -> dict[str, Any]:

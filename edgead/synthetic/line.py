@@ -93,7 +93,7 @@ def render(seed: int, defect: str | None = None, batch: int | None = None) -> tu
     defect : str or None
         One of `DEFECTS`; None renders the same part without a defect.
     batch : int or None
-        Number of the batch that the part is of, see `edgead.synthetic.line`; None is the line without batches.
+        Number of the part's batch, see `draw_batch`; None is the line without batches.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def render(seed: int, defect: str | None = None, batch: int | None = None) -> tu
 def conveyor(
     seed: int, count: int | None = None, defect_rate: float = 0.1, parts_per_batch: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, str | None]]:
-    """Yield the images of the camera above the conveyor, which a light barrier triggers once for each part.
+    """Yield images from above the conveyor; a light barrier triggers the camera once for each part.
 
     Parameters
     ----------

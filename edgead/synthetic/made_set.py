@@ -1,4 +1,4 @@
-"""A set of made defects on good parts: drawn ones, or a plug-in's; MVTec layout, and what was done."""
+"""Test set of made (artificial) defects on good parts, drawn or by a plug-in: MVTec layout, and a record of how."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edgead.synthetic.drawn_defects import KINDS, draw_kind
 from edgead.synthetic.rejects import RealDefect
 
 Real = Sequence[tuple[RealDefect, Reject]]
-"""Rejects with a marked defect, and what `made.json` says of each."""
+"""Rejects with a marked defect, each with its entry in `made.json`."""
 Shapes = Mapping[Path, tuple[int, int]]
 """Good parts, and the height and width of each."""
 DRAWN = "drawn"
@@ -113,11 +113,11 @@ class Recipe:
     Attributes
     ----------
     count : int
-        Images in all, dealt evenly to the kinds.
+        Total number of images, spread evenly over the kinds.
     method : str
-        "drawn", which takes no rejects; or one that another package adds, see `edgead.synthetic.makers`.
+        "drawn", which takes no rejects; or a method of another package, see `edgead.synthetic.makers`.
     where : Path, optional
-        A mask of the places where defects may be; by default they are near their places on the rejects.
+        Mask of the places where defects may be; by default they are near their places on the rejects.
     group : str
         Rule by which rejects belong together, see `edgead.dataset.groups.group_images`; recorded in `made.json`.
     seed : int
@@ -139,7 +139,7 @@ class Recipe:
 
 
 Maker = Callable[[Real, Shapes], Iterator[Made]]
-"""Called with the rejects and the good parts with their (height, width); makes the images one by one."""
+"""Function that takes rejects and good parts with their (height, width), and yields the made images."""
 
 
 def make_defects(
@@ -164,9 +164,9 @@ def make_defects(
         New or empty folder; it becomes complete or stays absent.
     recipe : Recipe
     make : callable, optional
-        What makes the images, for every method but "drawn"; see `Maker`.
+        Function that makes the images, for every method except "drawn"; see `Maker`.
     learnt : Learnt, optional
-        Weights and settings that `make` learnt, for the record.
+        Weights and settings of a trained `make`, for the record.
     progress : callable, optional
 
     Raises
@@ -201,7 +201,7 @@ def make_defects(
 
 
 def _drawn(recipe: Recipe, _: Real, shapes: Shapes) -> Iterator[Made]:
-    """Draw one defect an image, the kinds in turn."""
+    """Draw one defect per image, the kinds in turn."""
     parts = list(shapes)
     for number in range(recipe.count):
         rng = np.random.default_rng([recipe.seed, number])

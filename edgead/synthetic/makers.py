@@ -22,7 +22,7 @@ _MOVED = "was taken out after version 0.1.0: take --method drawn, or seas or ano
 
 
 class DefectMaker(ABC):
-    """Base of a package's method that makes defects; created before anything is written.
+    """Base of a package's method that makes defects; it is constructed before anything is written.
 
     Parameters
     ----------
@@ -54,4 +54,4 @@ class DefectMaker(ABC):
 MAKERS: Added[type[DefectMaker]] = Added(
     "edgead.defects", "method", {}, OWN, {one: f"{one} {_MOVED}" for one in ("ratio", "paste")}
 )
-"""Methods of other packages."""
+"""Methods that make defects, from other packages, by name."""

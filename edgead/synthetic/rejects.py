@@ -24,7 +24,7 @@ _MAX_BYTES = 256 << 20
 _TRUTH = "ground_truth"
 
 Marking = Callable[[Path, np.ndarray], np.ndarray | None]
-"""Called with a reject and its image, uint8 BGR (H, W, 3); gives the defect, bool (H, W), or None where unknown."""
+"""Function from a reject and its image, uint8 BGR (H, W, 3), to the defect's mask, bool (H, W); None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def find_rejects(folder: Path) -> list[tuple[Path, str]]:
     Raises
     ------
     DatasetError
-        There are no such images, or the folder's defects are made.
+        There are no such images, or the folder's defects are made, not real.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; name one of rejects, best FOLDER/KIND/*.png")

@@ -20,24 +20,24 @@ from edgead.types import Frame
 class SyntheticOptions(Section):
     """The built-in production line, with parts that have known defects; the same seed gives the same parts."""
 
-    seed: Annotated[int, Field(ge=0, description="The same seed gives the same parts.")] = 1
-    count: Annotated[int, Field(ge=0, description="Parts.")] = 100
+    seed: Annotated[int, Field(ge=0, description="Seed: the same seed gives the same parts.")] = 1
+    count: Annotated[int, Field(ge=0, description="Number of parts.")] = 100
     defect_rate: Annotated[float, Field(ge=0, le=1, description="Share of parts with a defect.")] = 0.1
     batch: Annotated[
-        int | None, Field(ge=1, description="Every so many parts are a batch of its own light, mould and set-up.")
+        int | None, Field(ge=1, description="Parts in a batch; each batch has its own light, mould and set-up.")
     ] = None
     rate: Rate = None
-    repeat: Annotated[bool, Field(description="The parts are made once, and come again and again.")] = False
+    repeat: Annotated[bool, Field(description="Make the parts once, and repeat them without end.")] = False
     cycle: Annotated[
         float | None,
-        Field(ge=4, le=5000, description="In place of the line, a machine that repeats its motion in so many frames."),
+        Field(ge=4, le=5000, description="Show a machine with a repeated motion instead: frames per cycle."),
     ] = None
-    size: Annotated[int, Field(ge=32, le=1024, description="Of the machine's images, pixels a side.")] = 96
+    size: Annotated[int, Field(ge=32, le=1024, description="Height and width of the machine's images, px.")] = 96
     fault: Annotated[
-        Literal["stopped", "doubled", "reversed", "foreign"] | None, Field(description="What happens to the machine.")
+        Literal["stopped", "doubled", "reversed", "foreign"] | None, Field(description="Fault of the machine.")
     ] = None
-    fault_at: Annotated[int, Field(ge=0, description="The first frame of that.")] = 0
-    fault_frames: Annotated[int, Field(ge=1, description="How many frames it lasts.")] = 1_000_000
+    fault_at: Annotated[int, Field(ge=0, description="First frame of the fault.")] = 0
+    fault_frames: Annotated[int, Field(ge=1, description="Duration of the fault in frames.")] = 1_000_000
 
     @model_validator(mode="after")
     def _of_the_machine(self) -> Self:

@@ -1,6 +1,6 @@
-"""Good parts from a source: one lossless image each on the disk, without those that came twice or are blurred.
+"""Good parts from a source: one lossless image of each on the disk, without repeated and blurred images.
 
-Blur, and images unlike the rest, are found by robust checks over all of them.
+Blurred images are found by comparing their sharpness with that of all others.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from edgead.images.repeats import Repeats
 from edgead.metrics.robust import deviations_above
 from edgead.types import Frame
 
-# Deviations (from the median, in units that are one standard deviation for a normal distribution).
+# Limit in robust standard deviations below the median.
 FAR = 6.0
-# Images that are less than half as sharp as the others are blurred, however alike the others are.
+# Blurred images must also be less than half as sharp as the others, which may be nearly equal.
 MIN_SHARPNESS = 0.5
 BLURRED = "blurred"
 
@@ -42,14 +42,14 @@ def find_blurred(sharpnesses: list[float]) -> list[int]:
 
 
 class CommissionError(EdgeadError):
-    """The source does not give what is needed; the message says what was found and what to do."""
+    """The source does not give enough images; the message says what was found and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Images to learn from, how many came twice, and those left out as blurred, by name.
+    """Images to learn from, number of repeated images, and names of those left out as blurred.
 
-    `files` says by an image's name what the file was called that it came from, where it came from one.
+    `files` maps an image's name to the name of the file that it came from, if it came from a file.
     """
 
     paths: list[Path]
@@ -58,31 +58,31 @@ class Collected:
     files: Mapping[str, str] = field(default_factory=dict)
 
     def called(self, name: str) -> str:
-        """What people call the image of a name."""
+        """Name that people know an image by: that of its original file, if it has one."""
         return self.files.get(name, name)
 
 
 def collect(
     frames: Iterable[Frame], folder: Path, wanted: int, *, patience_s: float, progress: Progress | None = None
 ) -> Collected:
-    """Take images until there are enough of different parts, or the source ends.
+    """Collect images until there are enough of different parts, or the source ends.
 
     Parameters
     ----------
     frames : iterable of Frame
         Good parts only.
     folder : Path
-        Gets `NUMBER.png`, by the number of the frame; those that are left out go to `blurred` in it.
+        Gets `NUMBER.png`, by the number of the frame; blurred images go to its subfolder `blurred`.
     wanted : int
     patience_s : float
-        How long to wait for a part that is not there yet.
+        Longest wait for a new part, seconds.
     progress : callable, optional
         Called with (done, wanted).
 
     Raises
     ------
     CommissionError
-        Nothing new came for so long, or nothing at all.
+        No new part came for `patience_s`, or the source has no image.
     """
     seen, paths, sharpnesses, duplicates = Repeats(), [], [], 0
     files: dict[str, str] = {}
@@ -110,7 +110,7 @@ def collect(
     if not paths:
         raise CommissionError("the source ended without an image")
     blurred = {paths[i] for i in find_blurred(sharpnesses)}
-    for path in blurred:  # not among those that a later export takes from the folder
+    for path in blurred:  # moved away, so that a later export from the folder does not take them
         (folder / BLURRED).mkdir(exist_ok=True)
         path.rename(folder / BLURRED / path.name)
     sharp = [path for path in paths if path not in blurred]
@@ -119,10 +119,10 @@ def collect(
 
 @contextmanager
 def as_sent(paths: Sequence[Path], files: Mapping[str, str]) -> Iterator[tuple[Path, dict[Path, str]]]:
-    """Yield a folder with links to the images, called as their files were, and the name of the image of each.
+    """Yield a folder of links to the images, named like their original files, and the image's name for each link.
 
-    They come in the order in which `edgead train` lists a folder, and names say what they say to it, such as which
-    images belong together.
+    The links have the order in which `edgead train` lists a folder; as there, names can say which images belong
+    together.
     """
     with tempfile.TemporaryDirectory(prefix="edgead.") as work:
         folder = Path(work)

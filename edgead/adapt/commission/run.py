@@ -1,4 +1,4 @@
-"""Commissioning by one command on the device: good parts are photographed, then learnt as `edgead train` learns."""
+"""Commissioning by one command on the device: it photographs good parts, then trains on them like `edgead train`."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ class CommissionPlan:
     images : int
         Different good parts to photograph.
     preset : str, optional
-        Of patchcore; by default the one that suits this machine, see `edgead.adapt.training.auto.suited_preset`.
+        Preset of patchcore; by default the one that suits this machine, see `edgead.adapt.training.auto.suited_preset`.
     roi : (int, int, int, int), optional
-        x, y, width and height of the part of the image to look at.
+        x, y, width and height, in pixels, of the region of the image to inspect.
     ignore : sequence of str, Path or ndarray
-        Places that never count; see `edgead.dataset.places.read_ignored`. All images are of one size then.
+        Places that never count; see `edgead.dataset.places.read_ignored`. All images must then have the same size.
     align : str or Path, optional
-        A golden image that parts are laid onto. Likewise.
+        A golden image that parts are aligned to. All images must then have the same size.
     false_reject_rate, review_rate : float, optional
-        As in `edgead train`.
+        Rates of the thresholds, as in `edgead train`.
     keep_images : Path, optional
-        Where the images go and stay; by default they are removed.
+        Folder in which the images are kept; by default they are removed.
     patience_s : float
-        How long to wait for a part that is not there yet.
+        Longest wait for a new part, seconds.
     group : str
         Which images belong together, see `edgead.dataset.groups.group_images`. By default none: each image shows
         another part.
@@ -72,7 +72,7 @@ class CommissionPlan:
 
 @dataclass(frozen=True, slots=True)
 class Commissioned:
-    """The finished model, and what became of the images."""
+    """The finished model and the collected images."""
 
     artifact: Artifact
     collected: Collected
@@ -101,8 +101,8 @@ def commission(
     Parameters
     ----------
     source : str
-        Any that `edgead.sources.open_source` takes, showing good parts only. The built-in line shows good parts only
-        unless the URI says otherwise.
+        Any source that `edgead.sources.open_source` takes, with good parts only. The built-in line shows good parts
+        only unless the URI says otherwise.
     destination : Path
         Directory of the model.
     plan : CommissionPlan
@@ -116,7 +116,7 @@ def commission(
     """
     check_destination(destination)
     refuse_made(map(Path, glob.glob(split_options(source)[0])))
-    choose_rates(plan.images, plan.false_reject_rate, plan.review_rate)  # known before an image is taken
+    choose_rates(plan.images, plan.false_reject_rate, plan.review_rate)  # errors are reported before images are taken
     with _images_folder(plan.keep_images, destination) as folder:
         with closing(open_source(_good_parts(source))) as frames:
             collected = collect(
@@ -151,7 +151,7 @@ def commission(
 
 
 def _good_parts(source: str) -> str:
-    """The source as asked for; of the built-in line, where nothing is said, good parts without an end."""
+    """Return the source; for the built-in line, add options for endless good parts unless the URI sets them."""
     if not source.startswith("synthetic:"):
         return source
     path, _, query = source.partition("?")
@@ -161,7 +161,7 @@ def _good_parts(source: str) -> str:
 
 
 def _that_fit(plan: CommissionPlan, frames: Iterable[Frame]) -> Iterator[Frame]:
-    """The frames; one that the region sticks out of, or that has no such places, is refused as soon as it comes."""
+    """Yield the frames; refuse one at once if region, ignored places or golden image do not fit its size."""
     spec = Preprocessing(image_size=(1, 1), roi=plan.roi)
     sizes: dict[tuple[int, int], Path | str] = {}
     for frame in frames:
@@ -176,7 +176,7 @@ def _that_fit(plan: CommissionPlan, frames: Iterable[Frame]) -> Iterator[Frame]:
 
 @contextmanager
 def _images_folder(images: Path | None, destination: Path) -> Iterator[Path]:
-    """The folder that was asked for, or one beside the destination that is gone afterwards."""
+    """Yield the requested folder for images, or a temporary one beside the destination."""
     if images is not None:
         if images.is_dir() and any(images.iterdir()):
             raise SettingsError(f"{images} is not empty: its images would be mixed with those to come")

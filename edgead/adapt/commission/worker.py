@@ -1,7 +1,7 @@
-"""The process that learns for the daemon: an order on its standard input, JSON lines on its standard output.
+"""Process that trains for the daemon: it reads an order from standard input and writes JSON lines to standard output.
 
-It runs at the lowest priority and on one core, so that verdicts do not wait for it, and ends when its standard input
-does: it never outlives who started it.
+It runs at the lowest priority and on one core, so that verdicts do not wait for it. It ends when its standard input
+closes, so it never outlives the daemon.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PLANNED = (*planned_stages(DETECTOR, AUTO), _DRAW)
 
 
 def main() -> None:
-    """Read the order, learn, and report how far it is, how it ended or what is wrong."""
+    """Read the order, train, and report the progress and the result or error."""
     order = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_the_daemon, daemon=True).start()
     os.nice(_LOWEST_PRIORITY)
@@ -71,7 +71,7 @@ def _problem_of(order: dict[str, Any]) -> str:
 
 
 def _report(stage: str, done: int, total: int) -> None:
-    """Say how far a stage is; of one that is over, which comes next, as that may report nothing for long."""
+    """Report the progress of a stage; when it is over, announce the next, which may report nothing for a long time."""
     following = _PLANNED[_PLANNED.index(stage) + 1 :] if done >= total and stage in _PLANNED else ()
     if following:
         stage, done, total = following[0], 0, 1
@@ -79,14 +79,14 @@ def _report(stage: str, done: int, total: int) -> None:
 
 
 def learn_order(order: dict[str, Any], progress: Any) -> None:
-    """Learn from images that are good parts, and show what became of the others.
+    """Train a model on images of good parts; write it with the scores and heat maps of the images.
 
     Parameters
     ----------
     order : dict
-        `images` (paths), `files` (what the files were called that some came from, by the name of the image),
-        `frame_size`, `region`, `ignored` (numbers, see `edgead.dataset.places.read_ignored`), `preset`, `data` (where
-        they come from) and `folder`, which gets the model, the heat maps and the result, or stays away.
+        `images` (paths), `files` (names of original files by the name of the image), `frame_size`, `region`, `ignored`
+        (numbers, see `edgead.dataset.places.read_ignored`), `preset`, `data` (source of the images) and `folder`, which
+        is created with the model, the heat maps and the result, or not at all.
     progress : callable
         Called with (stage, done, total).
     """
@@ -114,7 +114,7 @@ def _good_images(order: dict[str, Any], folder: Path, name_of: Mapping[Path, str
 
 
 def _shown(artifact: Artifact, name_of: Mapping[Path, str], folder: Path, progress: Any) -> dict[str, Any]:
-    """Score each part by what was learnt from the others, draw the heat maps, and say what the model does."""
+    """Score each part without its own fold, draw the heat maps, and return the facts about model and parts."""
     parts: list[dict[str, Any]] = []
     fastest_ms = float("inf")
     folds = find_folds(artifact, list(name_of))

@@ -1,4 +1,4 @@
-"""The memory bank: which patches of good images are stored, and how new ones are merged into a full bank."""
+"""The memory bank: choice of the patches of good images to store, and merging of new patches into a full bank."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgead.dataset.folders import Progress
 
 @dataclass(frozen=True, slots=True)
 class BankRule:
-    """How many patches to store: a share of all, but at most `most` rows and at least `least`."""
+    """Number of patches to store: a share of all, but at most `most` rows and at least `least`."""
 
     sampling_ratio: float
     most: int
@@ -22,7 +22,7 @@ class BankRule:
 
 
 def choose_memory_bank(patches: np.ndarray, rule: BankRule, *, progress: Progress | None = None) -> np.ndarray:
-    """Choose which patches to store: greedy k-centre from a random first one (Roth et al. 2022, algorithm 1).
+    """Choose the patches to store: greedy k-centre from a random first patch (Roth et al. 2022, algorithm 1).
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def choose_memory_bank(patches: np.ndarray, rule: BankRule, *, progress: Progres
     Returns
     -------
     ndarray of shape (m,), int64
-        Rows of `patches` in the order of choice: the first of them are the smaller bank that `most` would give.
+        Rows of `patches` in the order of choice: the first n are the bank that `most=n` would give.
     """
     wanted = math.ceil(rule.sampling_ratio * len(patches))
     count = max(rule.least, min(wanted, rule.most, len(patches)))
@@ -50,10 +50,10 @@ def spacing(bank: np.ndarray) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A bank of the same size with new patches in it.
+    """A bank into which new patches were merged; its size is unchanged.
 
-    `bank` is (m, d); `new` (m,) says which of its rows are new, each in the place of an old one that was given up.
-    Every row given up, and every new patch that was offered, is within `radius` of a row of the bank.
+    `bank` is (m, d); `new` (m,) marks the new rows, each in the place of an old row that was dropped. Every dropped
+    row, and every offered patch, is within `radius` of a row of the bank.
     """
 
     bank: np.ndarray
@@ -62,15 +62,15 @@ class Merged:
 
     @property
     def added(self) -> int:
-        """How many rows are new."""
+        """Number of new rows."""
         return int(self.new.sum())
 
 
 def merge(bank: np.ndarray, patches: np.ndarray, *, progress: Progress | None = None) -> Merged:
     """Merge patches into a bank that keeps its size: greedy k-centre over both.
 
-    The old rows stand for patches that are gone. Greedy k-centre gives up those that others are nearest to, so that
-    what they stood for stays covered within `radius` more than before.
+    Old rows represent patches that were not stored. Greedy k-centre drops the rows with the nearest neighbours, so that
+    the patches that they represented stay covered, within `radius` more than before.
 
     Parameters
     ----------

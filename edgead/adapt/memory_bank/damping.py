@@ -1,7 +1,7 @@
-"""Damping by evidence: whether the lengths of patches count, by scars on good images that were left out.
+"""Choice of damping: whether the lengths of patch vectors count, tested with scars on good images that were left out.
 
-Damped patches are compared by direction: light and contrast, which move lengths, count for less, and so do defects that
-move nothing else. Which of both matters is the product's. Ours; see benchmarks/RESULTS.md for how it was settled.
+Damped patches are compared by direction: light and contrast, which change lengths, count for less, and so do defects
+that change nothing else. Which is better depends on the product. Ours; see benchmarks/RESULTS.md for the measurements.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from edgead.adapt.memory_bank.made import Scarred, left_out_separation
 from edgead.heads.nearest import NearestHead
 
 MARGIN = 0.01
-"""Lengths are damped unless it is sure, by one standard error, that AUROC of scars without is at most so much below."""
+"""Lengths stay undamped only if this costs less than so much AUROC of scars, one standard error included."""
 
 FEWEST_SCARRED = 20
-"""Images below which no error can be estimated: lengths are damped."""
+"""Fewest images; with fewer no error can be estimated, and lengths are damped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Damping:
-    """A choice between a bank of damped patches and one of plain ones.
+    """Choice between a memory bank of damped patches and one of plain patches.
 
     Attributes
     ----------
@@ -40,12 +40,12 @@ class Damping:
 
     @property
     def damps(self) -> bool:
-        """Whether lengths are damped: also in doubt."""
+        """Whether lengths are damped; in case of doubt they are."""
         return self.plain - self.damped - self.error <= -MARGIN
 
     @property
     def facts(self) -> dict[str, float | bool]:
-        """Entry for the manifest."""
+        """Entry of the manifest: the choice and its figures."""
         found = {"damped": self.damped, "plain": self.plain, "error": self.error}
         return {"damps": self.damps, **{name: round(each, 4) for name, each in found.items()}}
 
@@ -58,11 +58,11 @@ def compare_damping(
     Parameters
     ----------
     damped, plain : LearntBank
-        Of the same images and folds.
+        Banks of the same images and folds.
     head : NearestHead
     scarred : Scarred
     folds : sequence of int
-        Of each image that was learnt.
+        Fold of each learnt image.
     """
     found = [left_out_separation(learnt, head, scarred, folds) for learnt in (damped, plain)]
     _, error = found[1].above(found[0])

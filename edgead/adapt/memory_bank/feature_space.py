@@ -1,15 +1,15 @@
 """The space in which patches are compared: a scale and a metric, learnt from good patches, applied by every graph.
 
 The scale: the channels of ImageNet features differ by orders of magnitude, so each is standardised by its mean and
-deviation over the good images. Where lengths are damped, the x that a patch has of each layer is divided by
-sqrt(|x|^2 + r^2), with r the median length over good patches. Loud patches are then compared by direction (their length
-follows contrast and light, which differ between good parts), quiet ones keep their length (scaled to 1, their noise
+deviation over the good images. Where lengths are damped, the vector x that a patch has in each layer is divided by
+sqrt(|x|^2 + r^2), with r the median length over good patches. Long vectors are then compared by direction (their length
+follows contrast and light, which differ between good parts), short ones keep their length (scaled to 1, their noise
 would be compared), and layers with many channels do not outvote those with few.
 
 The metric: directions in which good parts differ from each other count for less. Ours; a relative of within-class
-covariance normalisation (Hatch and Stolcke, ICASSP 2006). The nearest patch that other good parts have differs from a
-good patch by what is no defect: light, grain, a slight turn. The covariance of these residuals gives the directions of
-such changes, and its inverse root makes all directions equally loud.
+covariance normalisation (Hatch and Stolcke, ICASSP 2006). The difference between a good patch and the nearest patch of
+other good parts is no defect: light, grain, a slight turn. The covariance of these residuals gives the directions of
+such changes; its inverse root gives all directions equal variance.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ import numpy as np
 from edgead.kernels import NearestPatches, greedy_coreset
 
 BLOCK = 65536
-# The good parts are dealt to so many, of which each is compared with the others; groups are never separated.
+# Number of sets of good parts, each of which is compared with the others; groups are never separated.
 PARTS = 5
-# So many patches are compared, with those of so many rows (greedy k-centre of a sample) that other parts have.
+# Numbers of compared patches, and of rows of other parts (greedy k-centre of a sample) that they are compared with.
 QUERIES, SAMPLE, ROWS = 40_000, 60_000, 5_000
-# This share of the mean variance is added to every direction: none is louder than 1 / sqrt(SHRINKAGE).
+# Share of the mean variance that is added to every direction, so that no factor exceeds 1 / sqrt(SHRINKAGE).
 SHRINKAGE = 0.05
-# How much light counts beside all that differs between good parts.
+# Weight of changes by light relative to all differences between good parts.
 LIGHT = 0.1
-# Of two halves: groups that are compared at least, rows that each image is compared with, patches of an image that
-# count, and how much louder one half may become.
+# For two halves of channels: least number of groups, rows that an image is compared with, patches of an image that
+# count, and largest ratio of the factors.
 FEWEST_COMPARED, COMPARED_ROWS, FARTHEST, MOST_LOUDER = 10, 2_000, 10, 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureScale:
-    """Means and deviations of the channels, and the squared median length of each layer's part.
+    """Scale of the features: means and deviations of the channels, and the squared median length in each layer.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class FeatureScale:
     damps: bool
 
     def standardise(self, features: np.ndarray) -> None:
-        """Bring raw features, float32 (n, d), onto the scale, in place."""
+        """Standardise raw features, float32 (n, d), in place."""
         for block in _blocks(features):
             block -= self.mean
             block *= self.inverse_std
@@ -80,7 +80,7 @@ def fit_scale(features: np.ndarray, channels: Sequence[int], *, damps: bool) -> 
     mean = features.mean(axis=0, dtype=np.float64)
     squares = sum(np.square(block - mean).sum(axis=0) for block in _blocks(features))
     std = np.sqrt(squares / len(features))
-    # A channel that never moves carries no information; dividing by its deviation would blow up noise.
+    # A constant channel carries no information; dividing by its deviation would amplify noise.
     moves = std > 1e-6
     inverse_std = np.where(moves, 1 / np.where(moves, std, 1), 0).astype(np.float32)
     mean = mean.astype(np.float32)
@@ -105,15 +105,15 @@ def _squared_lengths(features: np.ndarray, channels: Sequence[int]) -> np.ndarra
 
 @dataclass(frozen=True, slots=True)
 class FeatureMetric:
-    """What patches are multiplied with before they are compared.
+    """Learnt metric of patches: matrices that weaken directions in which good parts differ from each other.
 
     Attributes
     ----------
     matrix : ndarray of shape (d, d), float32
-        Symmetric.
+        Symmetric matrix that patches are multiplied by before they are compared.
     without : ndarray of shape (folds x d, d), float32
-        For each fold, one below the other: what patches that were multiplied with the matrix are multiplied with once
-        more, to be compared as if the fold had not been learnt. Of no folds where none were asked for.
+        One (d, d) matrix for each fold, stacked. Applied to patches already multiplied by `matrix`, it gives the metric
+        as if that fold had not been learnt. Empty if no folds were asked for.
     """
 
     matrix: np.ndarray
@@ -131,29 +131,28 @@ def fit_metric(
 ) -> FeatureMetric:
     """Learn the metric from patches of good images.
 
-    A metric makes quiet what it has learnt from an image: of 60 good parts those that it had seen scored half a
-    deviation below others. So with `folds` it is also learnt without each of them, from the residuals of which neither
-    side is of the fold.
+    A metric lowers the scores of images that it was learnt from: with 60 good parts, by half a deviation. So with
+    `folds` it is also learnt without each fold, from residuals between patches of other folds.
 
     Parameters
     ----------
     patches : ndarray of shape (n, d), float32
-        On the scale of `edgead.adapt.memory_bank.feature_space`; as many of every image, image by image.
+        Standardised by `FeatureScale`; the same number from every image, image by image.
     groups : sequence of int
-        The group of each image; images of one part, one batch or one light share a number.
+        Group of each image; images of one part, one batch or one light share a number.
     folds : sequence of int, optional
         The fold of each image, from 0 on; see `edgead.adapt.memory_bank.folds`.
     seed : int
     halves : bool
-        The first half of the channels and the second are of other cameras: their metrics have nothing in common.
+        Whether the two halves of the channels come from different cameras; each half then gets a metric of its own.
     light : (ndarray of shape (k,), ndarray of shape (k, m, d)), optional
-        Some of the images, and what other light changes in patches of each; see `edgead.adapt.memory_bank.light`. These
-        changes count `LIGHT` times as much as all others together.
+        Indices of some images, and the changes of their patches in other light; see `edgead.adapt.memory_bank.light`.
+        These changes count `LIGHT` times as much as all others together.
 
     Returns
     -------
     FeatureMetric
-        The identity where all images are one group.
+        The learnt metric; the identity if all images are in one group.
     """
     of_image, of_fold = np.asarray(groups), np.asarray(folds, int)
     distinct, width = np.unique(of_image), patches.shape[1]
@@ -197,25 +196,24 @@ def fit_metric(
 
 
 def equal_loudness(patches: np.ndarray, groups: Sequence[int] | np.ndarray, *, seed: int = 0) -> tuple[float, float]:
-    """What both halves of the channels are multiplied with, so that neither is louder among good parts.
+    """Find factors for the two halves of the channels, so that neither dominates the scores of good parts.
 
-    Squared distances of the halves add up, and a defect that one of them shows must stand out of what the other one
-    does on good parts. So each half alone scores each good image against those of other groups, by its patches that
-    are farthest; and the squares of both come to the same deviation among images. Ours;
-    see benchmarks/RESULTS.md for what it is worth.
+    Squared distances of the halves add up, and a defect seen in one half must not be hidden by the variation of good
+    parts in the other. So each half alone scores each good image against other groups, by its farthest patches; the
+    factors give the squares of both the same deviation among images. Ours; see benchmarks/RESULTS.md.
 
     Parameters
     ----------
     patches : ndarray of shape (n, d), float32
-        In their metric; as many of every image, image by image.
+        Multiplied by their metric; the same number from every image, image by image.
     groups : sequence of int
-        The group of each image.
+        Group of each image.
     seed : int
 
     Returns
     -------
     (float, float)
-        Their product is 1, and neither is more than `MOST_LOUDER` times the other. Both are 1 for few groups.
+        Factors of both halves: their product is 1, their ratio at most `MOST_LOUDER`. Both are 1 for few groups.
     """
     of_image = np.asarray(groups)
     distinct = np.unique(of_image)
@@ -244,7 +242,7 @@ def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def inverse_root(covariance: np.ndarray) -> np.ndarray:
-    """(d, d) -> its inverse square root, shrunk towards the identity, float32; the mean variance becomes 1 first."""
+    """Scale a covariance (d, d) to mean variance 1, shrink it to the identity; return its inverse root, float32."""
     values, vectors = np.linalg.eigh(covariance)
     mean = values.mean()
     if not mean > 0:  # good parts that are copies of each other

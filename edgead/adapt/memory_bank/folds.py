@@ -1,10 +1,10 @@
-"""Folds of good images: the memory bank without what one fold gave scores its images as ones that were not learnt.
+"""Folds of good images: an image is scored by the memory bank without the rows of its fold, as if not learnt.
 
-So all good images can calibrate what has learnt from all of them: cross-conformal prediction (Vovk, "Cross-conformal
-predictors", 2015) without a further training. To leave the rows of a fold out is not enough: where greedy k-centre
-chose a patch of one image, it kept none of those beside it, and what other images have there would seem far from
-everything. So without a fold's rows greedy k-centre goes on among the patches of the other folds, and chooses as many:
-they are the stand-ins of those rows.
+So all good images can calibrate a model that has learnt from all of them: cross-conformal prediction (Vovk,
+"Cross-conformal predictors", 2015) without further trainings. Leaving out the rows of a fold is not enough: where
+greedy k-centre chose a patch of one image, it stored no patch close to it, and similar patches of other images would
+seem far from everything. So for each fold greedy k-centre goes on without its rows, among the patches of the other
+folds, and chooses as many again: the stand-ins of those rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from edgead.kernels import NearestPatches, extend_coreset
 
 FOLDS = 10
-# Of a patch's nearest rows so many are kept for where the nearest ones are left out.
+# Number of nearest rows stored for each patch, in case the nearest ones are left out.
 _NEIGHBORS = 4
 _BLOCK = 65536
 
@@ -24,44 +24,44 @@ _BLOCK = 65536
 def deal_folds(
     groups: Sequence[int] | np.ndarray, seed: int, *, learnt: Sequence[bool] | np.ndarray | None = None
 ) -> np.ndarray:
-    """Deal images to folds, whole groups each; one fold a group where they are few.
+    """Assign images to folds, whole groups at a time; with few groups each is a fold.
 
     Parameters
     ----------
     groups : sequence of int of length n
     seed : int
     learnt : sequence of bool of length n, optional
-        Where some images are not learnt, the groups of those that are are dealt evenly.
+        Whether each image is learnt; groups with learnt images are spread evenly over the folds.
 
     Returns
     -------
     ndarray of shape (n,), int
-        From 0 on.
+        Fold of each image, from 0 on.
     """
     group_of = np.asarray(groups)
     distinct = np.unique(group_of if learnt is None else group_of[np.asarray(learnt, bool)])
     dealt = np.random.default_rng(seed).permutation(len(distinct)) % FOLDS
     fold_of = dict(zip(distinct.tolist(), dealt.tolist(), strict=True))
-    # Of a group that was not learnt any fold may be left out.
+    # A group that was not learnt may be in any fold.
     return np.array([fold_of.get(group, 0) for group in group_of.tolist()])
 
 
 def find_stand_ins(patches: np.ndarray, fold: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Find what takes the place of each row of a memory bank when the fold that gave it is left out.
+    """Find a stand-in for each row of a memory bank: it replaces the row when the fold of the row is left out.
 
     Parameters
     ----------
     patches : ndarray of shape (n, d), float32
-        Of all good images.
+        Patches of all good images.
     fold : ndarray of shape (n,)
-        The fold of each patch.
+        Fold of each patch.
     chosen : ndarray of shape (m,)
-        Which of them are the rows of the memory bank.
+        Indices of the patches that are the rows of the memory bank.
 
     Returns
     -------
     ndarray of shape (m, d), float32
-        Where there are no more patches of other folds, a row of another fold, or the row itself where there is none.
+        Stand-in of each row: if the other folds have no more patches, a row of another fold, else the row itself.
     """
     bank, of_row = np.ascontiguousarray(patches[chosen]), fold[chosen]
     stand_ins, search, near = bank.copy(), NearestPatches(bank), min(_NEIGHBORS, len(bank))

@@ -1,4 +1,4 @@
-"""Learning a memory bank: from raw patch features of good images to all that patches are compared with."""
+"""Learning of a memory bank: from raw patch features of good images to scale, metric and bank."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgead.dataset.folders import StageProgress, no_progress
 from edgead.heads.nearest import BANK, FOLD_METRICS, ROW_FOLDS, STAND_INS
 
 CHOOSE = "choose memory bank"
-"""The stage that `learn_bank` reports."""
+"""Name of the stage that `learn_bank` reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Space:
     damps, whitens : bool
         Whether lengths are damped, and whether a metric is learnt.
     halves : bool
-        Whether the first half of the channels and the second are of other cameras.
+        Whether the two halves of the channels come from different cameras.
     """
 
     channels: Sequence[int]
@@ -41,17 +41,17 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class LearntBank:
-    """All that good images teach.
+    """Scale, metric and memory bank learnt from good images.
 
     Attributes
     ----------
     scale : FeatureScale
     metric : ndarray of shape (d, d), float32
-        The identity where none is learnt.
+        The identity if no metric is learnt.
     arrays : dict of str to ndarray
-        The memory bank and what leaves out its folds, by the names of `edgead.heads.nearest`.
+        The memory bank and the arrays for leaving out folds, by the names of `edgead.heads.nearest`.
     folds : int
-        How many there are; 0 where the images are one fold.
+        Number of folds; 0 if all images are in one fold.
     """
 
     scale: FeatureScale
@@ -76,22 +76,22 @@ def learn_bank(
     Parameters
     ----------
     patches : ndarray of shape (n, d), float32
-        Raw features of good images, as many of every image, image by image; changed.
+        Raw features of good images, the same number from every image, image by image; changed in place.
     groups, folds : sequence of int
-        Of each image; see `edgead.adapt.memory_bank.folds`.
+        Group and fold of each image; see `edgead.adapt.memory_bank.folds`.
     rule : BankRule
     space : Space
     progress : callable
         Called with (stage, done, total).
     scale : FeatureScale, optional
-        That of another bank of the same patches, which is the same but for its damping.
+        Scale of another bank of the same patches; it differs only in its damping.
     lit : Lit, optional
-        Where the metric shall make quiet what light changes.
+        Images in other light, if the metric shall weaken changes of light.
 
     Returns
     -------
     LearntBank
-        The same on every machine for the same features.
+        Equal on every machine for the same features.
     """
     fold = np.asarray(folds, int)
     several = int(fold.max()) > 0
@@ -119,7 +119,7 @@ def learn_bank(
 
 
 def _multiplied(patches: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Multiply patches with the metric, in place, block by block: their product needs no memory of its own."""
+    """Multiply patches by the metric, in place, block by block, so that the product needs no further memory."""
     for start in range(0, len(patches), 65536):
         block = patches[start : start + 65536]
         block[:] = block @ matrix

@@ -1,8 +1,8 @@
-"""Made defects on good images: how well a memory bank separates them from images that it has not learnt.
+"""Made (artificial) defects on good images: a test of how well a memory bank separates both without having learnt them.
 
-Choices between memory banks that no image of a defect is needed for: each quarter of a good image gets a scar, a piece
-of the same image that is turned, brighter or darker, and mixed with what was there, from plainly to hardly. What is
-compared is how such scores rank, left out fold by fold. No limit is ever made of them.
+They allow a choice between memory banks without images of defects. Each quarter of a good image gets a scar: a piece of
+the same image, turned, brighter or darker, and mixed into the quarter, from clearly to hardly visible. Only the ranks
+of the scores are compared, fold by fold. No limit is ever made from them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from edgead.heads.patches import ImageScorer
 from edgead.kernels import NearestPatches
 
 MOST_SCARRED = 40
-# Of a bank that is learnt from them alone.
+# Largest number of rows of a bank that is learnt from the scarred images alone.
 _ROWS = 1000
-# How much of a scar is seen: one of each, dealt to the quarters of an image.
+# Strengths of scars; the quarters of an image get one each.
 STRENGTHS = (1.0, 0.5, 0.25, 0.12)
 # Sides and brightness of a scar, the sides in pixels of an input with as many as 448 x 448.
 _LENGTH_PX, _WIDTH_PX, _BRIGHTNESS, _AREA_PX = (12, 44), (6, 20), (0.6, 1.4), 448**2
-# Of so many places the one where most is seen: the part, and not what is behind it.
+# Number of tried places; the one with most contrast is taken: on the part, not on the background.
 _TRIES = 4
 
 
@@ -39,7 +39,7 @@ def choose_scarred(groups: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
 
 
 def scar(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Scar each quarter of a preprocessed image, (h, w, channels) of any dtype; gives another image."""
+    """Return a copy of a preprocessed image, (h, w, channels) of any dtype, with a scar in each quarter."""
     result, (height, width) = image.copy(), image.shape[:2]
     for quarter, strength in zip(_quarters((height, width)), rng.permutation(STRENGTHS), strict=True):
         rows, columns = (side.stop - side.start for side in quarter)
@@ -66,14 +66,14 @@ def _quarters(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
 
 @dataclass(frozen=True, slots=True)
 class Scarred:
-    """Raw features of good images and of the same with scars.
+    """Raw features of good images, and of the same images with scars.
 
     Attributes
     ----------
     images : ndarray of shape (k,), int
-        Which of the images that the bank is learnt from; see `choose_scarred`.
+        Indices among the images that the bank is learnt from; see `choose_scarred`.
     good, made : ndarray of shape (k, h, w, d), float32
-        Whole grids, not thinned.
+        Features of all patches, without and with scars.
     """
 
     images: np.ndarray
@@ -88,8 +88,8 @@ class Separation:
     Attributes
     ----------
     of_image : ndarray of shape (k,), float64
-        Its mean is the AUROC, and its deviation that of an image: the structural components of DeLong et al.
-        (Biometrics 1988) for the scars of one image together (Obuchowski, Biometrics 1997).
+        One value for each image; their mean is the AUROC: the structural components of DeLong et al. (Biometrics 1988)
+        for the scars of one image together (Obuchowski, Biometrics 1997).
     """
 
     of_image: np.ndarray
@@ -100,7 +100,7 @@ class Separation:
         return float(self.of_image.mean())
 
     def above(self, other: Separation) -> tuple[float, float]:
-        """Difference of its AUROC and another one's of the same images, and the standard error of that."""
+        """Return this AUROC minus that of `other`, for the same images, and the standard error of the difference."""
         difference = self.of_image - other.of_image
         return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
 
@@ -108,14 +108,14 @@ class Separation:
 def own_separation(
     scarred: Scarred, groups: Sequence[int], rule: BankRule, space: Space, head: NearestHead
 ) -> Separation:
-    """Score by a small bank, learnt from every third patch of these images: what tells precisions apart in seconds.
+    """Measure the separation by a small bank of every third row and column of patches; compares precisions in seconds.
 
     Parameters
     ----------
     scarred : Scarred
         Images of several groups.
     groups : sequence of int
-        Of each of them.
+        Group of each image.
     rule : BankRule
     space : Space
     head : NearestHead
@@ -136,13 +136,13 @@ def left_out_separation(
     Parameters
     ----------
     learnt : LearntBank
-        With folds.
+        Bank with folds.
     head : NearestHead
-        Makes image scores of patch scores.
+        Computes image scores from patch scores.
     scarred : Scarred
-        At least two images.
+        Good and scarred features of at least two images.
     folds : sequence of int
-        Of each image that was learnt, what `learn_bank` was given.
+        Fold of each learnt image, as given to `learn_bank`.
     """
     (count, height, width), fold_of = scarred.good.shape[:3], np.asarray(folds)[scarred.images]
     grid = height, width

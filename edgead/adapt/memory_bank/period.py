@@ -1,4 +1,4 @@
-"""The period of a repeated motion, and where in its cycle each frame is, from what frames look like."""
+"""Period of a repeated motion, and the position of each frame in its cycle, from the look of the frames."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from edgead.errors import SettingsError
 from edgead.heads.cycle import LONGEST, SHORTEST, STEPS, Moments, PlacedRows
 
-# Fewer cycles show no period: anything is like itself once.
+# Fewest cycles that show a period: a single repetition may be chance.
 FEWEST_CYCLES = 3
-# Numbers that a frame is looked at by; random sums of many keep how frames differ (Johnson and Lindenstrauss, 1984).
+# Numbers that represent a frame; random sums keep the distances of frames (Johnson and Lindenstrauss, 1984).
 _SUMS = 64
-# How much a frame must be more like the one a cycle before than like those between, in units of correlation.
+# Least difference between the correlation at a period and the lowest one at shorter lags.
 _CLEAR = 0.2
-# Of several such distances in time the shortest counts that is nearly as clear as the clearest.
+# Of several possible periods the shortest counts that is nearly as clear as the clearest.
 _AS_CLEAR = 0.9
 
 
 def find_period(streams: Sequence[np.ndarray]) -> float:
-    """Find the period of a motion by the autocorrelation of what its frames look like.
+    """Find the period of a motion, in frames, by the autocorrelation of the features of its frames.
 
     Parameters
     ----------
@@ -30,12 +30,12 @@ def find_period(streams: Sequence[np.ndarray]) -> float:
     Returns
     -------
     float
-        Frames of a cycle.
+        Length of a cycle in frames.
 
     Raises
     ------
     SettingsError
-        The longest stream has no three cycles, or nothing in it comes again.
+        The longest stream has fewer than three cycles, or nothing in it repeats.
     """
     longest = max(streams, key=len)
     if len(longest) < FEWEST_CYCLES * SHORTEST:
@@ -61,7 +61,7 @@ def find_period(streams: Sequence[np.ndarray]) -> float:
 
 
 def autocorrelation(rows: np.ndarray, most: int) -> np.ndarray:
-    """How alike rows (n, d) are that lie 0 to `most` rows apart: correlations, float64 (most + 1,)."""
+    """Correlations, float64 (most + 1,), of rows (n, d) that are 0 to `most` rows apart."""
     rng = np.random.default_rng(0)
     summed = (rows - rows.mean(axis=0)) @ rng.normal(size=(rows.shape[1], _SUMS)).astype(np.float32)
     times = np.linspace(-1, 1, len(summed))
@@ -75,7 +75,7 @@ def autocorrelation(rows: np.ndarray, most: int) -> np.ndarray:
 
 
 def _refined(alike: np.ndarray, first: int, clear: float) -> float:
-    """Find the period more finely: twice as many cycles lie half as far from a whole number of frames."""
+    """Refine the period: over n cycles, rounding to whole frames costs only 1/n of a frame per cycle."""
     period = _top(alike, first)
     count = 2
     while (lag := round(count * period)) < len(alike) - 1:
@@ -90,28 +90,28 @@ def _refined(alike: np.ndarray, first: int, clear: float) -> float:
 
 
 def _top(alike: np.ndarray, lag: int) -> float:
-    """Where the parabola through a peak and its neighbours is highest."""
+    """Position of the top of the parabola through a peak and its two neighbours."""
     before, at, after = alike[lag - 1 : lag + 2]
     bend = before - 2 * at + after
     return lag + (0.5 * float((before - after) / bend) if bend < 0 else 0.0)
 
 
 def find_phases(streams: Sequence[np.ndarray], period: float, grid: tuple[int, int]) -> tuple[float, list[np.ndarray]]:
-    """Find where in its cycle each frame is: one cycle is taken as the measure, then all of them.
+    """Find the moment in the cycle of each frame: compare frames with one cycle first, then with all cycles.
 
     Parameters
     ----------
     streams : sequence of ndarray of shape (n, h w d), float32
     period : float
-        Frames of a cycle, about.
+        Approximate length of a cycle in frames.
     grid : (int, int)
 
     Returns
     -------
     period : float
-        As the cycles are long in the mean.
+        Mean length of a cycle in frames.
     phases : list of ndarray of shape (n,), float64
-        In cycles since the stream's first whole one; they never fall.
+        Position of each frame, counted in cycles from the start of the first frame's cycle; never decreasing.
     """
     longest = max(streams, key=len)
     start = max(0, round((len(longest) - period) / 2))
@@ -120,7 +120,7 @@ def find_phases(streams: Sequence[np.ndarray], period: float, grid: tuple[int, i
     for reach in (0.5, 1.0):
         moments, bank = Moments(period, reach, phases), PlacedRows(rows, grid)
         found = [_way(stream, moments, bank) for stream in streams]
-        # The last time all cycles are the measure, as they are in the bank, but no more than are needed.
+        # The second time frames are compared with all cycles, as in the bank, but with no more rows than needed.
         step = max(1, sum(map(len, streams)) // round(max(10 * period, 500)))
         rows, phases = np.concatenate(streams)[::step], np.concatenate(found)[::step] % 1
     went = sum(way[-1] - way[0] for way in found)
@@ -129,7 +129,7 @@ def find_phases(streams: Sequence[np.ndarray], period: float, grid: tuple[int, i
 
 
 def _way(frames: np.ndarray, moments: Moments, bank: PlacedRows) -> np.ndarray:
-    """The cheapest way of a whole stream through the cycle, in cycles, float64 (n,)."""
+    """Find the cheapest path of a whole stream through the cycle: positions in cycles, float64 (n,)."""
     costs = np.zeros(moments.count, np.float32)
     steps = np.zeros((len(frames), moments.count), np.int8)
     for number, frame in enumerate(frames):

@@ -1,8 +1,8 @@
-"""Places where patches of good parts usually score higher than in the middle: they are brought down to its level.
+"""Usual scores: places where good parts usually score higher than in the middle are lowered to its level.
 
 Ours. A conveyor of rough rubber, or the border of the image, scores higher than a machined face, and the threshold
-would have to lie above both; less what is usual there, a scratch on the face stands out. Quieter places stay as they
-are: a black background brought up to the level of the part would only add what varies there.
+would have to lie above both; with the usual score subtracted, a scratch on the face stands out. Places that score lower
+stay unchanged: raising a black background to the level of the part would only add its noise.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-# So many images are looked at, and with fewer groups nothing is usual yet.
+# Most images that are used; and fewest groups, as fewer do not show what is usual.
 MAX_IMAGES, MIN_GROUPS = 120, 20
 # The mean is smoothed by this share of the shorter side of the grid: parts do not lie exactly alike.
 SMOOTHING = 0.05
@@ -21,7 +21,7 @@ AROUND = 0.25
 
 
 def look_at(groups: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
-    """Indices of the images whose scores are taken, at most MAX_IMAGES; none where the groups are too few."""
+    """Choose the images whose scores are used, at most MAX_IMAGES; return indices, none if there are too few groups."""
     if len(np.unique(np.asarray(groups))) < MIN_GROUPS:
         return np.empty(0, int)
     return np.sort(np.random.default_rng(seed).permutation(len(groups))[:MAX_IMAGES])
@@ -33,12 +33,12 @@ def fit_usual_scores(maps: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     maps : ndarray of shape (n, h, w), float32
-        Patch scores of good images by what was learnt from others; at least one.
+        Patch scores of good images, each scored as if it had not been learnt; at least one.
 
     Returns
     -------
     ndarray of shape (h, w), float32
-        Is subtracted from patch scores; 0 where a place scores as the middle does or lower.
+        Values to subtract from patch scores; 0 where a place scores like the middle or lower.
     """
     mean = maps.mean(axis=0, dtype=np.float64)
     sigma = max(SMOOTHING * min(mean.shape), 0.5)

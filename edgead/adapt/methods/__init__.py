@@ -1,4 +1,4 @@
-"""The methods that learn a detector: what each has, and patchcore, which needs no torch."""
+"""Methods that train a detector: their base class, their registry, and patchcore, which needs no torch."""
 
 from edgead.adapt.methods.registry import METHODS, find_preset
 

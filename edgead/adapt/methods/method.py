@@ -1,4 +1,4 @@
-"""Base of all methods: a configuration, how it learns from images, and what comes of it."""
+"""Base class of all methods: configuration, training on images, and the trained detector."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from edgead.version import __version__
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """Settings that every method has: a subclass gives them defaults of its own, and adds others.
+    """Settings of every method; subclasses change the defaults and add settings.
 
     Attributes
     ----------
     image_size : (int, int)
         Height and width of the network's input.
     seed : int
-        Of all that is drawn at random.
+        Seed of all random numbers.
     """
 
     image_size: tuple[int, int] = (320, 320)
@@ -54,7 +54,7 @@ def software_versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class GoodPaths:
-    """Good images of a training: those that were learnt, those of the thresholds with their groups and folds."""
+    """Good images of a training: learnt images, and calibration images with their groups and folds."""
 
     learnt: Sequence[Path]
     calibration: Sequence[Path]
@@ -64,35 +64,35 @@ class GoodPaths:
 
 @dataclass(frozen=True)
 class Trained:
-    """A detector that has learnt, ready to be written.
+    """A trained detector, ready to be written.
 
     Attributes
     ----------
     name : str
-        Of the method.
+        Name of the method.
     settings : dict
         The configuration as plain JSON types.
     write_graph : callable
         Writes the graph, and files that belong to it, into a folder, as a manifest describes it.
     preprocessing : Preprocessing
     head : Head
-        What the outputs are scored by.
+        Computes scores from the outputs.
     arrays : mapping of str to ndarray
-        What the head needs beside the graph, float32 matrices.
+        Arrays that the head needs besides the graph, float32 matrices.
     learns_from : {"good", "unlabelled", "nothing"}
     graph_arrays : mapping of str to ndarray
-        What the graph takes as inputs after the image, by name, float32 with 1 to 4 sides: what is learnt, where the
-        rest of the network is the same for every product.
+        Inputs of the graph after the image, by name, float32 with 1 to 4 dimensions: learnt values, if the rest of the
+        network is the same for every product.
     precision : str
-        Of the graph.
+        Precision of the graph.
     outputs_of : callable
-        Gives the outputs for one preprocessed image, with a batch of one, by the names that the head has for them.
+        Returns the outputs for one preprocessed image, as a batch of one, by the names that the head uses.
     notes : mapping of str to object
-        What the manifest says of it beside the settings, as plain JSON types.
+        Further facts for the manifest besides the settings, as plain JSON types.
     versions : mapping of str to str
-        Of the software that made it.
+        Versions of the software that made the detector.
     network : nn.Module, optional
-        Of a method that trains one.
+        The torch network, if the method trains one.
     """
 
     name: str
@@ -117,16 +117,16 @@ class Course:
     Attributes
     ----------
     groups : sequence of int
-        The group of each image, which a method that compares images learns across; empty where each is its own.
+        Group of each image: methods that compare images compare those of different groups; empty if each is its own
+        group.
     folds : sequence of int
-        The fold of each image, for a method that `leaves_out`: see `memory_bank.folds`. Empty where the method
-        may deal them.
+        Fold of each image, for a method that `leaves_out`: see `memory_bank.folds`. Empty if the method shall choose.
     progress : callable
         Called with (stage, done, total).
     checkpoint : edgead.workstation.trainer.checkpoint.Checkpoint, optional
-        Where an interrupted training goes on; methods without training steps have nothing to resume.
+        State to continue an interrupted training; methods without training steps have nothing to resume.
     device : torch.device, optional
-        Where a method that trains a network does; None for those without torch.
+        Device to train a network on; None for methods without torch.
     """
 
     groups: Sequence[int] = ()
@@ -137,7 +137,7 @@ class Course:
 
 
 class Method(ABC, Generic[Config]):
-    """A detector that learns: one subclass a file, found by its name in `edgead.adapt.methods.METHODS`.
+    """A detector that can be trained: one subclass per file, found by its name in `edgead.adapt.methods.METHODS`.
 
     Attributes
     ----------
@@ -145,29 +145,29 @@ class Method(ABC, Generic[Config]):
     config_class : type
         A frozen dataclass, a subclass of `MethodConfig`, with a default for every setting.
     presets : dict
-        By name, what differs from the defaults of `config_class`.
+        For each preset, the settings that differ from the defaults of `config_class`.
     purpose : str
-        When to take it, in half a sentence.
+        When to use the method, in half a sentence.
     preset_purposes : dict
-        The same of each preset.
+        When to use each preset.
     learns_from : {"good", "unlabelled", "nothing"}
     calibrated : bool
-        Whether training holds good images out and makes thresholds from them. Otherwise all are learnt, and thresholds
-        come with `edgead calibrate`.
+        Whether training makes thresholds from good images. Otherwise it learns all images, and `edgead calibrate` makes
+        the thresholds.
     leaves_out : bool
-        Whether what it learns comes in folds, so that each image can be scored as one that it has not learnt; see
+        Whether it learns in folds, so that each image can be scored as if it had not been learnt; see
         `edgead.adapt.memory_bank.folds`.
     compares_places : bool
-        Whether it compares a place with the same place of a part it has learnt: it would take a tile for another.
+        Whether it compares each place with the same place of learnt parts; then it cannot work on tiles.
     image_features : ndarray of shape (n, d), float32
-        Of each image that it has learnt from, by which two products are found; empty where it has none.
+        Features of each learnt image, to find out whether images show two products; empty if it has none.
     in_order : bool
-        Whether it learns from the frames of a stream in their order; `edgead train` has images in none.
+        Whether it learns from the frames of a stream in their order; `edgead train` has images without an order.
     smallest_px : int
-        Least height and width of the network's input that `edgead train` takes: by default two patches of the layers
-        that are compared, of stride 16; below it the image score sees little but the network's padding.
+        Smallest height and width of the network's input, pixels: by default two patches of stride 16; below this the
+        image score depends mostly on the network's padding.
     inputs : tuple of str
-        Which inputs (`Preprocessing.colour`) it can learn from. With `rgb_relief`, its class takes `channels`.
+        Inputs (`Preprocessing.colour`) that it can learn from. With `rgb_relief`, its class takes `channels`.
     """
 
     name: ClassVar[str]
@@ -185,13 +185,13 @@ class Method(ABC, Generic[Config]):
 
     @abstractmethod
     def __init__(self, config: Config, *, weights: Path | None = None, pretrained: bool = True):
-        """Build the untrained detector; `weights` takes the place of the packaged ones, `pretrained` looks for any."""
+        """Build the untrained detector with packaged weights, those of `weights`, or (not `pretrained`) random ones."""
         self.config = config
 
     @property
     @abstractmethod
     def head(self) -> Head:
-        """What the network's outputs are scored by."""
+        """Head that computes scores from the network's outputs."""
 
     @abstractmethod
     def write_graph(self, folder: Path, manifest: Manifest) -> None:
@@ -199,7 +199,7 @@ class Method(ABC, Generic[Config]):
 
     @property
     def leaves_out(self) -> bool:
-        """See the attributes."""
+        """Whether it learns in folds; see the attributes of the class."""
         return False
 
     @property
@@ -209,17 +209,17 @@ class Method(ABC, Generic[Config]):
 
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:
-        """Arrays that the head needs beside the graph, once they are learnt; by default the graph has everything."""
+        """Learnt arrays that the head needs besides the graph; none by default."""
         return {}
 
     @property
     def graph_arrays(self) -> Mapping[str, np.ndarray]:
-        """Arrays that the graph takes as inputs; see `Trained`. By default none."""
+        """Learnt arrays that are inputs of the graph; see `Trained`. None by default."""
         return {}
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """Facts for the manifest beside the settings, wherever it is trained."""
+        """Facts for the manifest besides the settings."""
         return {}
 
     @property
@@ -228,29 +228,29 @@ class Method(ABC, Generic[Config]):
         return software_versions()
 
     def facts(self, false_reject_rate: float) -> dict[str, Any]:
-        """Facts for the manifest that depend on the rate of its thresholds; by default none."""
+        """Facts for the manifest that depend on the rate of the thresholds; none by default."""
         return {}
 
     @classmethod
     def stages(cls, precision: str) -> tuple[Sequence[str], Sequence[str]]:
-        """Stages of learning, and those after the calibration, as far as they are known before a training."""
+        """Names of the stages of learning, and of those after the calibration, as far as known before training."""
         return (), ()
 
     def choose_precision(self, precision: str, images: int, *, cross_validates: bool) -> None:
-        """Take the precision that is asked for, of TRAINED_PRECISIONS, once it is known what is learnt from.
+        """Set the precision, one of TRAINED_PRECISIONS; called before learning, when the number of images is known.
 
         Parameters
         ----------
         precision : str
         images : int
-            How many there are.
+            Number of images.
         cross_validates : bool
-            Whether thresholds come from trainings that each leave out a part of the images.
+            Whether thresholds come from several trainings, each of which leaves out some of the images.
 
         Raises
         ------
         SettingsError
-            A precision that the training could not end in.
+            The method cannot be trained in this precision.
         """
         if precision not in TRAINED_PRECISIONS:
             raise SettingsError(f"precision {precision!r}: choose one of {', '.join(TRAINED_PRECISIONS)}")
@@ -264,19 +264,19 @@ class Method(ABC, Generic[Config]):
         """Time one run of the untrained network, ms of processor time on one core of this machine."""
 
     def choose_device(self, name: str) -> Any:
-        """Find the device of a name to train on; None for what needs none."""
+        """Find the device to train on by its name; None if the method needs none."""
         return None
 
     def open_checkpoint(self, folder: Path, belongs_to: Mapping[str, Any]) -> Any:
-        """Open the state of an interrupted training; None for what has nothing to resume."""
+        """Open the state of an interrupted training; None if the method has nothing to resume."""
         return None
 
     def peak_memory(self, device: Any) -> dict[str, int | None]:
-        """Most memory that this process has held since it started, MiB."""
+        """Peak memory of this process since its start, MiB."""
         return {"peak_memory_mib": peak_memory_mib()}
 
     def finish(self, artifact: Artifact, good: GoodPaths, progress: StageProgress) -> Artifact:
-        """Add to a calibrated artifact what the method makes of it, such as a graph of another precision."""
+        """Complete a calibrated artifact, for example by a graph of another precision."""
         return artifact
 
     @abstractmethod
@@ -285,21 +285,21 @@ class Method(ABC, Generic[Config]):
 
     @classmethod
     def variant(cls, settings: Mapping[str, Any]) -> type[Self]:
-        """The class that these settings are of: another one where a method has networks that share but their name."""
+        """Return the class for these settings; a method may have one class for each of its networks."""
         return cls
 
     @classmethod
     def from_settings(
         cls, settings: Mapping[str, Any], *, weights: Path | None = None, pretrained: bool = True, channels: int = 3
     ) -> Self:
-        """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults.
+        """Build an untrained detector from settings, as `settings()` returns them; missing ones keep their defaults.
 
-        `channels` of the network's input are 6 for one that learns from `rgb_relief`.
+        `channels` is the number of input channels: 6 for a detector that learns from `rgb_relief`.
 
         Raises
         ------
         SettingsError
-            A setting that is unknown or cannot be, or weights that the method has no use for.
+            A setting is unknown or invalid, or the method cannot use weights.
         """
         method = cls.variant(settings)
         config = read_settings(method.config_class, settings, detector=method.name)
@@ -312,11 +312,11 @@ class Method(ABC, Generic[Config]):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How an image becomes the network's input."""
+        """Preprocessing of an image into the network's input."""
         return Preprocessing(image_size=self.config.image_size)
 
     def prepared(self, preprocessing: Preprocessing) -> Preprocessing:
-        """Take how images are prepared once their ranges are known, before `fit`; gives what the method makes of it."""
+        """Receive the preprocessing of the training, before `fit`; return it with the method's changes."""
         return preprocessing
 
     def fit(
@@ -341,7 +341,7 @@ class Method(ABC, Generic[Config]):
         Raises
         ------
         SettingsError
-            Too few images for the method.
+            There are too few images for the method.
         DatasetError
             A folder that the settings name holds no images.
         """
@@ -350,7 +350,7 @@ class Method(ABC, Generic[Config]):
         return self.trained()
 
     def trained(self) -> Trained:
-        """Give what would be written now; before `fit`, what times and shapes can be measured with."""
+        """Return the detector in its present state; before `fit` it serves to measure times and shapes."""
         return Trained(
             self.name,
             self.settings(),

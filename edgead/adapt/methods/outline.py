@@ -1,6 +1,6 @@
-"""Outline of a method: purpose, presets and settings as its file writes them, read without importing it.
+"""Outline of a method: purpose, presets and settings, read from its source file without importing it.
 
-A list of methods, or the refusal of a misspelt preset, does not wait for torch.
+So listing the methods, or refusing a misspelt preset, need not wait for the import of torch.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _METHOD = "edgead.adapt.methods.method"
 
 @dataclass(frozen=True)
 class Outline:
-    """What a method's class and its configuration say of themselves.
+    """Purpose, presets and settings of a method.
 
     Attributes
     ----------
     purpose : str
     presets : mapping of str to str
-        The purpose of each, by its name.
+        Purpose of each preset, by its name.
     settings : tuple of str, optional
-        Names of the configuration's fields, in their order; None where they are not all written in the method's file,
-        or there are several configurations (`Method.variant`).
+        Names of the configuration's fields, in their order; None if the method's file does not contain all of them, or
+        there are several configurations (`Method.variant`).
     leaves_out : bool, optional
-        Whether it leaves images out without another training; None where it makes no limits, or a base class says so.
+        Whether it leaves images out without another training; None if it makes no limits, or only a base class tells.
     """
 
     purpose: str
@@ -41,7 +41,7 @@ class Outline:
 
 
 def read_outline(where: str) -> Outline | None:
-    """Read the class of `module:Class`; None where its file does not write it out, so that it has to be imported."""
+    """Read the outline of `module:Class`; None if the source does not give it, so that the class must be imported."""
     module, _, name = where.partition(":")
     classes = _classes(module)
     if name not in classes:
@@ -58,7 +58,7 @@ def read_outline(where: str) -> Outline | None:
 
 
 def check_known(settings: Iterable[str], known: Collection[str], *, detector: str) -> None:
-    """Refuse names of settings that a detector does not have; the message lists those it has."""
+    """Raise SettingsError for settings that a detector does not have; the message lists those it has."""
     unknown = sorted(set(settings) - set(known))
     if unknown:
         meant = "".join(suggestion(name, known) for name in unknown)
@@ -85,7 +85,7 @@ def _leaves_out(method: ast.ClassDef, fields: Mapping[str, Any]) -> bool | None:
 def _classes(module: str) -> dict[str, ast.ClassDef]:
     try:
         spec = find_spec(module)
-    except ImportError:  # of the package that it lies in; whoever imports it learns why
+    except ImportError:  # raised by its package; importing the method reports the reason
         return {}
     if spec is None or spec.origin is None:
         return {}

@@ -1,7 +1,7 @@
 """PatchCore: Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022 (arXiv 2106.08265).
 
-It learns over the graph that runs on the device, in the precision that runs there, and needs no torch with the
-backbones that the package carries.
+It learns with the same graph, in the same precision, that runs on the device. With the packaged backbones it needs no
+torch.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SURELY = 3.0
 
 
 def _exporter() -> Any:
-    """The exporter of backbones from torch, found by its name as methods are: it needs the packages of `train`."""
+    """Return the exporter of torch backbones; imported by name, like methods, as it needs the packages of `train`."""
     return import_module("edgead.export.backbone")
 
 
@@ -58,34 +58,34 @@ class PatchCoreConfig(MethodConfig):
     Attributes
     ----------
     backbone, layers : str, tuple of str
-        See `edgead.adapt.frozen_backbone`.
+        Name of the backbone and its layers; see `edgead.adapt.frozen_backbone`.
     image_size : (int, int)
         Height and width that images are resized to.
     fill : {"stretch", "reflect"}
-        What images of other proportions are: stretched, or filled up with their reflection.
+        How images of other proportions fit: stretched, or filled up with their reflection.
     damp_length : bool or "auto"
-        Damp the length of standardised features, see `edgead.adapt.memory_bank.feature_space`. By default it is chosen
-        for the product, see `edgead.adapt.memory_bank.damping`. The paper compares plain features.
+        Damp the length of standardised features, see `edgead.adapt.memory_bank.feature_space`. By default training
+        chooses, see `edgead.adapt.memory_bank.damping`. The paper compares plain features.
     whiten : bool
-        Compare in the metric that good parts teach, see there. Ours too.
+        Compare patches in a learnt metric, see `edgead.adapt.memory_bank.feature_space`. Ours, not the paper's.
     learn_light : bool
         Make the metric insensitive to a tenth less and more light, see `edgead.adapt.memory_bank.light`. Ours too.
     coreset_sampling_ratio : float
-        At most this share of all patches goes into the memory bank ...
+        At most this share of all patches goes into the memory bank.
     memory_bank_size : int
-        ... and at most this many rows: it bounds the search time on the device.
+        Maximum number of rows of the memory bank: it limits the search time on the device.
     max_patches : int
-        More patches than this are thinned at random before the coreset is chosen, which bounds the memory.
+        More patches than this are thinned at random before the coreset is chosen, which limits the memory needed.
     num_neighbors : int
-        Neighbours whose distances are averaged to a patch score.
+        Number of neighbours whose distances are averaged to a patch score.
     window, top_patches : int
         The image score: patch scores are averaged over windows of this many patches a side, and this many of the
         largest averages are averaged. 1 and 1 give the paper's maximum.
     margin : int
-        The image score leaves out so many of the outermost rings of patches, which see the network's padding. 0 is the
-        paper's.
+        The image score leaves out this many of the outermost rings of patches, which see the network's padding. 0 is
+        the paper's.
     sigma_px : float
-        Smoothing of the anomaly map; 4 is the paper's.
+        Smoothing of the anomaly map: sigma in pixels; 4 is the paper's.
     seed : int
     """
 
@@ -112,7 +112,7 @@ class PatchCoreConfig(MethodConfig):
 
 
 class PatchCore(Method[PatchCoreConfig]):
-    """Learns what good patches look like: a frozen backbone and a memory bank chosen by greedy k-centre."""
+    """Detector with a frozen backbone and a memory bank of good patches, chosen by greedy k-centre."""
 
     name = "patchcore"
     inputs = ("rgb", "grey16", "relief", "rgb_relief")
@@ -151,7 +151,7 @@ class PatchCore(Method[PatchCoreConfig]):
         self._weights, self._pretrained, self._channels = weights, pretrained, channels
         self._spec = self.preprocessing
         self._precision = precision
-        self._network: Any = None  # of torch, where the graph was exported from one
+        self._network: Any = None  # torch network, if the graph was exported from one
         self.learnt: LearntBank | None = None
         self._by_evidence, self._int8_left_out = False, ""
         self.damping: Damping | None = None
@@ -172,9 +172,9 @@ class PatchCore(Method[PatchCoreConfig]):
         return (EXTRACT, CHOOSE), ()
 
     def choose_precision(self, precision: str, images: int, *, cross_validates: bool) -> None:
-        """Take int8 for auto where this CPU gains by it, and the package carries it for the backbone.
+        """Set the precision; `auto` becomes int8 if it is faster on this CPU and packaged for the backbone.
 
-        A size that the backbone does not take, and weights or packages that are missing, are refused here.
+        Image sizes that the backbone does not take, and missing weights or packages, are refused here.
         """
         super().choose_precision(precision, images, cross_validates=cross_validates)
         self._by_evidence = precision == AUTO
@@ -194,17 +194,17 @@ class PatchCore(Method[PatchCoreConfig]):
 
     @property
     def is_packaged(self) -> bool:
-        """Whether the package carries the graph."""
+        """Whether the package contains the graph."""
         return is_packaged(self.config.backbone, self.config.layers) and self._weights is None
 
     @cached_property
     def backbone(self) -> FrozenBackbone:
-        """The graph for the inputs that it is prepared for.
+        """The backbone's graph for the preprocessing of this detector.
 
         Raises
         ------
         SettingsError
-            A size that the backbone does not take, or one that needs torch, which is not installed.
+            The backbone does not take the image size, or needs torch, which is not installed.
         """
         packaged = self.read_backbone()
         if packaged is None:
@@ -212,7 +212,7 @@ class PatchCore(Method[PatchCoreConfig]):
         return packaged if packaged.precision == self.precision else _exporter().convert(packaged, self.precision)
 
     def read_backbone(self) -> FrozenBackbone | None:
-        """Read the packaged graph, or build the network of torch that another one is exported from."""
+        """Read the packaged graph, or build the torch network to export."""
         config = self.config
         try:
             if self.is_packaged:
@@ -229,7 +229,7 @@ class PatchCore(Method[PatchCoreConfig]):
             ) from error
 
     def torch_network(self) -> Any:
-        """Build the torch network that the graph is of, `edgead.workstation.backbones.patch_features.PatchFeatures`."""
+        """Build the torch network of the graph; see `edgead.workstation.backbones.patch_features.PatchFeatures`."""
         return _exporter().patch_network(
             self.config.backbone,
             self.config.layers,
@@ -251,7 +251,7 @@ class PatchCore(Method[PatchCoreConfig]):
 
     @property
     def notes(self) -> dict[str, Any]:
-        """The channels of each layer, and the choices of damping and against int8 where there were any."""
+        """Facts for the manifest: channels of each layer, and the choices of damping and of int8, if they were made."""
         chosen = {} if self.damping is None else {"damping": self.damping.facts}
         left_out = {"int8_left_out": self._int8_left_out} if self._int8_left_out else {}
         return {"channels": list(self.backbone.channels), **left_out, **chosen}
@@ -270,7 +270,7 @@ class PatchCore(Method[PatchCoreConfig]):
         )
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Fill the memory bank; there is nothing to resume. What is learnt is learnt across groups."""
+        """Fill the memory bank; there is nothing to resume. The metric is learnt from images of different groups."""
         config = self.config
         groups = list(course.groups or range(len(images)))
         folds = course.folds if len(course.folds) else deal_folds(groups, config.seed)
@@ -299,8 +299,8 @@ class PatchCore(Method[PatchCoreConfig]):
     def _leaves_int8_out(
         self, images: Sequence[np.ndarray], scarred: Scarred, groups: Sequence[int], rule: BankRule, space: Space
     ) -> bool:
-        """Take fp32 where int8 surely separates scars less well from good images that were left out."""
-        some = Scarred(*(each[::2] for each in (scarred.images, scarred.good, scarred.made)))  # enough for what is sure
+        """Take fp32 and return True if int8 separates scars from good images clearly less well; otherwise keep int8."""
+        some = Scarred(*(each[::2] for each in (scarred.images, scarred.good, scarred.made)))  # half suffices here
         self._take(FP32)
         in_fp32 = self._scarred(images, some.images)
         int8, fp32 = (own_separation(one, groups[::2], rule, space, self.head) for one in (some, in_fp32))
@@ -315,12 +315,12 @@ class PatchCore(Method[PatchCoreConfig]):
         return True
 
     def _take(self, precision: str) -> None:
-        """Change the precision, and forget the graph of the one before."""
+        """Change the precision, and forget the graph of the previous one."""
         self._precision = precision
         vars(self).pop("backbone", None)
 
     def _scarred(self, images: Sequence[np.ndarray], chosen: np.ndarray, good: np.ndarray | None = None) -> Scarred:
-        """Run the chosen images with scars, and without them where their `good` features are not known yet."""
+        """Compute features of the chosen images with scars, and without scars unless `good` already has them."""
         seed, numbers = self.config.seed, chosen.tolist()
         wanted = [] if good is not None else [images[number] for number in numbers]
         wanted += [scar(images[number], np.random.default_rng((seed, number))) for number in numbers]
@@ -328,7 +328,7 @@ class PatchCore(Method[PatchCoreConfig]):
         return Scarred(chosen, features[: len(chosen)] if good is None else good, features[-len(chosen) :])
 
     def _lit(self, images: Sequence[np.ndarray], chosen: np.ndarray, good: np.ndarray) -> Lit:
-        """Run some of the chosen images, whose `good` features are known, in other light."""
+        """Compute features of some of the chosen images in other light; `good` are their features in normal light."""
         every = slice(None, None, max(1, len(chosen) // MOST_LIT))
         numbers, step = chosen[every][:MOST_LIT], slice(None, None, STEP)
         wanted = [lit(images[number], brightness) for brightness in BRIGHTNESS for number in numbers.tolist()]
@@ -339,9 +339,9 @@ class PatchCore(Method[PatchCoreConfig]):
     def raw_patches(
         self, images: Sequence[np.ndarray], course: Course, whole: np.ndarray = _NO_IMAGES
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Raw features of the backbone, float32 (patches, d), thinned to as many of every image.
+        """Compute raw features, float32 (patches, d), thinned to the same number from every image.
 
-        Gives all of those of some images as well, float32 (k, h, w, d).
+        Also returns all features of the images in `whole`, float32 (k, h, w, d).
         """
         rng, patches, keep = np.random.default_rng(self.config.seed), np.empty((0, 0), np.float32), 0
         means, wholes = [], []
@@ -372,7 +372,7 @@ class PatchCore(Method[PatchCoreConfig]):
             return (time.thread_time_ns() - begin_ns) / 1e6
 
     def write_graph(self, folder: Path, manifest: Manifest) -> None:
-        """Write the graph; weights are written for `edgead verify` where the package does not carry them."""
+        """Write the graph, and the weights for `edgead verify` if the package does not contain them."""
         content = with_properties(self.backbone.graph, manifest.graph_properties)
         (folder / manifest.graphs[self.precision].file).write_bytes(content)
         if self._network is not None:

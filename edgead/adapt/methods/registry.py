@@ -1,7 +1,7 @@
-"""Registry of methods, by name: those of edgead, and those that other packages add by entry points.
+"""Registry of methods, by name: edgead's own, and those that other packages add by entry points.
 
-A package adds one by `[project.entry-points."edgead.methods"]` with `NAME = "module:Class"`, a subclass of
-`edgead.adapt.methods.method.Method`. Each is imported when it is asked for.
+A package adds a method by `[project.entry-points."edgead.methods"]` with `NAME = "module:Class"`, a subclass of
+`edgead.adapt.methods.method.Method`. A method is imported when it is looked up.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ METHODS: Added[type[Method[Any]]] = Added(
 
 
 def find_preset(detector: str, preset: str) -> dict[str, Any]:
-    """Settings of a detector's preset: what differs from its defaults.
+    """Return a preset of a detector: the settings that differ from its defaults.
 
     Raises
     ------
     SettingsError
-        Unknown detector or preset; the message lists those there are.
+        Unknown detector or preset; the message lists the known ones.
     """
     presets = METHODS.find(detector).presets
     _check_preset(detector, preset, presets)
@@ -52,12 +52,12 @@ def find_preset(detector: str, preset: str) -> dict[str, Any]:
 
 
 def check_names(detector: str, preset: str | None, settings: Iterable[str]) -> None:
-    """Refuse a preset, or settings, of names that the detector does not have; where its file says so, without torch.
+    """Refuse a preset or settings that the detector does not have; if its source file lists them, without torch.
 
     Raises
     ------
     SettingsError
-        Unknown detector, preset or setting; the message lists those there are.
+        Unknown detector, preset or setting; the message lists the known ones.
     """
     METHODS.check(detector)
     outline = read_outline(METHODS.places()[detector])

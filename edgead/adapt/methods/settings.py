@@ -1,4 +1,4 @@
-"""A detector's configuration to and from the plain settings of a manifest and of the command line."""
+"""Conversion of a detector's configuration to and from plain settings, as in a manifest or on the command line."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Config = TypeVar("Config")
 
 
 def read_settings(config: type[Config], settings: Mapping[str, Any], *, detector: str) -> Config:
-    """Build a frozen config dataclass from settings such as `plain_settings` gives; missing ones keep their defaults.
+    """Build a frozen config dataclass from plain settings (see `plain_settings`); missing ones keep their defaults.
 
     An `image_size` of one number is a square.
 
     Raises
     ------
     SettingsError
-        A setting that the detector does not have, or a value that its config refuses.
+        The detector does not have a setting, or its config refuses a value.
     """
     check_known(settings, [field.name for field in fields(config)], detector=detector)  # type: ignore[arg-type]
     if isinstance(side := settings.get("image_size"), int):
@@ -34,7 +34,7 @@ def read_settings(config: type[Config], settings: Mapping[str, Any], *, detector
 
 
 def _described(problem: Any) -> str:
-    """Where, what is expected, and what was found; of what a config itself refuses, just its own words."""
+    """Describe a validation error: setting, expected and found value; or only the message of the config itself."""
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     needs = "a list in brackets is needed" if problem["type"] == "tuple_type" else problem["msg"]
@@ -42,5 +42,5 @@ def _described(problem: Any) -> str:
 
 
 def plain_settings(config: Any) -> dict[str, Any]:
-    """The configuration as plain JSON types."""
+    """Return the configuration as plain JSON types."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}

@@ -1,4 +1,4 @@
-"""Lessons on the device: good images go into the memory bank of a finished model, thresholds are made again."""
+"""Teaching on the device: good images go into the memory bank of a finished model; thresholds are made again."""
 
 from edgead.adapt.teach.guard import LessonRefusedError, Offered
 from edgead.adapt.teach.lesson import Counts, Judgement, Lesson

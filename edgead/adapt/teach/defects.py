@@ -1,7 +1,7 @@
-"""Marked defects become known ones: their patches, and where their score stands beside that of unknown defects.
+"""Known defects from marked ones: their patches, and how their score joins that of unknown defects.
 
-The score of known defects lifts the image score. The lift is the steepest one that leaves the limit where unknown
-defects alone would have it for most of the false-reject rate, whatever was marked. See `edgead.heads.known_defects`;
+The score of known defects lifts the image score. The lift is the steepest with which the limit stays where the score of
+unknown defects alone would put it for most of the false-reject rate. See `edgead.heads.known_defects`;
 `benchmarks/known_defects.py` has the measurements behind the constants.
 """
 
@@ -30,31 +30,30 @@ from edgead.heads.nearest import BANK, NearestScorer, in_metric, nearest_head, w
 from edgead.heads.patches import USUAL
 from edgead.images.files import load_image
 
-# Of the false-reject rate, so much may be known defects'. Of 0.1 to 0.4; this and what follows was chosen on crack and
-# uneven tiles and on boards.
+# Share of the false-reject rate that known defects may use. Of 0.1 to 0.4; this and the following values were chosen
+# on tiles with cracks and unevenness and on boards.
 SHARE = 0.2
-# Where the lift starts above the median, and how steep it is at most, in units of how far the upper quartile lies above
-# it. Medians and quartiles: by what the highest good parts say, the limit that the same parts make would be too low.
+# Start of the lift above the median, and its largest slope, in units of the distance from median to upper quartile. Not
+# from the highest good parts: as these also make the limit, it would be too low.
 START, STEEPEST = 3.0, 8.0
-# Where fewer good parts than this lie above the limit that unknown defects would have, it says too little to choose by.
-# All kinds then begin to lift at one place, by half of the interquartile range of the highest kind of each image: with
-# 20 images and five kinds, each by its own upper quartile and from START on, a limit for 10 % rejected 12 %.
+# If fewer good parts than this lie above the limit of unknown defects, it is too uncertain to choose by. Then all kinds
+# share one start, and the unit is half of the interquartile range of each image's highest kind: with 20 images and five
+# kinds, each with its own quartile and START, a limit for 10 % rejected 12 %.
 _ABOVE, _START_OF_FEW, _STEEPEST_OF_FEW = 2, 6.0, 2.0
-# Slopes that are tried, as shares of the steepest one; and the steepest that a head may have.
+# Tried slopes, as shares of the steepest one; and the largest slope that a head may have.
 _SLOPES, _TAKEN = np.geomspace(1, 1e-3, 100), 1e30
-# Without a mask the patches that stand out most are taken for the defect. Ours, and no other number was tried.
+# Without a mask, so many patches with the highest scores count as the defect. Ours; no other number was tried.
 PATCHES = 20
-# Of a patch so much must be in a mask.
+# Share of a patch that must be in the mask.
 IN_MASK = 0.3
 _AROUND = (3, 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Defects:
-    """Marked defects that a model knows: the mean patch of each, float32 (n, d), and what and of which kind it is.
+    """Marked defects that a model knows: mean patch of each, float32 (n, d), hash of its image, and its kind.
 
-    `kinds` are the names of the folders that they lay in, where `LEAST_BAD` or more did, and '' for the others
-    together.
+    `kinds` are the names of the folders of the images.
     """
 
     patches: np.ndarray
@@ -70,19 +69,19 @@ class Defects:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """What the head takes: kinds of too few defects count as one, and go without a direction if that is too few."""
+        """Arrays for the head: kinds of fewer than `LEAST_BAD` defects are joined; if still too few, they get none."""
         names = [kind if self.kinds.count(kind) >= LEAST_BAD else "" for kind in self.kinds]
         named = sorted({name for name in names if names.count(name) >= LEAST_BAD or len(set(names)) == 1})[:MAX_KINDS]
         of_kind = np.array([named.index(name) if name in named else NO_KIND for name in names], np.float32)
         return {DEFECTS: self.patches, DEFECT_KINDS: of_kind[:, None]}
 
     def facts(self) -> list[dict[str, str]]:
-        """What the manifest says of them."""
+        """Return the entries of the manifest: hash and kind of each defect."""
         return [{"sha256": one, "kind": kind} for one, kind in zip(self.sha256, self.kinds, strict=True)]
 
 
 def known_defects(artifact: Artifact) -> Defects:
-    """The defects that a model knows already."""
+    """Return the defects that a model already knows."""
     facts: list[dict[str, Any]] = artifact.manifest.training.get(DEFECTS, [])
     if DEFECTS not in artifact.manifest.arrays:
         return Defects(np.zeros((0, artifact.array(BANK).shape[1]), np.float32), (), ())
@@ -91,13 +90,13 @@ def known_defects(artifact: Artifact) -> Defects:
 
 
 def learn_defects(artifact: Artifact, paths: Sequence[Path], progress: Progress | None = None) -> Defects:
-    """Add marked defects to those that a model knows; the newest stay where they are too many.
+    """Add marked defects to those that a model knows; if there are too many, the newest are kept.
 
     Parameters
     ----------
     paths : sequence of Path
-        Images of defective parts, of one kind each folder. Where a mask lies beside the folder, in
-        `ground_truth/KIND` as in a data set in MVTec layout, its patches are learnt; otherwise those that stand out.
+        Images of defective parts, one folder for each kind. If there is a mask, in `ground_truth/KIND` as in a data set
+        in MVTec layout, the patches inside it are learnt; otherwise those with the highest scores.
     """
     known = known_defects(artifact)
     digests = {path: content_sha256(path) for path in paths}
@@ -113,7 +112,7 @@ def learn_defects(artifact: Artifact, paths: Sequence[Path], progress: Progress 
 
 
 def _mean_patches(artifact: Artifact, paths: Sequence[Path], progress: Progress | None) -> list[np.ndarray]:
-    """The mean of the patches of each image's defect, float32 (d,); of a frame in tiles, of all of them together."""
+    """Return the mean patch of each image's defect, float32 (d,); for a frame in tiles, over all tiles together."""
     if not paths:
         return []
     images = Images(paths, artifact.manifest.preprocessing)
@@ -149,7 +148,7 @@ def _mean_patches(artifact: Artifact, paths: Sequence[Path], progress: Progress 
 
 
 def _mask_of(path: Path, manifest: Manifest) -> Path | None:
-    """Where a mask of an image lies; none for frames that are aligned first, as masks are drawn on them before."""
+    """Find the mask of an image; None if frames are aligned first, as masks belong to the frame before that."""
     folder = path.absolute().parent
     if manifest.preprocessing.alignment is not None or len(folder.parents) < 2:
         return None
@@ -157,7 +156,7 @@ def _mask_of(path: Path, manifest: Manifest) -> Path | None:
 
 
 def _of_defect(weights: np.ndarray, masked: bool) -> np.ndarray:
-    """Which patches are the defect: those in the mask, or those with the highest scores."""
+    """Return the indices of the defect's patches: those in the mask, or those with the highest scores."""
     if masked:
         return np.flatnonzero(weights >= min(IN_MASK, float(weights.max())))
     return np.argsort(weights, kind="stable")[-PATCHES:]
@@ -173,46 +172,46 @@ def join_with_unknown(
     folds: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> KnownDefects:
-    """Find where the score of known defects stands beside that of unknown ones, by good images.
+    """Find, on good images, how the score of known defects joins that of unknown defects.
 
     Parameters
     ----------
     artifact : Artifact
-        With the arrays of known defects; it takes these images.
+        Artifact with the arrays of known defects, able to read these images.
     unknown : sequence of float
-        Scores of the images by the head without known defects, those that were learnt without their fold.
+        Scores of the images by the head without known defects; learnt images are scored without their fold.
     rate : float
         False-reject rate of the limit.
     groups, folds : sequence of int
-        As `edgead.adapt.teach.prepare.CalibrationImages` has them.
+        See `edgead.adapt.teach.prepare.CalibrationImages`.
     """
     known = known_scores(artifact, paths, folds=folds, progress=progress)
     return fit_join(unknown, known, rate, groups)
 
 
 def fit_join(unknown: Sequence[float], known: np.ndarray, rate: float, groups: Sequence[int] = ()) -> KnownDefects:
-    """Find the steepest lift of good images that leaves unknown defects their share of the rate.
+    """Find the steepest lift by known defects that leaves unknown defects their share of the false-reject rate.
 
     Parameters
     ----------
     unknown : sequence of float of length n
-        Scores of good images, without their fold where they were learnt; of a frame in tiles the highest.
+        Scores of good images, without their fold if they were learnt; for a frame in tiles the highest.
     known : ndarray of shape (n, kinds)
-        Likewise, by each kind of known defects.
+        Scores of the same images for each kind of known defects.
     rate : float
         False-reject rate of the limit.
     groups : sequence of int
-        Images that belong together, if any.
+        Group of each image; empty if every image is a group of its own.
 
     Returns
     -------
     KnownDefects
-        All slopes are 0 where even the flattest lift would take more from unknown defects.
+        Starts and slopes of the lift; all slopes are 0 if even the flattest lift would leave less to unknown defects.
 
     Raises
     ------
     CalibrationError
-        The good images do not support the rate.
+        There are too few good images for the rate.
     """
     of_unknown = np.asarray(unknown, float)
 
@@ -226,8 +225,8 @@ def fit_join(unknown: Sequence[float], known: np.ndarray, rate: float, groups: S
     left, count = (1 - SHARE) * rate, len(set(groups)) if have_several(groups) else len(of_unknown)
     few = left * (count + 1) < _ABOVE
     highest = np.inf if few else limit(of_unknown, left)
-    # With one good part more above it: the slope is chosen by the parts that then make the limit, and the steepest with
-    # a limit just low enough would have found one that is too low for parts to come.
+    # One more good part above it: otherwise the slope is chosen by the same parts that make the limit, and the steepest
+    # slope whose limit is just low enough would give a limit too low for later parts.
     closer = max(rate - 1 / (count + 1), 1 / (count + 1))
     if few:
         known = np.repeat(known.max(axis=1, keepdims=True), known.shape[1], axis=1)
@@ -235,7 +234,7 @@ def fit_join(unknown: Sequence[float], known: np.ndarray, rate: float, groups: S
     else:
         wide = spread(known)
     start = np.median(known, axis=0) + (_START_OF_FEW if few else START) * wide
-    # Of a kind by which most good images score alike, nothing is lifted.
+    # A kind by which most good images have equal scores lifts nothing.
     unit = np.divide(spread(of_unknown), wide, out=np.zeros_like(wide), where=wide > 0)
     for steepness in ((_STEEPEST_OF_FEW if few else STEEPEST) * _SLOPES).tolist():
         slope = np.minimum(steepness * unit, _TAKEN)
@@ -248,9 +247,9 @@ def fit_join(unknown: Sequence[float], known: np.ndarray, rate: float, groups: S
 def known_scores(
     artifact: Artifact, paths: Sequence[Path], *, folds: Sequence[int] = (), progress: Progress | None = None
 ) -> np.ndarray:
-    """Score images by each kind of known defects, (images, kinds), those that were learnt without their fold.
+    """Score images for each kind of known defects, (images, kinds); learnt images are scored without their fold.
 
-    Of a frame in tiles the highest counts.
+    For a frame in tiles the highest score counts.
     """
     images, head = Images(paths, artifact.manifest.preprocessing), nearest_head(artifact.manifest.head)
     arrays = {name: artifact.array(name) for name in {*head.arrays, DEFECTS, DEFECT_KINDS}}
@@ -272,12 +271,12 @@ def known_scores(
 def scores_by_others(
     artifact: Artifact, defects: Defects, paths: Sequence[Path], progress: Progress | None = None
 ) -> list[float]:
-    """Image scores of marked parts, each by what the others teach: what is to be expected of more parts like them.
+    """Score each marked part with the other marked defects only: an estimate for further parts like them.
 
     Parameters
     ----------
     artifact : Artifact
-        That knows the defects.
+        Artifact that knows the defects.
     paths : sequence of Path
         Images among those of the defects.
     """
@@ -295,7 +294,7 @@ def scores_by_others(
         grid = features.shape[1:3]
         unknown = unknown or NearestScorer(head.model_copy(update={"known": None}), grid, spec.image_size, bank, usual)
         if origin == len(scorers):
-            own = place.get(content_sha256(paths[origin]), -1)  # of none: more were marked than are kept
+            own = place.get(content_sha256(paths[origin]), -1)  # -1: more were marked than are kept
             others = np.arange(len(defects)) != own
             enough = others.sum() >= LEAST_BAD
             scorers.append(KnownScorer(head, grid, bank, marked[others], kinds[others]) if enough else None)
@@ -307,7 +306,7 @@ def scores_by_others(
 
 
 def with_known(manifest: Manifest, defects: Defects, known: KnownDefects | None) -> Manifest:
-    """The manifest of a model that knows these defects, so joined; with None it does not use them."""
+    """Return the manifest with these defects and how their score is joined; with None the defects are not used."""
     arrays = {**manifest.arrays, **{name: f"{name}.npy" for name in defects.arrays}}
     head = manifest.head.model_copy(update={"known": known})
     training = {**manifest.training, DEFECTS: defects.facts()}

@@ -1,12 +1,12 @@
-"""Checks of images that are taught as good, beside what good parts look like.
+"""Checks of images that are taught as good, against the scores of known good parts.
 
 Good parts under another light differ everywhere a little: the whole map of anomalies rises, and its peak with it. A
 defect raises the map in one place and leaves the rest as it was. Another product is far from everything good
-everywhere. So two ratios decide, both 1 for the good parts that thresholds came from: the median of the map beside
-theirs, and the image score beside that median.
+everywhere. So two ratios decide, both 1 for the good parts that thresholds came from: the median of the map compared
+with theirs, and the image score compared with that median.
 
-What a defect changes as little as the light does,
-these ratios cannot distinguish: for that the sheet is shown and somebody named.
+The ratios do not find a defect that changes as little as light does: for that a person looks at the sheet of images,
+and the manifest records who taught.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from edgead.images.sheet import contact_sheet
 from edgead.metrics.robust import robust_deviation
 from edgead.types import score_texts
 
-# There a quarter more light, half of it, another colour, light from the side, or out of focus stay below 1.2; a missing
-# hole lies above. So do a reflection and clipped exposure, which change one place as a defect does; and half of the
-# dents and stains, most scratches and all cracks lie below, as they change it little.
+# On the built-in line a quarter more light, half the light, another colour, light from the side and defocus stay below
+# 1.2; a missing hole is above. A reflection and clipped exposure are above too, as they change one place like a defect;
+# half of the dents and stains, most scratches and all cracks are below, as they change little.
 ONE_PLACE = 1.2
-# Where good scores themselves are so wide, in robust deviations of their logarithm, one place may stand out more.
+# If good scores themselves vary widely, by so many robust deviations of their logarithm, one place may deviate more.
 WIDE = 6.0
-# Good parts of the panel's sets seldom score so far beyond the limit; most defects do.
+# Good parts of the benchmark's data sets seldom score this far above the limit; most defects do.
 LIKE_DEFECTS = 1.1
 MAX_TILES = 24
 
 
 class LessonRefusedError(SettingsError):
-    """What shall be learnt is not good, or would let pass what is bad; the message names the images.
+    """Images to learn are not good, or learning them would let defects pass; the message names the images.
 
     Attributes
     ----------
     doubtful : list of Offered
-        Images that stand far from anything good, which may be taught all the same; empty where nothing may.
+        Images far from all good parts, which may still be taught with a reason; empty if a reason does not help.
     """
 
     def __init__(self, message: str, doubtful: Sequence[Offered] = ()):
@@ -60,7 +60,7 @@ class LessonRefusedError(SettingsError):
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """An image that is about to be learnt, its score by the model as it is, and why it may not be good, or ''."""
+    """An image to learn, its score by the present model, and why it may not be good ('' if there is no doubt)."""
 
     path: Path
     score: float
@@ -74,15 +74,15 @@ class Offered:
 
     @property
     def label(self) -> str:
-        """Folder and name, and the score beside the limit."""
+        """Folder and name of the image, its score and the limit."""
         score, limit = score_texts(self.score, self.limit, self.typical, self.limit)
         return f"{Path(*self.path.parts[-2:])}: score {score} (limit {limit})"
 
 
 def examine(detector: Detector, paths: Sequence[Path], progress: Progress | None = None) -> list[Offered]:
-    """Measure images with the model that shall learn them; those in doubt first, then by their scores.
+    """Measure images with the model that shall learn them; return doubtful ones first, then by score.
 
-    One part that scores like a defect may be a false reject, which is what is taught; where most do, all are in doubt.
+    A single part that scores like a defect may be a false reject, a reason to teach; if most do, all are doubtful.
     """
     limits = detector.graph.calibration
     assert limits is not None
@@ -100,7 +100,7 @@ def examine(detector: Detector, paths: Sequence[Path], progress: Progress | None
 
 
 def doubt_of(measured: Measurement, limits: Calibration) -> str:
-    """Say why an image may show no good part; empty for no doubt, and where nothing usual is known to compare with."""
+    """Say why an image may not show a good part; empty for no doubt, or if no scores of good parts are known."""
     everywhere, place = ratios(measured, limits)
     if everywhere > OTHER_PRODUCT:
         return f"all of it is {everywhere:.1f} times as far from what is good as usual: another product?"
@@ -110,9 +110,9 @@ def doubt_of(measured: Measurement, limits: Calibration) -> str:
 
 
 def ratios(measured: Measurement, limits: Calibration) -> tuple[float, float]:
-    """How far the whole of an image, and how far one place beyond that, lies from what is good; usual is 1.
+    """Return two ratios: how far the whole image, and how far one place in it, is from good parts; 1 is usual.
 
-    Scores that are no distances, at or below 0 for good parts, have no ratios: both are 1.
+    Scores that are not distances (0 or less for good parts) have no ratios: both are 1.
     """
     usual = limits.typical
     if usual is None or usual <= 0 or limits.map_typical <= 0:
@@ -126,7 +126,7 @@ def _spread(limits: Calibration) -> float:
 
 
 def write_sheet(detector: Detector, offered: Sequence[Offered], path: Path, bad: Sequence[Path] = ()) -> None:
-    """Draw the first of the images with heat map, verdict and doubt into one image; then those that are bad."""
+    """Draw the first images with heat map, verdict and doubt into one image file, then the bad ones."""
     tiles = []
     for one in offered[:MAX_TILES]:
         image = detector.read_image(one.path)
@@ -140,7 +140,7 @@ def write_sheet(detector: Detector, offered: Sequence[Offered], path: Path, bad:
 
 
 def refuse_doubtful(offered: Sequence[Offered], sheet: Path | None) -> None:
-    """Raise LessonRefusedError where some of the images are in doubt."""
+    """Raise LessonRefusedError if some of the images are doubtful."""
     doubtful = [one for one in offered if one.doubt]
     if not doubtful:
         return

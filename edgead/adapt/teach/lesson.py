@@ -19,7 +19,7 @@ Role = Literal["taught", "held out", "bad"]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many of the images are judged reject and review, and the mean of their scores."""
+    """Numbers of images judged reject and review, and their mean score."""
 
     images: int
     reject: int
@@ -28,7 +28,7 @@ class Counts:
 
     @classmethod
     def of(cls, scores: Sequence[float], *, reject: float, review: float) -> Counts:
-        """Judge scores as `edgead.Detector.predict` does."""
+        """Count scores above the limits, as `edgead.Detector.predict` does."""
         rejects = sum(score > reject for score in scores)
         flagged = sum(score > review for score in scores)
         mean = sum(scores) / len(scores) if scores else None
@@ -37,12 +37,12 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class JudgedPart:
-    """One image of a lesson: why it is there, its score beside the limit, and what follows of it.
+    """One image of a lesson: its role, its score compared with the limit, and the decision.
 
     `scaled_score` is the score on the scale of `edgead.types.scaled_score`.
 
-    `good_above` of the good images that thresholds come from score as high or higher: a limit that stops this part
-    stops those as well.
+    `good_above` is the number of good images behind the thresholds that score as high or higher: a limit that stops
+    this part stops them as well.
     """
 
     image: str
@@ -56,7 +56,7 @@ class JudgedPart:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What one graph says: thresholds, their rate, taught, held-out and bad images, golden scores.
+    """Results of one graph: thresholds, their rate, counts of taught, held-out and bad images, golden scores.
 
     `good` are the images that the thresholds come from, `typical_score` is the median of their scores.
     """
@@ -87,13 +87,13 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What was learnt; `before` and `after` have a Judgement for every precision.
+    """Result of a lesson; `before` and `after` have a Judgement for every precision.
 
-    Of the bank's `bank_rows` rows, `rows_added` are new; what was given up for them and what was offered is within
-    `radius` of a row, where two rows of the old bank are at least `spacing` apart. The model knows `known_defects`
-    marked defects; `bad_by_others` says what the fp32 graph says of the bad parts, each by what the others teach.
-    `left_out` of the images were not used: they have not the depth that the model reads. `unused_defects` are marked
-    and change nothing: too many good parts look like them.
+    Of the bank's `bank_rows` rows, `rows_added` are new. Dropped rows and offered patches are within `radius` of a row;
+    two rows of the old bank are at least `spacing` apart. The model knows `known_defects` marked defects;
+    `bad_by_others` counts the bad parts as judged by the graph that was learnt, each by the other marked defects only.
+    `left_out` images were not used: they lack the bit depth or heights that the model reads. `unused_defects` marked
+    defects have no effect: too many good parts look like them.
     """
 
     model: str
@@ -114,7 +114,7 @@ class Lesson:
         return asdict(self)
 
     def table(self) -> Table:
-        """Lay the report out for a terminal; scores are on the scale of their own model, of which 100 is the limit."""
+        """Lay out the report for a terminal; scores are scaled by their own model, 100 is its limit."""
         table = Table(title=self.model, title_justify="left", caption=self._caption(), caption_justify="left")
         for column in ("", "before", "after"):
             table.add_column(column)
@@ -145,7 +145,7 @@ class Lesson:
         return table
 
     def _caption(self) -> str | None:
-        """What of the table is no result: scores of what was learnt."""
+        """Caption that warns of scores that prove nothing, because their images were learnt."""
         judged = next(iter(self.after.values()))
         learnt = ["taught parts"] * bool(judged.taught.images) + ["bad parts"] * (self.bad_by_others is not None)
         if not learnt:
@@ -194,7 +194,7 @@ def _judged(detector: Detector, limits: Calibration, path: Path, role: Role) -> 
 
 
 def refuse_escapes(before: Mapping[str, Judgement], after: Mapping[str, Judgement]) -> None:
-    """Raise LessonRefusedError where a bad part that a graph stopped would be ok; nobody can force that."""
+    """Raise LessonRefusedError if a bad part that a graph stopped would now be ok; no option overrides this."""
     for name, old in before.items():
         pairs = zip(old.parts, after[name].parts, strict=True)
         escapes = [(was, now) for was, now in pairs if was.role == "bad" and was.decision != "ok" == now.decision]

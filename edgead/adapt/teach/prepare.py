@@ -1,6 +1,6 @@
-"""Draft of a lesson, before anything is written: images, their patches, and the merged memory bank.
+"""Preparation of a lesson, before anything is written: images, their patches, and the merged memory bank.
 
-Thresholds come from the good images that the model keeps, or from others.
+Thresholds come from the good images that the model keeps, or from images that the caller names.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from edgead.images.files import ImageError
 from edgead.images.pairs import load_deep
 from edgead.types import score_texts
 
-# Scores of one machine on another differ by less; those of other images differ by far more.
+# Scores of one image on two machines differ by less; scores of different images by far more.
 SAME_SCORE = 1e-2
 PROBES = 5
 _MAX_ROWS = 12
@@ -50,9 +50,9 @@ _MAX_ROWS = 12
 
 @dataclass(frozen=True, slots=True)
 class CalibrationImages:
-    """Good images, the group of each, and of those that the model has learnt the fold without which they are scored.
+    """Good images to calibrate on, their groups, and for learnt images the folds without which they are scored.
 
-    `kept` ones are as `edgead.adapt.kept_images.as_kept` makes them; of others it is empty.
+    `kept` has the manifest's entries if these are the images that the model keeps; otherwise it is empty.
     """
 
     paths: Sequence[Path]
@@ -62,17 +62,17 @@ class CalibrationImages:
     kept: Sequence[Kept] = ()
 
     def readable(self, artifact: Artifact) -> Artifact:
-        """The artifact as it takes these images."""
+        """Return the artifact for reading these images: kept ones are already cropped and aligned."""
         if not self.kept or kept_whole(artifact.manifest.preprocessing):
             return artifact
         return Artifact(artifact.path, artifact.manifest.with_preprocessing(roi=None, ignored=None, alignment=None))
 
     def measure(self, detector: Detector, progress: Progress | None = None) -> GoodScores:
-        """Score them as images that the model has not learnt."""
+        """Score the images as if the model had not learnt them."""
         return measure_good(detector, self.paths, progress, folds=self.folds)
 
     def keep_in(self, draft: Artifact, scores: Sequence[float], false_reject_rate: float) -> list[Kept]:
-        """Keep these images, which have these fp32 scores now, in the draft of a new version; gives its manifest's."""
+        """Keep the images with their new scores in the draft of a new version; return the entries for its manifest."""
         if self.kept:
             return scored_again(self.kept, scores)
         shutil.rmtree(draft.path / FOLDER, ignore_errors=True)
@@ -89,19 +89,19 @@ class CalibrationImages:
 def find_calibration_images(
     artifact: Artifact, paths: Sequence[Path], *, taught: Sequence[Path], group: str
 ) -> CalibrationImages:
-    """Take the images that are named, or those that the model keeps.
+    """Return the named images, or those that the model keeps, for calibration.
 
-    Of the named ones, `group` says which belong together, with each other or with taught ones; see
+    For named images, `group` says which belong together, with each other or with taught ones; see
     `edgead.dataset.groups.group_images`.
 
     Raises
     ------
     ArtifactError
-        The model keeps none, or other ones than its thresholds were made from: says what to do.
+        The model keeps no images, or scores them differently than before; the message says what to do.
     CalibrationError
-        Too few images are named for the rates that the model guarantees.
+        There are too few named images for the rates that the model guarantees.
     SettingsError
-        An image or a group is for both, or the model has learnt from an image before.
+        An image or a group is both taught and calibrated on, or the model has already learnt from an image.
     """
     calibration = artifact.manifest.learnt_graph.calibration
     assert calibration is not None
@@ -155,7 +155,7 @@ def _kept(artifact: Artifact, taught: Sequence[Path]) -> CalibrationImages:
 
 
 def _refuse_kept(images: CalibrationImages, taught: Sequence[Path], spec: Preprocessing) -> None:
-    """Refuse to learn images that are kept: those are lossless, so the same image has the same pixels."""
+    """Refuse to learn kept images; the pixels are compared, as kept images are lossless."""
     kept = {_sha256(read_frame(path, spec)) for path in images.paths}
     both = [path for path in taught if _sha256(as_kept(read_frame(path, spec), spec)) in kept]
     if both:
@@ -172,31 +172,31 @@ def _sha256(image: np.ndarray) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TeachPlan:
-    """What to teach.
+    """Images to teach, and options of the lesson.
 
     Attributes
     ----------
     images : sequence of Path
-        Good parts, such as those that were falsely rejected; may be empty where defects are learnt.
+        Good parts, such as those that were falsely rejected; may be empty if defects are learnt.
     held_out_share : float
-        This share of them is not learnt and shows how the model takes parts that are like those it was taught.
+        This share of the images is not learnt; it shows how the model judges parts like the taught ones.
     calibration : sequence of Path
-        Good images that thresholds are made from, neither taught nor trained on; by default those that the model keeps.
+        Good images for the thresholds, neither taught nor trained on; by default those that the model keeps.
     group : str
-        Which images belong together, see `edgead.dataset.groups.group_images`: a group is learnt, held out or
+        Which images belong together, see `edgead.dataset.groups.group_images`: a whole group is learnt, held out or
         calibrated on.
     reason : str
-        Why also what stands far from anything good is learnt, see `edgead.adapt.teach.guard`, and thresholds are
-        written that may be blind, see `edgead.calibration.blind`; stands in the manifest. Empty to refuse both.
+        Why images far from all good parts shall be learnt (see `edgead.adapt.teach.guard`) and thresholds written that
+        may miss defects (see `edgead.calibration.blind`); recorded in the manifest. Empty to refuse both.
     by : str
-        Who teaches; stands in the manifest.
+        Person who teaches; recorded in the manifest.
     sheet : Path, optional
-        Where an image of what is about to be learnt is written, refused or not.
+        File for an overview of the images to learn; written even if they are refused.
     bad : sequence of Path
-        Defective parts. With those that the model knows, three or more become known defects, see
-        `edgead.adapt.teach.defects`. A lesson that makes one of them ok that was not is refused.
+        Defective parts. Together with those that the model knows, three or more become known defects, see
+        `edgead.adapt.teach.defects`. A lesson is refused if one of them, stopped before, would be ok.
     output : Path, optional
-        Where the taught model is written; by default it takes the place of the model that is taught.
+        Where the taught model is written; by default it replaces the model.
     """
 
     images: Sequence[Path]
@@ -216,25 +216,25 @@ class TeachPlan:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A lesson that is not learnt yet.
+    """A prepared lesson, not learnt yet.
 
     Attributes
     ----------
     taught, held_out, bad : list of Path
     offered : list of Offered
-        All of them, those in doubt first, then by their scores.
+        All good images, doubtful ones first, then by score.
     digest : str
-        Hash of names and contents.
+        Hash of the images' names and contents.
     good : CalibrationImages
-        That thresholds will be made from.
+        Images that thresholds will be made from.
     merged : Merged
         The memory bank with the new patches.
     width : float
-        Two rows of the old bank are at least so far apart.
+        Smallest distance between two rows of the old bank.
     defects : Defects
-        Marked ones, those that the model knows already too.
+        Marked defects, including those that the model already knows.
     left_out : int
-        Images that have not the depth that the model reads, such as marks from before it.
+        Number of images without the bit depth or heights that the model reads, for example older marked images.
     """
 
     artifact: Artifact
@@ -266,7 +266,7 @@ class Prepared:
         }
 
     def table(self) -> Table | Text:
-        """Lay out what would be learnt for a terminal: a table of the good images, where there are some."""
+        """Lay out what would be learnt for a terminal: a table of the good images, if there are any."""
         if not self.offered:
             return Text(f"{self.artifact.path}: {self._summary()}")
         table = Table("image", "score", "limit", "", title=f"{self.artifact.path}: to learn", title_justify="left")
@@ -291,17 +291,17 @@ class Prepared:
 
 
 def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress) -> Prepared:
-    """Find what a model would learn from good images and marked defects; nothing of the model changes.
+    """Prepare a lesson from good images and marked defects; the model does not change.
 
     Raises
     ------
     SettingsError
-        A model without a memory bank, nothing to learn, calibration images that are taught too, or images that are good
-        and bad.
+        The model has no memory bank, there is nothing to learn, a calibration image is also taught, or an image is both
+        good and bad.
     LessonRefusedError
-        Some images stand far from anything good, and the plan gives no reason to learn them.
+        Some images are far from all good parts, and the plan gives no reason to learn them.
     ArtifactError, CalibrationError, DatasetError
-        A damaged model, no or too few images to calibrate on, images that cannot be read.
+        The model is damaged, there are too few images to calibrate on, or images cannot be read.
     """
     artifact = Artifact.load(path)
     _check(artifact)
@@ -349,7 +349,7 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
 
 
 def _as_deep(paths: Sequence[Path], spec: Preprocessing) -> list[Path]:
-    """Those that have the depth that a model reads; what cannot be read at all stays, to be reported."""
+    """Return the images with the depth that the model reads; unreadable files stay, to be reported later."""
     if not spec.keeps_depth:
         return list(paths)
     deep = []
@@ -393,7 +393,7 @@ def _check(artifact: Artifact) -> None:
 
 
 def _check_bad(bad: Sequence[Path], good: Sequence[Path], read: Callable[[Path], np.ndarray]) -> list[Path]:
-    """Read the bad images once; raises SettingsError where one of them is among the good ones too."""
+    """Check that the bad images can be read; raise SettingsError if one of them is also among the good ones."""
     if not bad:
         return []
     known = {content_sha256(path): path for path in good}
@@ -407,14 +407,14 @@ def _check_bad(bad: Sequence[Path], good: Sequence[Path], read: Callable[[Path],
 
 
 def _split(paths: list[Path], share: float, groups: Groups) -> tuple[list[Path], list[Path]]:
-    """Split into images to learn and held-out ones, whole groups each; the same for the same images."""
+    """Split images into learnt and held-out ones, by whole groups; the same images always give the same split."""
     return split_good(paths, int(share * groups.count), 0, groups.of(paths))
 
 
 def _harmless(manifest: Manifest) -> float:
-    """Distance up to which patches alone flag no image: its score is a mean of them, or less.
+    """Return the distance up to which a patch alone cannot bring an image to review.
 
-    Not to learn what does no harm spares the old rows that would be given up for it.
+    Patches closer than this are not learnt, which saves the old rows that would be dropped for them.
     """
     weight, limits = nearest_head(manifest.head).patch_weight, manifest.learnt_graph.calibration
     return 0.0 if limits is None or not weight else limits.review / weight
@@ -423,7 +423,7 @@ def _harmless(manifest: Manifest) -> float:
 def _uncovered(
     artifact: Artifact, bank: np.ndarray, level: float, images: Images, progress: StageProgress
 ) -> np.ndarray:
-    """Patches that are further than `level` from the bank, float32 (n, d)."""
+    """Return the patches that are farther than `level` from the bank, float32 (n, d)."""
     search = kernels.NearestPatches(bank)
     found = [np.empty((0, bank.shape[1]), np.float32)]
     for features in each_features(artifact, images, partial(progress, "extract features")):

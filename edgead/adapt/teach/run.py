@@ -1,6 +1,6 @@
 """New version of a model from a prepared lesson: the merged memory bank, thresholds, golden images.
 
-It takes the model's place; the one before is kept beside it and can be put back.
+It replaces the model; the previous version is kept beside it and can be restored.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS
 
 # Names of one frame in an evidence store, and in what was exported from it.
 _TWINS = ("frame.png", "frame.tiff", "frame.jpg")
-# Scores of one image by the same rows in another order differ by less.
+# Scores of one image with the bank's rows in another order differ by less.
 ROUNDING = 1e-5
 
 
 def settle(renewed: Calibration, old: Calibration, taught: GoodScores) -> Calibration:
-    """Thresholds that follow the good scores down, but not what a single score of a small sample did.
+    """Limit how far new thresholds fall below the old ones; return the adjusted calibration.
 
-    One that would become lower goes no further than the upper half of the good scores went on average, nor so low that
-    a taught part which the old one lets pass is stopped: the guarantee holds for higher thresholds too.
+    A threshold falls no further, in proportion, than the mean of the upper half of the good scores (one score of a few
+    must not decide), nor so low that it stops a taught part that passed. Higher thresholds keep the guarantee.
     """
     follow = min(1.0, _upper_half(renewed.scores) / max(_upper_half(old.scores), 1e-12))
     seen = {"reject": taught.scores, "review": taught.scores, "map_threshold": taught.maxima}
@@ -58,9 +58,9 @@ def settle(renewed: Calibration, old: Calibration, taught: GoodScores) -> Calibr
 
 
 def moved(limits: Calibration, before: Sequence[float], after: Sequence[float]) -> Calibration:
-    """Thresholds, and the scores behind them, that follow the scores of other good images, and guarantee nothing.
+    """Shift thresholds and the scores behind them with the scores of other good images; they guarantee nothing.
 
-    They move as far as the upper half of those scores did on average.
+    They move by the change of the mean of the upper half of those scores.
     """
     by = _upper_half(sorted(after)) - _upper_half(sorted(before))
     names = ("review", "reject", "map_threshold", "map_typical")
@@ -74,22 +74,22 @@ def _upper_half(scores: Sequence[float]) -> float:
 
 
 def sheet_of(path: Path) -> Path:
-    """Where the image of a model's last lesson lies."""
+    """Return the path of the overview image of a model's last lesson."""
     path = path.resolve()
     return path.with_name(f"{path.name}.lesson.jpg")
 
 
 @contextmanager
 def new_version(path: Path, output: Path | None = None) -> Iterator[Path]:
-    """Yield a copy of the model at `path` that takes its place when the block ends without an error.
+    """Yield a copy of the model at `path`; the copy replaces the model when the block ends without an error.
 
-    The model as it was goes to `MODEL.versions/NUMBER`, of which the last are kept. With an `output`, the copy becomes
-    that, and the model stays where it is. On an error nothing changes.
+    The previous model goes to `MODEL.versions/NUMBER`; the last ones are kept. With an `output`, the copy goes there
+    and the model stays unchanged. On an error nothing changes.
 
     Raises
     ------
     ArtifactError
-        Nothing can take the place of what is at `path`.
+        The files at `path` (or `output`) cannot be replaced.
     """
     with new_artifact(output or path) as draft:
         shutil.copytree(path, draft, dirs_exist_ok=True)
@@ -97,12 +97,12 @@ def new_version(path: Path, output: Path | None = None) -> Iterator[Path]:
 
 
 def undo(path: Path) -> Artifact:
-    """Put the last version back, also where a stopped machine left none in the model's place; returns it.
+    """Restore the last version, also if an interruption left no model at `path`; return it.
 
     Raises
     ------
     ArtifactError
-        There is no earlier version, or it was damaged: then nothing changes.
+        There is no earlier version, or it is damaged; nothing changes.
     """
     path = path.resolve()
     earlier = earlier_versions(path)
@@ -115,14 +115,13 @@ def undo(path: Path) -> Artifact:
 
 
 def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress) -> Lesson:
-    """Teach a model good images and marked defects; the new version takes its place, the old one is kept.
+    """Teach a model good images and marked defects; the new version replaces it, the old one is kept.
 
     The memory bank keeps its size, and with it the model its latency: see `edgead.adapt.memory_bank.coreset.merge`.
-    Thresholds are made again from the images of the last calibration, those that were learnt scored without their
-    fold, so that they guarantee for parts like those images what they did before. Thresholds that do not come from
-    images that the model keeps move as far as the scores of these did. Where no score of them moves, no threshold
-    does. Taught images only keep thresholds from becoming so low that these are rejected again: those that an operator
-    picks are no sample of what comes.
+    Thresholds are made again from the images of the last calibration (learnt images are scored without their fold), so
+    that the guarantee for parts like those images stays the same. Thresholds that do not come from the kept images move
+    by as much as the scores of the kept images. If no such score changes, no threshold does. Taught images only prevent
+    thresholds so low that they would be rejected again: images that an operator picks are no random sample.
 
     Raises
     ------
@@ -133,14 +132,14 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
 
 
 def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesson:
-    """Learn what was prepared.
+    """Learn a prepared lesson.
 
     Raises
     ------
     SettingsError
-        The model was changed since the lesson was prepared: nothing of that change is lost.
+        The model was changed after the lesson was prepared; that change is kept.
     LessonRefusedError
-        A bad part that was stopped would be ok; or thresholds may be blind, and the plan gives no reason for them.
+        A bad part that was stopped would be ok, or thresholds may miss defects and the plan gives no reason for them.
     """
     artifact, merged, good = prepared.artifact, prepared.merged, prepared.good
     taught = prepared.taught
@@ -173,13 +172,13 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
 
 
 def _twins(paths: list[Path]) -> list[Path]:
-    """Other images of the same frames: what is learnt from one is known of the other."""
+    """Find other files of the same frames: if one is learnt, the other counts as learnt too."""
     others = (path.with_name(name) for path in paths if path.name in _TWINS for name in _TWINS if name != path.name)
     return [path for path in others if path.is_file()]
 
 
 def merged_arrays(artifact: Artifact, merged: Merged) -> dict[str, np.ndarray]:
-    """What a model with a merged bank has; its new rows are of no fold, and are never left out."""
+    """Return the arrays of a model with a merged bank; new rows belong to no fold and are never left out."""
     arrays = {BANK: merged.bank}
     if ROW_FOLDS in artifact.manifest.arrays:
         arrays[ROW_FOLDS] = np.where(merged.new[:, None], np.float32(-1), artifact.array(ROW_FOLDS))
@@ -188,7 +187,7 @@ def merged_arrays(artifact: Artifact, merged: Merged) -> dict[str, np.ndarray]:
 
 
 def _know_defects(draft: Artifact, prepared: Prepared, progress: StageProgress) -> Manifest:
-    """Let the model in the draft know the marked defects, beside the bank that is there; gives its manifest."""
+    """Add the marked defects to the model in the draft; return its new manifest."""
     defects, good = prepared.defects, prepared.good
     if not defects.are_enough:
         return draft.manifest
@@ -203,7 +202,7 @@ def _know_defects(draft: Artifact, prepared: Prepared, progress: StageProgress) 
         reading,
         good.paths,
         unknown,
-        max(limits.false_reject_rate, 1 / (len(set(good.groups) or good.paths) + 1)),  # of limits by hand it may be any
+        max(limits.false_reject_rate, 1 / (len(set(good.groups) or good.paths) + 1)),  # set by hand, it may be any
         groups=good.groups,
         folds=good.folds,
         progress=partial(progress, "score by known defects"),
@@ -212,7 +211,7 @@ def _know_defects(draft: Artifact, prepared: Prepared, progress: StageProgress) 
 
 
 def _judge_by_others(draft: Artifact, prepared: Prepared, progress: StageProgress) -> Counts | None:
-    """What the fp32 graph would say of the bad parts, each by what the others teach; None where none are known."""
+    """Judge each bad part by the other marked defects, with the graph that was learnt; None if no defects are known."""
     limits = draft.learnt_graph.calibration
     if not prepared.bad or not _count_known(draft.manifest, prepared) or limits is None:
         return None
@@ -235,7 +234,7 @@ def _judge_all(artifact: Artifact, prepared: Prepared, progress: Progress) -> di
 
 
 def _calibrate_all(draft: Artifact, prepared: Prepared, progress: StageProgress) -> Manifest:
-    """Make thresholds and golden images of every graph again, with the bank that is in the draft."""
+    """Make thresholds and golden images of every graph again, with the bank of the draft; return the manifest."""
     manifest, good = draft.manifest, prepared.good
     changes = []
     for name in draft.precisions:
@@ -255,7 +254,7 @@ def _calibrate_all(draft: Artifact, prepared: Prepared, progress: StageProgress)
 def _calibrate(
     draft: Artifact, prepared: Prepared, name: str, limits: Calibration, progress: StageProgress
 ) -> tuple[Calibration, list[float], ThresholdChange | None]:
-    """New thresholds of one graph, the scores of the good images, and the change; None where nothing moves."""
+    """Return new thresholds of one graph, scores of the good images, and the change (None if no score changed)."""
     good, plan = prepared.good, prepared.plan
     with Detector(good.readable(prepared.artifact), runtime="onnxruntime", precision=name) as detector:
         before = good.measure(detector, partial(progress, f"score {name}"))

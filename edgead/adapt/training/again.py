@@ -1,4 +1,4 @@
-"""Learning a patchcore model again, from its images, in another precision: no number of one precision is of another."""
+"""Retraining of a patchcore model on its own images in another precision, as the precisions share no numbers."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def learn_again(
     group: str | None = None,
     progress: StageProgress = no_progress,
 ) -> Artifact:
-    """Learn the model at `path` again from the images that it was made of; the version before is kept.
+    """Retrain the model at `path` on its training images; the previous version is kept.
 
     Parameters
     ----------
     path : Path
     precision : str
-        Of the graph that it is learnt over, and runs then.
+        Precision of the graph that it is trained with and then runs.
     data : Path
         Folder of the images.
     normal_dir, group : str, optional
-        As in the training, where they are not given.
+        By default those of the first training.
     progress : callable, optional
         Called with (stage, done, total).
 
     Raises
     ------
     SettingsError
-        It was taught since, has thresholds that its images did not make, or was learnt over `--weights`.
+        The model was taught after training, has thresholds not made from its images, or was trained with `--weights`.
     ArtifactError
-        The images are others than those that it was made of.
+        The images are not those that the model was trained on.
     """
     artifact = Artifact.load(path)
     manifest, training = artifact.manifest, artifact.manifest.training
@@ -75,7 +75,7 @@ def learn_again(
     config = read_settings(PatchCoreConfig, training["settings"], detector=PatchCore.name)
     method = PatchCore(config, channels=spec.channels, precision=precision)
     method.prepared(spec)
-    method.read_backbone()  # what cannot be, or is missing, is known before the images are read
+    method.read_backbone()  # invalid settings and missing files are reported before images are read
     paths = find_good_images(data, training.get("normal_dir") if normal_dir is None else normal_dir)
     read = partial(read_frame, spec=spec)
     paths, _, _ = check_images(paths, skip_bad=True, read=read, progress=partial(progress, "read images"))

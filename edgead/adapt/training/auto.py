@@ -1,4 +1,4 @@
-"""Preset `auto`: `default`, or `fast` on a machine on which a frame of `default` takes too long."""
+"""Preset `auto`: `default`, or `fast` if a frame of `default` takes too long on this machine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from edgead.adapt.methods.patchcore import PatchCore
 from edgead.kernels import NearestPatches
 
 SEARCHES, NETWORK_RUNS = 7, 15
-# A machine on which a frame of `default` takes longer is a small device: it has `fast`.
+# Time of a frame of `default`, ms; slower machines are small devices and get `fast`.
 SUITED_MS = 100.0
 
 
 def frame_ms(settings: dict[str, Any]) -> float:
-    """Median time in ms of the network on the runtime that `auto` opens, and of a search of its patches.
+    """Measure the median time in ms of the network, on the runtime that `auto` opens, plus the search of its patches.
 
-    The search is of random numbers, the slowest case for the kernel.
+    The patches are random numbers, the slowest case for the search.
     """
     model = PatchCore.from_settings(settings)
     model.choose_precision(AUTO, 0, cross_validates=False)
@@ -46,5 +46,5 @@ def _median_ms(run: Callable[[], object], count: int) -> float:
 
 
 def suited_preset() -> str:
-    """Choose between the presets `default` and `fast` by the time of a frame of `default` on this machine."""
+    """Return `default` or `fast`, by the time of a frame of `default` on this machine."""
     return "default" if frame_ms({}) <= SUITED_MS else "fast"

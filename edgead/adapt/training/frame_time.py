@@ -1,4 +1,4 @@
-"""Estimated time of a frame, before anything is learnt."""
+"""Estimated time of a frame, before training."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from edgead.images.files import load_image
 def network_ms(detector: str, settings: Mapping[str, Any]) -> float:
     """Time one frame through a detector's untrained network, ms, on one core of this machine.
 
-    The scores and the map come on top of it.
+    Computing scores and anomaly map takes additional time.
 
     Raises
     ------
     SettingsError
-        Settings that cannot be.
+        Invalid settings.
     """
     return METHODS.find(detector).from_settings(settings, pretrained=False).network_ms()
 
 
 def tiles_account(good: GoodImages, detector: str, settings: Mapping[str, Any]) -> str:
-    """Say into how many tiles the first of the images is cut, and about what that takes; empty without tiles.
+    """Say into how many tiles the first image is cut, and about how long they take; empty without tiles.
 
     Raises
     ------
     SettingsError
-        Settings that cannot be, or tiles that do not fit.
+        Invalid settings, or tiles that do not fit.
     DatasetError, ImageError
         There are no images, or the first cannot be read.
     """

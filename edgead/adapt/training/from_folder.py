@@ -2,8 +2,8 @@
 
 Thresholds from few good images are cross-validated: each is scored by a detector that did not learn from it, as in
 cross-conformal prediction (Vovk, "Cross-conformal predictors", 2015), but without the detectors of the folds:
-jackknife+ (Barber et al. 2021) would score every part by all of them on the device. What ships has learnt from all
-images instead, so that its scores of good parts lie a little below those that the thresholds come from.
+jackknife+ (Barber et al. 2021) would score every part by all of them on the device. Instead, the final model has learnt
+from all images, so its scores of good parts are a little lower than those that the thresholds come from.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ from edgead.files.disk import writing
 from edgead.heads import find_head
 from edgead.images.likeness import Look, look_of, odd_ones
 
-# Of trainings, where nobody says how many.
+# Number of additional trainings, if the user gives none.
 FOLDS = 5
-# Of every training, and what each method does between the first two.
+# Stages of every training; the method's own stages come between the first two.
 READ, WRITE, CALIBRATE = "read images", "write the model", "calibrate"
-# What the preprocessing has from the images and from who trains, beside the region.
+# Fields of the preprocessing that come from the images and the user, besides the region.
 _OF_IMAGES = {"ignored", "alignment", "tiles", "grey16", "relief"}
 
 
 def planned_stages(detector: str, precision: str) -> list[str]:
-    """The stages of a training in their order, as far as they are known before it."""
+    """Return the stages of a training in order, as far as known beforehand."""
     learns, finishes = METHODS.find(detector).stages(precision)
     return [READ, *learns, WRITE, CALIBRATE, *finishes]
 
@@ -67,28 +67,28 @@ def cross_validate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> GoodScores:
-    """Score every image by the exported detector that learnt from the images of the other folds.
+    """Score every image by a detector that learnt from the images of the other folds, after export.
 
     Parameters
     ----------
     learn : callable
-        Gives a detector that has learnt from some of the images.
+        Returns a detector trained on some of the images.
     paths : sequence of Path
     folds : int
-        At least two; as many as groups leave out one at a time.
+        Number of folds, at least two; with as many folds as groups, each fold is one group.
     groups : sequence of int, optional
-        Group of each image, numbered from 0 on; whole groups are dealt out.
+        Group of each image, numbered from 0; whole groups are assigned to folds.
     preprocessing : Preprocessing
-        Of the detectors.
+        Preprocessing of the detectors.
     seed : int
-        Of the order in which groups are dealt out to the folds.
+        Seed of the order in which groups are assigned to folds.
     progress : callable, optional
         Called with (done, total) folds.
 
     Returns
     -------
     GoodScores
-        In the order of the paths.
+        Scores in the order of the paths.
     """
     group_of = np.arange(len(paths)) if groups is None else np.asarray(groups)
     fold_of = (np.random.default_rng(seed).permutation(int(group_of.max()) + 1) % folds)[group_of]
@@ -108,7 +108,7 @@ def cross_validate(
 
 
 def _weights_facts(settings: dict[str, Any], sha256: str | None) -> dict[str, Any]:
-    """Which file of weights a model came from, and whose terms it is under that has another package's backbone."""
+    """Facts for the manifest about the file of weights and, for a backbone of another package, its licence."""
     added = find_added(settings.get("backbone"))
     licence = {"weights_licence": added.licence} if added else {}
     return {**licence, **({"weights_sha256": sha256} if sha256 else {})}
@@ -127,8 +127,8 @@ def train_from_folder(
 ) -> tuple[Artifact, list[str]]:
     """Train, export and calibrate a detector.
 
-    A detector that is trained by gradient steps keeps a checkpoint beside `destination`, in a folder of its name with
-    `.checkpoint` added, until the artifact is complete: the same call after an interruption goes on from there.
+    A detector that is trained by gradient steps keeps a checkpoint in the folder `DESTINATION.checkpoint` until the
+    artifact is complete: after an interruption the same call continues from there.
 
     Parameters
     ----------
@@ -140,18 +140,18 @@ def train_from_folder(
     detector : str
         A name in `edgead.adapt.methods.METHODS`.
     weights : Path, optional
-        Weights of the backbone instead of the packaged ones; of efficient_ad, a teacher.
+        Weights of the backbone instead of the packaged ones; for efficient_ad, of the teacher.
     device : {"auto", "cpu", "cuda"}
-        Where to train.
+        Device to train on.
     precision : {"auto", "fp32", "int8"}
-        Of the graph; see `edgead.adapt.methods.method.Method.choose_precision`.
+        Precision of the graph; see `edgead.adapt.methods.method.Method.choose_precision`.
     progress : callable, optional
-        Called with (stage, done, total); a `TrainingLog` is given settings, losses and figures too.
+        Called with (stage, done, total); a `TrainingLog` also receives settings, losses and figures.
 
     Returns
     -------
     (Artifact, list of str)
-        The artifact, and what was wrong with images that were skipped.
+        The artifact, and the errors of images that were skipped.
 
     Raises
     ------
@@ -165,11 +165,11 @@ def train_from_folder(
     if good.tiles is not None and method.compares_places:
         raise SettingsError(f"{detector} compares a part place by place, and tiles show any: leave out --tiles")
     paths = good.find()
-    # Too few images, and settings that cannot be, are known before the images are read.
+    # Too few images and invalid settings are reported before the images are read.
     model = _build(good, method, settings, weights, precision, len(paths))
     where = model.choose_device(device)
     _check(good, model, len(paths))
-    folder = good.data.parent if good.data.is_file() else good.data  # from which images are named
+    folder = good.data.parent if good.data.is_file() else good.data  # names of images are relative to it
     looks: dict[str, Look] = {}
     paths, problems, digest = check_images(
         paths,
@@ -279,7 +279,7 @@ def train_from_folder(
     )
     if checkpoint is not None:
         checkpoint.remove()
-    if method.calibrated and plan.scores is None:  # else there is no image that what ships has not learnt from
+    if method.calibrated and plan.scores is None:  # otherwise the shipped model has learnt from all images
         artifact = model.finish(artifact, GoodPaths(split.training, calibration, plan.groups, plan.folds), progress)
     if isinstance(progress, TrainingLog):
         progress.end(artifact)
@@ -294,7 +294,7 @@ def _build(
     precision: str,
     images: int,
 ) -> Method[Any]:
-    """Build an untrained detector for so many images, in a precision."""
+    """Build an untrained detector for this number of images and this precision."""
     model = good.build(method, settings, weights)
     if precision != FP32 and good.input != "rgb":
         if precision != AUTO:
@@ -312,14 +312,14 @@ def learn_images(
     folds: Sequence[int] = (),
     **course: Any,
 ) -> Trained:
-    """Learn from images, or from as many of their tiles as a training takes, with the group and fold of each path."""
+    """Train on images, or on as many of their tiles as a training takes, with the group and fold of each path."""
     images = Images(paths, preprocessing).some(learnt_at_most(preprocessing, len(paths)), model.config.seed)
     spread = images.spread(folds) if folds else ()
     return model.fit(images, groups=images.spread(groups), folds=spread, **course)
 
 
 def _check(good: GoodImages, model: Method[Any], images: int) -> None:
-    """Refuse what a training could not end in, before the images are read."""
+    """Refuse settings with which the training would fail at its end, before images are read."""
     if good.folds and model.leaves_out:
         raise SettingsError(f"{model.name} scores each image by what it has learnt from the others: leave out --folds")
     if model.calibrated:
@@ -327,6 +327,6 @@ def _check(good: GoodImages, model: Method[Any], images: int) -> None:
     else:
         good.refuse_rates(model.name)
     try:
-        find_head(model.head.kind)  # what is refused would be reported after hours of training otherwise
+        find_head(model.head.kind)  # otherwise a refusal would come only after hours of training
     except ValidationError as error:
         raise SettingsError(tell_invalid(error.errors())) from None

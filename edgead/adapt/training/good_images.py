@@ -1,6 +1,6 @@
-"""Good images of a training: found, split, and prepared in their proportions, or as tiles of large ones.
+"""Good images of a training: search, split, and preparation in their proportions, or as tiles of large images.
 
-The network's input has the proportions of the images: what is squashed loses its finest defects first.
+The network's input has the proportions of the images: squashed images lose their finest defects first.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
 
 STEP_PX = 16  # the coarsest stride of the layers that are compared
 LOOKED_AT = 50
-# Where more images than this have others than the usual ones, proportions are no property of the product; fewer are odd
-# ones, which the training names.
+# If a larger share of images has unusual proportions, these are no property of the product; a smaller share are odd
+# images, which the training names.
 ODD_SHARE = 0.2
 AUTO_TILES = "auto"
-# A tile of `auto` is shrunk by so much: a defect of 10 pixels is 5 of the network's, which a patch still shows.
+# Factor by which tiles of `auto` are shrunk: a defect of 10 pixels becomes 5, which a patch still shows.
 SHRUNK_BY = 2
-# Neighbours share this part of a tile, more than the network's padding reaches and than small defects are wide.
+# Share of a tile that neighbours have in common: more than the network's padding reaches, wider than small defects.
 SHARED = 1 / 8
 WARN_ABOVE = 3.0
-# So many tiles are learnt, but one of each image at least: of more, only a few patches would be kept each.
+# Most tiles to learn, but at least one of each image: of more tiles, only a few patches each would be kept.
 MAX_LEARNT = 1500
 
 
 @dataclass(frozen=True, slots=True)
 class Proportions:
-    """The height of what the network sees in units of its width, and the reason in words.
+    """Height of the network's input divided by its width, and the reason in words.
 
-    `mixed`: the images have different ones, and what they leave free of the input is filled with their reflection.
+    `mixed`: images differ in proportions; the free area of the input is filled with their reflection.
     """
 
     height: float
@@ -62,25 +62,25 @@ class Proportions:
 
 
 def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | None = None) -> Proportions:
-    """Find the proportions that the network's input shall have.
+    """Find suitable proportions for the network's input.
 
     Parameters
     ----------
     paths : sequence of Path
         Good images; a sample of them is read.
     roi : (int, int, int, int), optional
-        x, y, width and height of the region that is looked at.
+        x, y, width and height of the region of interest, pixels.
 
     Returns
     -------
     Proportions
-        Of a square where images have different ones, or none can be read.
+        Those of a square if images differ in proportions, or none can be read.
     """
     if roi is not None:
         return Proportions(roi[3] / roi[2], "as the region of interest")
     logarithms = []
     for pick in np.linspace(0, len(paths) - 1, min(LOOKED_AT, len(paths))).round().astype(int):
-        with suppress(ImageError):  # the training reports images that cannot be read, or leaves them out
+        with suppress(ImageError):  # the training reports or leaves out unreadable images
             height, width = load_image(paths[pick], keep_depth=True).shape[:2]
             logarithms.append(math.log(height / width))
     if not logarithms:
@@ -92,7 +92,7 @@ def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | Non
 
 
 def input_size(side: int, proportions: float, step: int = STEP_PX) -> list[int]:
-    """Height and width with about side x side pixels in these proportions, in whole steps; [side, side] for 1."""
+    """Return height and width in these proportions, about side x side pixels in steps; [side, side] for 1."""
     if proportions == 1:
         return [side, side]
     sides = (side * math.sqrt(proportions), side / math.sqrt(proportions))
@@ -100,7 +100,7 @@ def input_size(side: int, proportions: float, step: int = STEP_PX) -> list[int]:
 
 
 def keep_proportions(settings: dict[str, Any], proportions: Proportions, step: int = STEP_PX) -> dict[str, Any]:
-    """Settings with a `fill` whose square input keeps proportions, with as many pixels; a rectangle stays as it is."""
+    """Adapt a square input to the proportions, with as many pixels, and set `fill`; a rectangle stays unchanged."""
     height, width = settings["image_size"]
     if height != width:
         return settings
@@ -110,14 +110,14 @@ def keep_proportions(settings: dict[str, Any], proportions: Proportions, step: i
 
 @dataclass(frozen=True, slots=True)
 class AskedTiles:
-    """Longer side of a tile and what neighbours share, in pixels of the images; None where that is found for them."""
+    """Requested tiles: longer side and overlap of neighbours, in pixels of the images; None to choose automatically."""
 
     side: int | None = None
     overlap: int | None = None
 
     @classmethod
     def read(cls, given: str | int) -> AskedTiles:
-        """Read SIZE, "SIZE,OVERLAP" or "auto"; raises SettingsError where it is none of them."""
+        """Read SIZE, "SIZE,OVERLAP" or "auto"; raises SettingsError for any other text."""
         text = str(given).strip()
         if text == AUTO_TILES:
             return cls()
@@ -127,7 +127,7 @@ class AskedTiles:
         return cls(*map(int, parts))
 
     def tiling(self, image_size: tuple[int, int], shape: tuple[int, int]) -> Tiling:
-        """Make the tiling for a network's input and the smallest images, each as height and width.
+        """Make the tiling for a network's input size and the smallest image size, each as height and width.
 
         Raises
         ------
@@ -151,7 +151,7 @@ class AskedTiles:
 
 
 def smallest(shapes: Sequence[tuple[int, int]], roi: Sequence[int] | None) -> tuple[int, int]:
-    """Least height and least width of images, or those of the region that is looked at."""
+    """Return the least height and least width of the images, or those of the region of interest."""
     if roi is not None:
         return roi[3], roi[2]
     heights, widths = zip(*shapes, strict=True)
@@ -159,12 +159,12 @@ def smallest(shapes: Sequence[tuple[int, int]], roi: Sequence[int] | None) -> tu
 
 
 def learnt_at_most(spec: Preprocessing, images: int) -> int:
-    """How many of the inputs that so many images make are learnt."""
+    """Number of inputs (images or tiles) that a training learns, given the number of images."""
     return images if spec.tiles is None else max(MAX_LEARNT, images)
 
 
 def shrink_warning(shape: tuple[int, int], spec: Preprocessing) -> str:
-    """Say what is lost where a frame of height and width `shape` is shrunk by far; empty where it is not."""
+    """Warn if a frame of height and width `shape` is shrunk so much that small defects are lost; else return ''."""
     seen = shape if spec.tiles is None else spec.tiles.size
     factor = max(length / side for length, side in zip(seen, spec.image_size, strict=True))
     if factor <= WARN_ABOVE:
@@ -179,9 +179,9 @@ def shrink_warning(shape: tuple[int, int], spec: Preprocessing) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images to learn from and to make thresholds from, the rates that they are for, and the groups of all.
+    """Images to learn and to calibrate on, the rates of the thresholds, and the groups of all images.
 
-    No image is for both, unless it `crosses`: then all are. Without a rate there are no thresholds.
+    No image is in both lists, unless the split `crosses`: then all are. Without a rate there are no thresholds.
     """
 
     training: list[Path]
@@ -192,13 +192,13 @@ class Split:
     crosses: bool = False
 
     def folds(self, seed: int) -> dict[Path, int]:
-        """The fold of each image to make thresholds from, where those are learnt; see `memory_bank.folds`."""
+        """Assign a fold to each calibration image, if these are also learnt; see `memory_bank.folds`."""
         learnt = set(self.training)
         found = deal_folds(self.groups.of(self.calibration), seed, learnt=[path in learnt for path in self.calibration])
         return dict(zip(self.calibration, found.tolist(), strict=True))
 
     def facts(self) -> dict[str, Any]:
-        """What the manifest records of the images."""
+        """Return what the manifest records about the images."""
         learnt = [] if self.crosses else self.training
         warning = leak_warning(leaks(self.groups, learnt, self.calibration), len(self.calibration))
         return {
@@ -213,7 +213,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class GoodImages:
-    """Which images to learn from, and what their thresholds shall guarantee.
+    """Selection of the images to learn from, and the rates that their thresholds shall guarantee.
 
     Attributes
     ----------
@@ -222,48 +222,47 @@ class GoodImages:
     normal_dir : str, optional
         See `edgead.dataset.folders.find_good_images`.
     roi : (int, int, int, int), optional
-        x, y, width and height of the part of the image to look at.
+        x, y, width and height of the region of interest, pixels.
     false_reject_rate, review_rate : float, optional
         See `edgead.calibration.plan.choose_rates`.
     guarantee : {"cross", "split"}, optional
-        How good images make thresholds: "cross" scores each by what was learnt from the others, and all are learnt;
-        "split" holds some out, which a proof of the rate needs. By default "cross" where the detector can leave images
-        out without another training, with `folds`, and else "split".
+        How thresholds come from good images: "cross" learns all and scores each as if its fold had not been learnt;
+        "split" holds some out, which a proof of the rate needs. By default "cross" if the detector can leave images out
+        without another training, or with `folds`; else "split".
     skip_bad : bool
         Leave out images that cannot be read instead of stopping.
     folds : int
-        Trainings of which each leaves out a part of the images, for "cross" with a detector that needs them.
+        Number of additional trainings, each without a part of the images, for "cross" with a detector that needs them.
     group : str
-        Which images belong together and are held out together; see `edgead.dataset.groups.group_images`. For several
+        Which images belong together and are held out together; see `edgead.dataset.groups.group_images`. With several
         products the default is "folders".
     paths : sequence of Path, optional
-        The images, instead of all that lie in the folder; `data` is one that they lie in or below.
+        The images, instead of all in the folder; they must be in `data` or below it.
     hold_out : float
-        Share of the groups of good images that is not learnt, but left for `edgead eval`, of data without a test part.
+        Share of the groups of good images that is not learnt, but kept for `edgead eval`; for data without a test part.
     ignore : sequence of str, Path or ndarray
-        Places that never count; see `edgead.dataset.places.read_ignored`. All images are of one size then.
+        Places that never count; see `edgead.dataset.places.read_ignored`. All images must then have the same size.
     align : str or Path, optional
-        A golden image: parts are laid where its part lies, by shift and small rotation. Likewise.
+        A golden image that parts are aligned to, by shift and small rotation. All images must then have the same size.
     tiles : "auto", int or str, optional
         Cut each image, or its region, into tiles: their size, or "SIZE,OVERLAP", in pixels of the images.
-
     defects : sequence of Path
-        Images of known defects, which are never learnt: they show what a limit finds.
+        Images of known defects, never learnt: they show how many defects a limit finds.
     input : {"rgb", "grey16", "relief", "rgb_relief"}
-        What the images are: 8-bit images, grey values of 16 bits or floats, heights, or colours with heights.
+        Type of the images: 8-bit images, grey values of 16 bits or floats, heights, or colours with heights.
     mm_per_count : float, optional
-        Of heights: how many millimetres one count is.
+        Millimetres of height per count of a height map.
     mm_per_pixel : float, optional
-        Of the images, at the distance of the part: verdicts say how large a defect is.
+        Size of a pixel at the distance of the part; verdicts then give the size of defects in mm.
     facts : mapping
-        What else the manifest records of them, as plain JSON types.
+        Further facts about the images for the manifest, as plain JSON types.
 
     Raises
     ------
     SettingsError
-        `roi` is no region, or options that exclude each other.
+        `roi` is no region, or options exclude each other.
     CalibrationError
-        A rate is no share between 0 and 1.
+        A rate is not between 0 and 1.
     """
 
     data: Path
@@ -322,7 +321,7 @@ class GoodImages:
             raise SettingsError("--tiles would take a plane from each tile, and not from the part: leave it out")
 
     def check_method(self, method: type[Method[Any]], settings: Mapping[str, Any]) -> None:
-        """Raise SettingsError where a method cannot learn from this input."""
+        """Raise SettingsError if a method cannot learn from this input."""
         if method.in_order:
             raise SettingsError(
                 f"{method.name} learns from videos, or folders of frames in order: take `edgead cycle VIDEO -o MODEL`"
@@ -340,16 +339,16 @@ class GoodImages:
         return method.from_settings(settings, weights=weights, channels=channels)
 
     def read(self, path: Path) -> np.ndarray:
-        """Read an image as the model will; raises ImageError, which names it."""
+        """Read an image as the model will read it; raises ImageError with its name."""
         return read_in_colour(path, self.input)
 
     def with_input(self, spec: Preprocessing, paths: Sequence[Path]) -> Preprocessing:
-        """How the values of these images are prepared, over the range that they have; see `dataset.ranges`."""
+        """Add the type of the images and the range of their values to a preprocessing; see `dataset.ranges`."""
         found = with_colour(spec, self.input, self.mm_per_count, paths)
         return found.model_copy(update={"mm_per_pixel": self.mm_per_pixel})
 
     def with_places(self, spec: Preprocessing, paths: Sequence[Path], looks: Sequence[Look]) -> Preprocessing:
-        """How these images are prepared, from what the method says, with the places that the user names.
+        """Add region, ignored places and alignment of the user to the method's preprocessing.
 
         Raises
         ------
@@ -361,13 +360,13 @@ class GoodImages:
         return with_places(spec, self.ignore, self.align, sizes)
 
     def prepare(self, model: Method[Any], paths: Sequence[Path], looks: Sequence[Look]) -> tuple[Preprocessing, str]:
-        """Find how these images are prepared for a model, which takes note of it; and a warning, or ''."""
+        """Find the preprocessing for these images and pass it to the model; return it, and a warning or ''."""
         spec = self.with_places(model.preprocessing, paths, looks)
         spec, shrunk = self.with_tiles(spec, [(look.height, look.width) for look in looks])
         return model.prepared(self.with_input(spec, paths)), shrunk
 
     def find(self) -> list[Path]:
-        """List the images; raises DatasetError or ImageError where there are none."""
+        """List the images; raises DatasetError or ImageError if there are none."""
         found = find_good_images(self.data, self.normal_dir) if self.paths is None else list(self.paths)
         if self.hold_out and not {image.path for image in find_test_images(self.data)} & set(found):
             raise SettingsError(f"{self.data} has a test part of its own: leave out --hold-out")
@@ -379,7 +378,7 @@ class GoodImages:
         return without_test_part(paths, groups, self.hold_out) if self.hold_out else list(paths)
 
     def with_tiles(self, spec: Preprocessing, shapes: Sequence[tuple[float, float]]) -> tuple[Preprocessing, str]:
-        """How images of these heights and widths are prepared, tile by tile if so; and a warning, or ''."""
+        """Add the tiling for images of these heights and widths, if requested; return a warning or '' as well."""
         shape = smallest([(int(height), int(width)) for height, width in shapes], self.roi)
         assert self.tiles is None or isinstance(self.tiles, AskedTiles)
         tiles = None if self.tiles is None else self.tiles.tiling(spec.image_size, shape)
@@ -387,16 +386,16 @@ class GoodImages:
         return prepared, shrink_warning(shape, prepared)
 
     def crosses(self, leaves_out: bool) -> bool:
-        """Are all images learnt and calibrated on, by a detector that leaves images out or does not?"""
+        """Whether all images are both learnt and calibrated on; `leaves_out` is the method's attribute."""
         return self.guarantee == "cross" or (self.guarantee is None and (leaves_out or self.folds > 0))
 
     def split(self, paths: Sequence[Path], seed: int, *, leaves_out: bool) -> Split:
-        """Find the groups of the images, hold some of them out or deal all to folds, and choose the rates.
+        """Find the groups of the images, hold some out unless the split crosses, and choose the rates.
 
         Raises
         ------
         CalibrationError
-            The images are too few for the rates.
+            There are too few images for the rates.
         """
         groups = group_images(paths, self.group, self.data)
         if self.crosses(leaves_out):
@@ -407,14 +406,14 @@ class GoodImages:
         return Split(learnt, calibration, rate, self.review_rate, groups)
 
     def check_count(self, count: int, *, leaves_out: bool) -> None:
-        """Raise CalibrationError where so many images are too few, whatever their groups are."""
+        """Raise CalibrationError if this number of images is too small, however they are grouped."""
         if self.crosses(leaves_out):
             choose_rates(count, self.false_reject_rate, self.review_rate)
             return
         try:
             plan_calibration(count, self.false_reject_rate, self.review_rate)
         except CalibrationError as error:
-            if self.guarantee is not None:  # which --folds does not go with
+            if self.guarantee is not None:  # --guarantee excludes --folds
                 raise
             try:
                 choose_rates(count, self.false_reject_rate, self.review_rate)
@@ -423,12 +422,12 @@ class GoodImages:
             raise CalibrationError(f"{error}; or cross-validate with --folds 5, which holds none out") from None
 
     def keep_all(self, paths: Sequence[Path], method: type[Method[Any]]) -> Split:
-        """Find the groups of the images and hold none of them out: there will be no thresholds yet."""
+        """Find the groups of the images and hold none out, as no thresholds are made yet."""
         learnt = [] if method.learns_from == "nothing" else list(paths)
         return Split(learnt, [], None, None, group_images(paths, self.group, self.data))
 
     def refuse_rates(self, detector: str) -> None:
-        """Raise SettingsError where thresholds are asked for of a detector that gets none from its training."""
+        """Raise SettingsError if rates are given for a detector whose training makes no thresholds."""
         if self.false_reject_rate is not None or self.review_rate is not None or self.folds or self.guarantee:
             raise SettingsError(
                 f"{detector} makes no thresholds in training: leave out --false-reject-rate, --review-rate, "

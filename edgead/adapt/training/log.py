@@ -1,4 +1,4 @@
-"""Log of a training: its settings, stages, losses and figures as records, for a file of JSON lines and for trackers.
+"""Log of a training: settings, stages, losses and results as records, for a file of JSON lines and for trackers.
 
 A package adds a tracker by `[project.entry-points."edgead.trackers"]` with `SCHEME = "module:Class"`, a `Tracker`.
 """
@@ -21,18 +21,18 @@ from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
 
 LOSSES = 1000
-"""Records of losses of one stage, at most: where it has more steps, each is the mean of as many steps."""
+"""Most loss records of one stage: with more steps, each record is the mean of several steps."""
 
 Record = Mapping[str, Any]
-"""Plain JSON: `event` says what it is, `seconds` when it was since the training began; see `TrainingLog`."""
+"""Record of a log, plain JSON: `event` is its type, `seconds` the time since training began; see `TrainingLog`."""
 
 logger = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """Takes the records of one training in their order, in the training's thread; made of what is behind `SCHEME:`.
+    """Receiver of the records of one training, in order, in its thread; created with the text after `SCHEME:`.
 
-    It raises SettingsError where it is made and cannot write. What it raises later leaves it out; the training goes on.
+    The constructor raises SettingsError if it cannot write. After any later error it gets no more; training goes on.
     """
 
     def __init__(self, where: str): ...
@@ -41,7 +41,7 @@ class Tracker(Protocol):
 
 
 class JsonLines:
-    """Appends each record to a file, as one line of JSON."""
+    """Tracker that appends each record to a file, as one line of JSON."""
 
     def __init__(self, where: str):
         try:
@@ -60,15 +60,15 @@ TRACKERS: Added[type[Tracker]] = Added("edgead.trackers", "tracker", {"jsonl": f
 
 
 class TrainingLog:
-    """A StageProgress that logs as well.
+    """Progress callback (a StageProgress) that also logs.
 
-    | `event` | beside `seconds` |
+    | `event` | besides `seconds` |
     |---|---|
-    | `start` | `at`, on the wall clock in UTC |
-    | `settings` | what the result depends on: `detector`, `settings`, SHA-256 of the `data`, `versions` |
-    | `stage` | a `stage` that is done: its `count` of images or steps, and `took_seconds` |
-    | `loss` | `stage`, `step` of `steps`, and the mean `loss` since the record before |
-    | `end` | the `model` and its figures: `training_images`, `threshold`, `false_reject_rate`, `fit_seconds`, ... |
+    | `start` | `at`, the time in UTC |
+    | `settings` | inputs of the result: `detector`, `settings`, SHA-256 of the `data`, `versions` |
+    | `stage` | a finished `stage`: its `count` of images or steps, and `took_seconds` |
+    | `loss` | `stage`, `step` of `steps`, and the mean `loss` since the previous record |
+    | `end` | the `model` and its results: `training_images`, `threshold`, `false_reject_rate`, `fit_seconds`, ... |
     | `failed` | the `problem` |
     """
 
@@ -93,7 +93,7 @@ class TrainingLog:
         self._stage, self._stage_began_s = None, now_s
 
     def loss(self, stage: str, step: int, steps: int, loss: float) -> None:
-        """Take the loss of one step, of all steps from 1 on in their order."""
+        """Record the loss of one step; call it for every step from 1 on, in order."""
         self._losses.append(loss)
         if len(self._losses) >= steps / LOSSES or step == steps:
             mean = math.fsum(self._losses) / len(self._losses)
@@ -101,7 +101,7 @@ class TrainingLog:
             self.write("loss", stage=stage, step=step, steps=steps, loss=mean)
 
     def end(self, artifact: Artifact) -> None:
-        """Log the model that was made."""
+        """Log the finished model."""
         limits = artifact.graph().calibration
         assert limits is not None
         if self._stage is not None:
@@ -116,7 +116,7 @@ class TrainingLog:
         self.write("end", **figures | artifact.manifest.training)  # a method's own facts may have any name
 
     def write(self, event: str, /, **values: Any) -> None:
-        """Give a record to all trackers; one that cannot take it gets no more."""
+        """Send a record to all trackers; a tracker that fails gets no more."""
         record = {"event": event, "seconds": round(time.monotonic() - self._began_s, 3), **values}
         for where, tracker in list(self._trackers.items()):
             try:
@@ -128,19 +128,19 @@ class TrainingLog:
 
 @contextmanager
 def training_log(where: Sequence[str], progress: StageProgress) -> Iterator[TrainingLog]:
-    """Open a log for the block, whose failure it logs.
+    """Open a log for the block; if the block fails, the failure is logged.
 
     Parameters
     ----------
     where : sequence of str
-        Paths of files for JSON lines, and `SCHEME:...` of trackers. A file that is there is appended to.
+        Paths of files for JSON lines, and `SCHEME:...` of trackers. Existing files are appended to.
     progress : callable
-        Called with (stage, done, total) as well.
+        Also called with (stage, done, total).
 
     Raises
     ------
     SettingsError
-        An unknown scheme, or one of them cannot be written.
+        A scheme is unknown, or a file or tracker cannot be written.
     """
     with ExitStack() as opened:
         trackers = {_shown(one): opened.enter_context(closing(_open(one))) for one in where}

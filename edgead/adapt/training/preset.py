@@ -14,12 +14,12 @@ from edgead.errors import SettingsError
 
 
 def check_settings(detector: str, preset: str, chosen: Mapping[str, Any]) -> None:
-    """Refuse a preset, and settings on top of it, that cannot be, before images are looked at.
+    """Refuse an invalid preset, or invalid settings in addition to it, before images are read.
 
     Raises
     ------
     SettingsError
-        An unknown detector, preset or setting, or a value that the method refuses, such as an input that is too small.
+        The detector, preset or a setting is unknown, or the method refuses a value, such as too small an input.
     """
     of_preset = {} if preset == AUTO else find_preset(detector, preset)
     settings = {**of_preset, **chosen}
@@ -35,20 +35,19 @@ def preset_settings(
     preset: str,
     chosen: Mapping[str, Any] = {},
 ) -> tuple[dict[str, Any], str]:
-    """Settings of a preset in the proportions of the images, of `auto` that which suits this machine; and why in words.
+    """Return a preset's settings in the proportions of the images, and the reason; `auto` chooses by this machine.
 
-    `chosen` are settings that come on top of them: where they ask for another network than the preset's, no input size
-    is fitted.
+    `chosen` settings replace those of the preset; if they change the network, the input size is not adapted.
 
     Raises
     ------
     SettingsError
-        An unknown detector or preset.
+        The detector or the preset is unknown.
     """
     if preset == AUTO:
         if detector != AUTO_DETECTOR:
             raise SettingsError(f"--preset {AUTO} is of {AUTO_DETECTOR}; {detector} has presets of its own")
-        from edgead.adapt.training.auto import suited_preset  # times a network, which others do not need
+        from edgead.adapt.training.auto import suited_preset  # imported here, as only `auto` times a network
 
         preset = suited_preset()
     settings = find_preset(detector, preset)

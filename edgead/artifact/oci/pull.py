@@ -51,7 +51,7 @@ def pull(
     reference : Reference
         A tag or a digest.
     destination : Path
-        Folder of the model; a model that is there is kept as an earlier version.
+        Folder of the model; an existing model there is kept as an earlier version.
     reuse : iterable of Path
         Models whose files need not be fetched again; `destination` is one.
     pace : callable

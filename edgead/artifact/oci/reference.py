@@ -30,7 +30,7 @@ class Reference:
     """Reference of a model in a registry; a digest precedes a tag, and without either it names the repository."""
 
     host: str
-    """With its port, where one is named."""
+    """Host name of the registry, with the port if one is given."""
     name: str
     tag: str = ""
     digest: str = ""
@@ -100,4 +100,4 @@ def _tagged(text: str) -> str:
 
 
 TaggedModel = Annotated[str, AfterValidator(_tagged)]
-"""In options: the address of a tag."""
+"""Type of options that take the address of a tag."""

@@ -12,7 +12,7 @@ _MAX_BYTES = 64 << 10
 
 
 class SignatureFile(NamedTuple):
-    """Content of a signature file, None without one; or why it cannot be read, which matters only if it is demanded."""
+    """Content of a signature file, None without one; or why it is unreadable, an error if signatures are required."""
 
     content: bytes | None = None
     problem: str = ""

@@ -28,7 +28,7 @@ _NEEDED = {
     "rectanglelabels": {"rectanglelabels", "x", "y", "width", "height"},
     "ellipselabels": {"ellipselabels", "x", "y", "radiusX", "radiusY"},
 }
-"""The results that are read, with what the value of each must have."""
+"""Types of results that are read, with the keys that the value of each must have."""
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -68,7 +68,7 @@ class _Task(BaseModel):
 
 
 def read_label_studio(place: Place) -> Iterable[LabelledImage] | None:
-    """Read tasks whose images were labelled by brush, polygon, rectangle, ellipse or by choices for the whole.
+    """Read tasks whose images were labelled by brush, polygon, rectangle, ellipse, or choices for the whole image.
 
     Follows https://labelstud.io/guide/task_format and https://labelstud.io/tags: places and sizes are in percent of the
     image, rotations clockwise, of a rectangle about its upper left corner. A task without an annotation is not used, an

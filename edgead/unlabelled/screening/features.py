@@ -53,7 +53,7 @@ def comparable_features(raw: np.ndarray, parts: Sequence[int], method: PatchCore
     raw : ndarray of shape (n, h, w, d), float32, C order
         Raw features, changed in place.
     parts : sequence of int of length n
-        Images of one number show the same part.
+        Part of each image; images with the same number show the same part.
     method : PatchCore
         Method whose backbone computed them.
 
@@ -92,7 +92,7 @@ def raw_features(
     roi : (int, int, int, int), optional
         x, y, width and height of the region of interest.
     zoom : int
-        An image is cut into zoom x zoom windows; more of them show finer details.
+        Images are cut into zoom x zoom windows; a larger number shows finer details.
     progress : callable, optional
 
     Returns

@@ -21,7 +21,7 @@ MUTUAL = "mutual"
 
 
 class PileScorer(Protocol):
-    """Screening method, which scores unlabelled images by each other.
+    """Screening method, which scores unlabelled images by comparing them with each other.
 
     A package adds one by `[project.entry-points."edgead.screeners"]` with `NAME = "module:Class"`; the class takes a
     `ScreenPlan`, and raises SettingsError if it does not support it.

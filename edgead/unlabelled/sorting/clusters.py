@@ -120,7 +120,7 @@ class _Tree:
 
 
 def _ward(rows: np.ndarray) -> list[tuple[float, int, int]]:
-    """Merge rows by Ward's criterion, along chains of nearest neighbours; list heights with a row of either side.
+    """Merge rows by Ward's criterion, by nearest-neighbour chains; list its height and a row of each cluster per merge.
 
     Murtagh, "A survey of recent advances in hierarchical clustering algorithms", The Computer Journal 1983.
     """

@@ -169,7 +169,7 @@ class NamePlan:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Result of naming: the model with its kinds, and the examples left out as judged ok or not judged."""
+    """Result of naming: the model with its kinds, and the examples left out because they are ok or cannot be judged."""
 
     artifact: Artifact
     ok: list[Path]
@@ -286,7 +286,7 @@ def _find_examples(folder: Path) -> dict[Path, str]:
 
 
 def joined(known: Examples, new: Examples) -> Examples:
-    """Join known and new examples; for an example that is in both the new kind counts."""
+    """Join known and new examples; an example that is in both gets its new kind."""
     distances, _ = NearestPatches(new.descriptors).search(known.descriptors)
     kept = np.flatnonzero(distances[:, 0] > _SAME).tolist()
     earlier = [("earlier", known.groups[i]) for i in kept]

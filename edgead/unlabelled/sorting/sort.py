@@ -25,7 +25,7 @@ RESIDUALS = "residuals"
 _RANK_WEIGHT = 0.2
 
 Announce = Callable[[str], None]
-"""Called with what will take long, in words, before it begins."""
+"""Function that is called with a message before a long step begins."""
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Process that sorts rejects beside a line: images in, heaps of images and what describes each out."""
+"""Process that sorts rejects while a line runs: takes images, prints groups of images with their descriptors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgead.unlabelled.sorting.sort import SortPlan, sort_images
 
 
 def main() -> None:
-    """Sort the images that the arguments name after a model; print the result, or the problem, as JSON."""
+    """Sort images into kinds (arguments: model, images...); print the result, or the problem, as JSON."""
     model, *images = sys.argv[1:]
     try:
         with Detector.load(model, runtime="onnxruntime") as detector:

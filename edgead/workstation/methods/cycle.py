@@ -83,7 +83,7 @@ class PooledFeatures(PatchFeatures):
 class Followed:
     """Learnt frames of one stream: their patches, float32 (n, h w d), and the phase of each.
 
-    `phases`, float64 (n,), count cycles since the first complete one, and never decrease.
+    `phases`, float64 (n,), are in cycles from the start of the first frame's cycle, and never decrease.
     """
 
     rows: np.ndarray
@@ -91,12 +91,12 @@ class Followed:
 
     @property
     def cycles(self) -> np.ndarray:
-        """The number of each frame's cycle, int64 (n,)."""
+        """Number of each frame's cycle, from 0, int64 (n,)."""
         return np.floor(self.phases).astype(np.int64)
 
 
 class Cycle(NetworkMethod[CycleConfig]):
-    """Learns a machine's repeated motion, and judges each frame of a stream at its moment of the cycle."""
+    """Detector that learns a machine's repeated motion, and judges each frame by its moment in the cycle."""
 
     network: PooledFeatures
 

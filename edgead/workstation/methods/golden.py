@@ -112,7 +112,7 @@ class GoldenFeatures(PatchFeatures):
 
 
 class Golden(NetworkMethod[GoldenConfig]):
-    """Compares a part, place by place, with one to sixteen golden parts: what is missing, added or misplaced."""
+    """Detector that finds missing, added or misplaced things by comparing places with one to sixteen golden parts."""
 
     network: PatchFeatures
 

@@ -17,13 +17,13 @@ from edgead.errors import SettingsError
 from edgead.workstation.trainer.checkpoint import Checkpoint, Learner
 
 Step = Callable[[int, np.random.Generator], Tensor]
-"""Called with the step's number from 0 and its generator; makes one update and returns the loss, one number."""
+"""Function that makes one update, given the step's number from 0 and a random generator; returns the loss, a scalar."""
 
 Schedule = Callable[[int], float]
-"""Called with the step's number; the factor on every learning rate that the optimizers were built with."""
+"""Function from the step's number to a factor for the learning rates that the optimizers were built with."""
 
 CHECK_EVERY = {"cuda": 50}
-"""Steps whose losses are looked at together, by device: a look waits for all that a GPU has been given to do."""
+"""Steps whose losses are checked together, by device: a check waits until the GPU has finished all its work."""
 
 
 @runtime_checkable
@@ -35,7 +35,7 @@ class WatchesLoss(Protocol):
 
 _LONG_S = 3600.0
 _TIMED = 2
-"""Steps that show how long a training takes, after the first, which warms up."""
+"""Number of steps, after the first (warm-up), from which the duration of a training is estimated."""
 
 logger = logging.getLogger(__name__)
 

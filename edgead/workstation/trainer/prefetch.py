@@ -9,9 +9,9 @@ from typing import Generic, TypeVar
 import numpy as np
 
 KEPT_BYTES = 2**29
-"""2,730 images of 256 x 256 pixels."""
+"""Size of the cache of images: 2,730 images of 256 x 256 pixels."""
 AHEAD = 4
-"""Steps that every thread makes in advance."""
+"""Number of steps that every thread prepares in advance."""
 
 
 class Chosen(Sequence[np.ndarray]):

@@ -23,7 +23,7 @@ from edgead.workstation.trainer.device import CPU
 logger = logging.getLogger(__name__)
 
 MAX_DAMAGED = 20
-"""Photographs in a row that cannot be read before the folder is given up."""
+"""Number of unreadable photographs in a row after which reading the folder fails."""
 
 
 def draw_texture(rng: np.random.Generator, size_px: int) -> np.ndarray:

@@ -30,7 +30,7 @@ from edgead.workstation.methods.cycle import Cycle, Followed
 from edgead.workstation.trainer.device import use_cores
 
 Stream = Callable[[], Iterator[np.ndarray]]
-"""Gives the frames of one video from its first on, uint8 BGR (H, W, 3), every time it is called."""
+"""Function that opens one video and yields its frames from the first on, uint8 BGR (H, W, 3)."""
 
 SIDE_PX = 256
 MAX_FOLDS = 10
@@ -163,7 +163,7 @@ def _cycles(model: Cycle) -> list[tuple[int, slice]]:
 
 
 def _blocks(one: Followed, period: float) -> list[slice]:
-    """List the frames of each cycle of a stream of which at least half is present."""
+    """List the frames of each cycle of a stream, if at least half of the cycle is present."""
     cycles = one.cycles
     starts = np.flatnonzero(np.diff(cycles, prepend=cycles[0] - 1))
     stops = np.append(starts[1:], len(cycles))

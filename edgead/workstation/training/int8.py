@@ -26,7 +26,7 @@ GIVE_UP_ABOVE = 5.0
 LEAST_GAIN = 1.1
 
 TRIES_INT8 = ("try int8", "calibrate ranges", "calibrate int8")
-"""Its stages; where layers stay in float, it has more."""
+"""Stages of `ship_int8`; there are more if layers stay in float."""
 
 
 def check_int8(detector: str, images: int, *, calibrated: bool, cross_validates: bool) -> None:

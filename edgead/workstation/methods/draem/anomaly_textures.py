@@ -13,7 +13,7 @@ from edgead.images.files import is_image_path, load_image
 from edgead.workstation.trainer.pretraining_images import draw_texture
 
 Texture = Callable[[tuple[int, int], np.random.Generator], np.ndarray]
-"""Called with (height, width) and a generator; gives a texture, uint8 RGB (h, w, 3)."""
+"""Function from (height, width) and a random generator to a texture, uint8 RGB (h, w, 3)."""
 
 
 def folder_textures(folder: Path) -> Texture:

@@ -61,7 +61,7 @@ class DraemConfig(MethodConfig):
     match_grey : bool
         Convert textures on grey images to grey (ours); the paper keeps colours.
     epochs : int
-        Number of epochs, 700 in the paper; an epoch draws as many images at random as there are.
+        Number of epochs, 700 in the paper; an epoch draws as many images at random as the training has.
     steps : int, optional
         Number of training steps, instead of `epochs`.
     batch_size : int
@@ -103,7 +103,7 @@ class DraemConfig(MethodConfig):
 
 
 class Draem(NetworkMethod[DraemConfig]):
-    """Learns from simulated anomalies to repair images and to find what the repair has changed."""
+    """Detector that learns, from simulated anomalies, to repair images and to find what the repair has changed."""
 
     network: DraemNetwork
 
@@ -176,7 +176,7 @@ class Draem(NetworkMethod[DraemConfig]):
         network.eval()
 
     def loss(self, batch: Batch, device: torch.device = CPU) -> Tensor:
-        """Compute the loss of a batch, L = L_rec + L_seg (equation 3); one number."""
+        """Compute the loss of a batch, L = L_rec + L_seg (equation 3), a scalar."""
         image, corrupted = (torch.from_numpy(x).to(device).permute(0, 3, 1, 2) for x in (batch.image, batch.corrupted))
         with bfloat16_products(device, self.config.bfloat16):
             reconstruction, logits = self.network.reconstruct_and_segment(corrupted)

@@ -156,7 +156,7 @@ def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
 
 
 def reconstruction_loss(image: Tensor, reconstruction: Tensor) -> Tensor:
-    """Compute L_rec = lambda L_SSIM + l2 (equations 1 and 2), with lambda = 1 as in the authors' code; one number."""
+    """Compute L_rec = lambda L_SSIM + l2 (equations 1 and 2), with lambda = 1 as in the authors' code, a scalar."""
     ssim_loss = (1 - structural_similarity(image, reconstruction)).mean()
     return ssim_loss + F.mse_loss(reconstruction, image)
 

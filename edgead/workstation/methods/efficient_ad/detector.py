@@ -60,12 +60,12 @@ class EfficientADConfig(MethodConfig):
     learning_rate, weight_decay : float
         Parameters of Adam. The rate falls to a tenth after 95 % of the steps.
     hard_quantile : float
-        p_hard.
+        Quantile p_hard of the loss L_hard.
     validation_share : float
         Share of the good images that is held out to normalise the maps.
     penalty_images : str, optional
-        Folder of photographs of anything but the product, for the pretraining penalty; the paper takes ImageNet. By
-        default the penalty is taken on procedural textures alone.
+        Folder of photographs of anything but the product, for the pretraining penalty; the paper uses ImageNet. By
+        default the penalty uses procedural textures only.
     bfloat16 : bool
         Learn with products in bfloat16: several times as fast for small and medium on GPUs and on CPUs with AMX.
     seed : int
@@ -90,7 +90,7 @@ class EfficientADConfig(MethodConfig):
 
 
 class EfficientAD(NetworkMethod[EfficientADConfig]):
-    """Learns to predict a frozen teacher on good images only; where the prediction fails is an anomaly."""
+    """Detector whose student learns to predict a frozen teacher on good images; large errors are anomalies."""
 
     network: StudentTeacher
 

@@ -41,18 +41,18 @@ REACH = 3
 """Positions of the teacher's grid that the student sees on each side of the one that it predicts."""
 
 STRIDE_PX = 8
-"""Of the teacher's grid."""
+"""Distance of two positions of the teacher's grid, pixels."""
 
 SEEN, TAUGHT = "stride4", ("stride8", "stride16")
-"""The layer that the student sees, and those that it predicts."""
+"""Layer that the student gets as input, and layers that it predicts."""
 MAX_PATCHES = 1_500_000
-"""Images beyond those that have so many patches are left out by chance, which bounds the memory."""
+"""Most patches to train on, which limits the memory: if there are more, images are left out at random."""
 SCALE_PATCHES = 120_000
-"""Scales, and the covariance of the student's errors, are fitted to about so many patches."""
+"""Approximate number of patches to which scales and the covariance of the student's errors are fitted."""
 BATCH, CROP = 8, 16
-"""Crops in a batch, and positions of the teacher's grid on their side."""
+"""Number of crops in a batch, and their side in positions of the teacher's grid."""
 WARM_UP = 0.1
-"""Share of the steps in which the learning rate rises; then it falls to nothing by a cosine."""
+"""Share of the steps in which the learning rate rises; then it falls to 0 by a cosine."""
 STEP_PX = 16
 
 
@@ -60,8 +60,8 @@ class LiteStudent(nn.Module):
     """Network of teacher, student and the scale of their difference, exported unchanged.
 
     The teacher's features are averaged over 3 x 3 positions, standardised and damped as in `patchcore`
-    (`methods.patchcore.network`). The inverse root of the covariance of the student's errors on good images is folded
-    into teacher and student, so that their squared difference is a Mahalanobis distance.
+    (`edgead.workstation.backbones.patch_features`). The inverse root of the covariance of the student's errors on good
+    images is folded into teacher and student, so that their squared difference is a Mahalanobis distance.
 
     Parameters
     ----------
@@ -425,7 +425,7 @@ class LiteConfig(MethodConfig):
 
 
 class EfficientADLite(NetworkMethod[LiteConfig]):
-    """Learns to predict the deep features of a frozen backbone from its shallow ones, on good images only."""
+    """Detector that learns, on good images, to predict the deep features of a frozen backbone from its shallow ones."""
 
     network: LiteStudent
 

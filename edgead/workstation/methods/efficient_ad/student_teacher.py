@@ -20,13 +20,13 @@ ModelSize = Literal["small", "medium"]
 MODEL_SIZES: tuple[ModelSize, ...] = ("small", "medium")
 
 CHANNELS = 384
-"""Channels that a teacher describes a patch with."""
+"""Number of channels of a teacher's output."""
 
 STRIDE_PX = 4
-"""Of every PDN: an output describes 33 x 33 pixels, the next one lies four pixels on."""
+"""Stride of every PDN (patch description network), pixels; an output describes 33 x 33 pixels."""
 
 BORDER = 4
-"""Positions that an output without padding lacks on every side of one with it."""
+"""Positions that an output without padding lacks on every side, compared with one with padding."""
 
 BOTTLENECK = 64
 DROPOUT = 0.2
@@ -34,7 +34,7 @@ DROPOUT = 0.2
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 QUANTILES = (0.9, 0.995)
-"""q_a and q_b, which are mapped to 0 and 0.1 (section 3.4)."""
+"""Quantiles q_a and q_b of the maps, which become 0 and 0.1 (section 3.4)."""
 PENALTY_GREY_RATE = 0.3
 
 
@@ -270,7 +270,7 @@ def augment(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def draw_other(images: PretrainingImages, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Draw what the pretraining penalty is taken on: the middle half of an image, grey at 30 % (algorithm 1)."""
+    """Draw an image for the pretraining penalty: a middle half, grey with 30 % probability (algorithm 1)."""
     image = images.draw(rng, max(size), grey_rate=PENALTY_GREY_RATE)
     return image[: size[0], : size[1]]
 

@@ -29,7 +29,7 @@ LAYOUTS: dict[str, dict[ModelSize, tuple[str, ...]]] = {
         "medium": ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6"),
     },
 }
-"""Names of the convolutions in their order, by project: an nn.Sequential, and a module with attributes."""
+"""Names of the convolutions in order, by project: one uses an nn.Sequential, the other a module with attributes."""
 
 SOURCES = (
     "teacher_{size}.pth in the folder models of the GitHub repository nelson1425/EfficientAd, or "

@@ -112,7 +112,7 @@ class GaussianLevels(nn.Module):
 
 
 class Mvg(NetworkMethod[MvgConfig]):
-    """Learns how features of good images are distributed: one Gaussian for every level of a frozen backbone."""
+    """Detector that models the features of good images by one Gaussian for every level of a frozen backbone."""
 
     network: GaussianLevels
 

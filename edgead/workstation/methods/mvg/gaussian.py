@@ -48,7 +48,7 @@ class Gaussian(nn.Module):
         Parameters
         ----------
         samples : Tensor of shape (n, d), float32
-            n >= 2.
+            Features; n >= 2.
         reduction : {"none", "pca", "npca"}
             Principal components to keep, see `choose_components`.
         variance : float

@@ -51,8 +51,8 @@ class SimpleNetConfig(MethodConfig):
     fill : {"stretch", "reflect"}
         Treatment of images with other proportions: stretched, or padded with their reflection.
     features : {"averaged", "unfolded"}
-        Mean of each 3 x 3 neighbourhood, standardised (`methods.patchcore.network`), which is ours; or all of it, as in
-        the authors' code, see `edgead.workstation.methods.simplenet.training`.
+        Mean of each 3 x 3 neighbourhood, standardised (ours, see `edgead.workstation.backbones.patch_features`); or the
+        whole neighbourhood, as in the authors' code, see `edgead.workstation.methods.simplenet.training`.
     embedding : int
         Length of an unfolded patch's vector; 1536 in the authors' script.
     damp_length : bool
@@ -157,7 +157,7 @@ PAPER = {
 
 
 class SimpleNet(NetworkMethod[SimpleNetConfig]):
-    """Learns to tell adapted features of good patches from the same features with noise."""
+    """Detector that learns to tell adapted features of good patches from the same features with noise."""
 
     network: SimpleNetwork
 

@@ -136,7 +136,7 @@ def _order(batches: Batches, epoch: int) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """Training task of adaptor and discriminator: to separate adapted features from the same with noise.
+    """Training task of adaptor and discriminator: to separate adapted features from the same features with noise.
 
     Attributes
     ----------
@@ -223,14 +223,14 @@ def hold_out(groups: Sequence[int] | np.ndarray, share: float, seed: int) -> tup
 
 
 class DrawnDefects:
-    """Features of held-out good images, and of the same with drawn defects.
+    """Features of held-out good images, and of the same images with drawn defects.
 
     Parameters
     ----------
     features : PatchFeatures
         Network on the CPU, with its scale fitted.
     images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        At least one.
+        Held-out good images, at least one.
     head : MapHead
         Head that computes image scores from patch scores.
     seed : int
