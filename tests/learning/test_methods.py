@@ -85,15 +85,16 @@ def test_unknown_names_are_refused_with_those_there_are():
         find_preset("mvg", "x")
 
 
-def test_a_model_of_a_detector_that_went_still_runs_and_is_refused_where_its_class_is_needed(tmp_path):
-    with pytest.raises(SettingsError, match="cs_flow was taken out after version 0.1.0: retrain with another"):
-        METHODS.check("cs_flow")
+@pytest.mark.parametrize("name", ["cs_flow", "winclip"])
+def test_a_model_of_a_detector_that_went_still_runs_and_is_refused_where_its_class_is_needed(name, tmp_path):
+    with pytest.raises(SettingsError, match=f"{name} was taken out after version 0.1.0: retrain with another"):
+        METHODS.check(name)
     model = Path(shutil.copytree(Path(__file__).parents[1] / "fixtures" / "tiny_model", tmp_path / "old"))
     artifact = Artifact.load(model)
-    write_manifest(model, artifact.manifest.model_copy(update={"detector": "cs_flow"}))
+    write_manifest(model, artifact.manifest.model_copy(update={"detector": name}))
     old = Artifact.load(model)
     Detector.load(model).close()
-    with pytest.raises(ArtifactError, match="old: the detector cs_flow was taken out after version 0.1.0"):
+    with pytest.raises(ArtifactError, match=f"old: the detector {name} was taken out after version 0.1.0"):
         load_network(old)
 
 

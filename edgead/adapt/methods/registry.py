@@ -32,8 +32,9 @@ METHODS: Added[type[Method[Any]]] = Added(
         }.items()
     },
     gone={
-        "cs_flow": "the detector cs_flow was taken out after version 0.1.0: retrain with another one of `edgead "
-        "presets`, such as patchcore; models of cs_flow still run as they are"
+        name: f"the detector {name} was taken out after version 0.1.0: retrain with another one of `edgead "
+        f"presets`, such as {other}; models of {name} still run as they are"
+        for name, other in {"cs_flow": "patchcore", "winclip": "anomaly_clip"}.items()
     },
 )
 

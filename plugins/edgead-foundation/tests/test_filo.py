@@ -36,6 +36,11 @@ def test_every_detail_is_said_of_every_place():
     assert said[9] == "damaged metal nut at top left."
 
 
+def test_details_that_clip_cannot_read_are_refused(files):
+    with pytest.raises(SettingsError, match=r"bent at top left.' has 1\d\d tokens, and CLIP reads 75: say it in fewer"):
+        build(files, details=(" ".join(["bent"] * 100),))
+
+
 def test_convolutions_of_all_shapes_are_one_when_they_are_learnt():
     torch.manual_seed(0)
     layer, x = MultiShape(3, 5), torch.randn(2, 3, 9, 8)

@@ -198,8 +198,9 @@ def test_one_setting_turned_is_seen(turned, files):
 
 
 @pytest.mark.slow
-def test_other_states_are_seen(files, monkeypatch):
-    monkeypatch.setattr(filo_words, "ANOMALOUS", filo_words.ANOMALOUS[1:])
+@pytest.mark.parametrize("states", ["GOOD", "ANOMALOUS"])
+def test_other_states_are_seen(states, files, monkeypatch):
+    monkeypatch.setattr(filo_words, states, getattr(filo_words, states)[1:])
     assert difference(build(files)) > 3 * TOLERANCE
 
 

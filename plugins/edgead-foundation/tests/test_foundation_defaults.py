@@ -36,7 +36,6 @@ from edgead_foundation.inp_former import training as inp_training
 from edgead_foundation.inp_former.reconstruction import Reconstruction
 
 COMMITS = {
-    "winclip": "open-edge-platform/anomalib b723368",
     "inp_former": "luow23/INP-Former 17d2653",
     "anomaly_clip": "zqhang/AnomalyCLIP 45ed4dd",
     "crane": "AlirezaSalehy/Crane 39181f9",
@@ -52,7 +51,7 @@ def blocks(*numbers: int) -> tuple[str, ...]:
     return tuple(f"block{number}" for number in numbers)
 
 
-MULTI, IN_ANOMALIB = "INP_Former_Multi_Class.py", "src/anomalib/models/image/winclip/torch_model.py"
+MULTI = "INP_Former_Multi_Class.py"
 INP = {
     "backbone": ("dinov2_vitb14_reg", f"{MULTI}:217"),
     "layers": (blocks(*(1 + number for number in (2, 3, 4, 5, 6, 7, 8, 9))), f"{MULTI}:68, from 0"),
@@ -106,14 +105,7 @@ FILO = {
     "decoder_learning_rate": (1e-4, "train.py:94"),
     "adapter_learning_rate": (1e-5, "train.py:97"),
 }
-WINCLIP = {
-    "backbone": ("openclip_vitb16_plus", f"{IN_ANOMALIB}:54"),
-    "image_size": ((240, 240), "src/anomalib/models/image/winclip/lightning_model.py:260"),
-    "scales": ((2, 3), f"{IN_ANOMALIB}:104"),
-    "temperature": (0.07, f"{IN_ANOMALIB}:56"),
-}
 PUBLISHED: Published = {
-    ("winclip", "default"): WINCLIP,
     ("inp_former", "default"): INP,
     ("inp_former", "small"): {**INP, "backbone": ("dinov2_vits14_reg", f"{MULTI}:74")},
     ("inp_former", "large"): {
@@ -131,8 +123,6 @@ PUBLISHED: Published = {
     ("metauas", "fine"): {"image_size": ((512, 512), "demo_metauas.py:34")},
 }
 OURS = {
-    # The sentences are anomalib's, by the fixture.
-    "winclip": {"part", "good", "anomalous", "templates", "sigma_px", "seed"},
     "inp_former": {"seed"},
     "anomaly_clip": {"prompts", "auxiliary", "seed"},
     # Of the maps, whose number differs from preset to preset, and of how they are brought together: the fixtures.

@@ -25,7 +25,6 @@ SMALL = {
     "inp_former": {"backbone": "dino_vits16", "layers": ["block1", "block2"], "image_size": (64, 64), "map_size": 64},
     "inp_lite": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
     "metauas": {"image_size": (64, 64)},
-    "winclip": {"backbone": "clip_vitb32", "image_size": (64, 64), "scales": (2,)},
     "anomaly_clip": {"backbone": "clip_vitb32", "image_size": (64, 64), "layers": ("block2",), "refined_blocks": 1},
     "crane": {"backbone": "clip_vitb32", "image_size": (64, 64), "layers": ("block1", "block2"), "refined_blocks": 2},
     "filo": {"backbone": "clip_vitb16", "image_size": (64, 64), "layers": ("block6", "block7"), "place": "map"},

@@ -14,7 +14,7 @@ pytest.importorskip("open_clip", reason="text towers are OpenCLIP's")
 import words_authors as authors  # noqa: E402
 from command_line import run_here  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
-from words import DINO, REAL, build, clip_state, small_towers  # noqa: E402, F401
+from words import DINO, OPENCLIP, REAL, build, clip_state, small_towers  # noqa: E402, F401
 
 from edgead.adapt.methods.method import Course  # noqa: E402
 from edgead.adapt.methods.registry import METHODS  # noqa: E402
@@ -27,7 +27,6 @@ from edgead_foundation.anomaly_clip.detector import AnomalyClip  # noqa: E402
 from edgead_foundation.anomaly_clip.prompts import read_prompts  # noqa: E402
 from edgead_foundation.anomaly_clip.training import LabelledSet, order_of  # noqa: E402
 from edgead_foundation.backbones.files import convert, read_text_tower, read_tower  # noqa: E402
-from edgead_foundation.winclip import WinClip, windows_of  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -36,18 +35,12 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def winclip(files):
-    return build(files, "winclip", good=("flawless {}",), anomalous=("damaged {}",), templates=("a photo of a {}.",))
+def anomaly_clip(files):
+    return build(files, "anomaly_clip")
 
 
-def test_windows_lie_row_by_row():
-    assert windows_of((2, 3), 2).tolist() == [[0, 1, 3, 4], [1, 2, 4, 5]]
-    with pytest.raises(SettingsError, match="windows of 3 x 3 patches do not fit into 2 x 3: give smaller scales"):
-        windows_of((2, 3), 3)
-
-
-def test_a_conversion_keeps_the_text_tower(winclip, files, tmp_path):
-    name, source, out = REAL["winclip"], files / "winclip.pth", tmp_path / "clip.safetensors"
+def test_a_conversion_keeps_the_text_tower(anomaly_clip, files, tmp_path):
+    name, source, out = REAL["anomaly_clip"], files / "anomaly_clip.pth", tmp_path / "clip.safetensors"
     facts = convert(source, out, name)
     texts = read_text_tower(source, name)
     assert facts["text_parameters"] == sum(value.numel() for value in texts.values()) > 49408 * authors.TEXT_WIDTH
@@ -56,17 +49,26 @@ def test_a_conversion_keeps_the_text_tower(winclip, files, tmp_path):
 
 
 def test_a_file_without_a_text_tower_is_refused(tmp_path):
-    name, out = REAL["winclip"], tmp_path / "images.safetensors"
-    alone = {key: value for key, value in clip_state("winclip").items() if key.startswith("visual.")}
+    name, out = REAL["anomaly_clip"], tmp_path / "images.safetensors"
+    alone = {key: value for key, value in clip_state("anomaly_clip").items() if key.startswith("visual.")}
     save_file(alone, tmp_path / "clip.safetensors")
     assert convert(tmp_path / "clip.safetensors", out, name)["text_parameters"] == 0
     with pytest.raises(SettingsError, match="no text tower for .*, it has the image tower alone: give the whole CLIP"):
         read_text_tower(out, name)
 
 
-def test_texts_that_clip_cannot_read_are_refused(winclip):
+def test_texts_that_clip_cannot_read_are_refused(anomaly_clip):
     with pytest.raises(SettingsError, match="has 100 tokens, and CLIP reads 75: say it in fewer words"):
-        winclip.text.encode(["part " * 100])
+        anomaly_clip.text.tokenize(["part " * 100])
+
+
+def test_texts_of_openclip_have_its_activation(files):
+    """OpenCLIP was trained with GELU, OpenAI's CLIP with QuickGELU; their files look the same."""
+    openai, openclip = (build(files, "anomaly_clip", backbone=name) for name in (REAL["anomaly_clip"], OPENCLIP))
+    assert not torch.allclose(openai.network.texts, openclip.network.texts, atol=1e-4)
+    for block in openai.text.network.transformer.resblocks:
+        block.mlp.gelu = torch.nn.GELU()
+    torch.testing.assert_close(openai.prompts(openai.text), openclip.network.texts, rtol=0, atol=1e-6)
 
 
 FOUR = {"layers": ["block4"], "refined_blocks": 3}
@@ -75,16 +77,10 @@ FOUR = {"layers": ["block4"], "refined_blocks": 3}
 @pytest.mark.parametrize(
     ("detector", "settings", "message"),
     [
-        ("winclip", {}, "winclip needs a whole CLIP, openclip_vitb16_plus: give its file with --weights"),
-        ("winclip", {"backbone": "dino_vits8"}, "backbone 'dino_vits8' has no text tower: choose one of clip_vitb32"),
-        ("winclip", {"good": ["flawless"]}, "give texts that have {} once each"),
-        ("winclip", {"templates": []}, "give texts that have {} once each"),
-        ("winclip", {"part": " "}, "part is empty: say what the images show"),
-        ("winclip", {"scales": [0]}, "give sides of windows in patches"),
-        ("winclip", {"temperature": 0}, "give a positive number, such as 0.07"),
+        ("anomaly_clip", {"backbone": "dino_vits8"}, "'dino_vits8' has no text tower: choose one of clip_vitb32"),
         ("anomaly_clip", {}, "takes learnt prompts, --set prompts=epoch_15.pth, or learns them from labelled images"),
         ("anomaly_clip", {"prompts": "a", "auxiliary": ["b"]}, "give one of the two"),
-        ("anomaly_clip", {"prompts": "a"}, "anomaly_clip needs a whole CLIP, clip_vitl14_336"),
+        ("anomaly_clip", {"prompts": "a"}, "anomaly_clip needs a whole CLIP, clip_vitl14_336: give its file"),
         ("crane", {}, "crane takes learnt prompts, --set prompts=epoch_5.pth, or learns them from labelled images"),
         ("crane", {"mean_of": "maps"}, "mean_of 'maps': give shares or logits"),
         ("crane", {"map_weight": 0}, "give a positive number, such as 2"),
@@ -103,12 +99,6 @@ FOUR = {"layers": ["block4"], "refined_blocks": 3}
 def test_settings_that_cannot_be_are_refused(detector, settings, message):
     with pytest.raises(SettingsError, match=message):
         METHODS.find(detector).from_settings(settings)
-
-
-def test_windows_that_do_not_fit_are_refused():
-    settings = {"image_size": (32, 32), "scales": [3]}
-    with pytest.raises(SettingsError, match="windows of 3 x 3 patches do not fit into 2 x 2"):
-        WinClip.from_settings(settings, pretrained=False)
 
 
 def test_prompts_are_read_from_either_kind_of_file(tmp_path):
@@ -159,7 +149,8 @@ def test_missing_and_damaged_files_are_named(tmp_path):
 
 
 def test_an_auxiliary_set_has_good_and_defective_images_with_masks(line_data, tmp_path):
-    spec = WinClip.from_settings({"image_size": (32, 48), "scales": (2,)}, pretrained=False).preprocessing
+    small = {"backbone": REAL["anomaly_clip"], "image_size": (32, 48), **FOUR}
+    spec = AnomalyClip.from_settings(small, pretrained=False).preprocessing
     labelled = LabelledSet([line_data, line_data], spec)
     tests = find_test_images(line_data)
     assert len(labelled) == 2 * len(tests)
@@ -205,7 +196,7 @@ def test_a_detector_is_made_calibrated_exported_and_verified(name, files, line_d
     manifest = artifact.manifest
     assert manifest.learns_from == "nothing" and manifest.training["training_images"] == 0
     assert manifest.training["weights_licence"] == "MIT" and manifest.training["weights_sha256"]
-    assert ("prompts_sha256" in manifest.training) == (name != "winclip")
+    assert manifest.training["prompts_sha256"]
     assert ("dino_sha256" in manifest.training) == (name == "crane_plus")
     torch.testing.assert_close(load_network(artifact).texts, method.network.texts, rtol=0, atol=0)
     predicted = json.loads(run_here("predict", model, line_data / "test" / "good", "--json").stdout)

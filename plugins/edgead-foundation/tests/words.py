@@ -20,15 +20,14 @@ from edgead_foundation.backbones import towers
 from edgead_foundation.backbones.names import TOWERS
 from edgead_foundation.clip.words import WordsMethod
 from edgead_foundation.crane.detector import Crane, CraneConfig
-from edgead_foundation.winclip import WinClip, WinClipConfig
 
 THEIRS = authors_numbers("words")
 REAL = {
-    "winclip": "openclip_vitb16_plus",
     "anomaly_clip": "clip_vitb16",
     "crane": "clip_vitb16",
     "crane_plus": "clip_vitl14",
 }
+OPENCLIP = "openclip_vitb16"
 DINO = "dinov2_vitb14_reg"
 # Crane's code adds to what it has kept of earlier blocks: all of its layers are the last one.
 BLOCKS = {
@@ -37,8 +36,8 @@ BLOCKS = {
     "crane_plus": authors.PLUS_LAYERS,
 }
 SMALL = {
-    REAL["winclip"]: replace(TOWERS[REAL["winclip"]], side=authors.SIDE, **authors.WINCLIP),
     REAL["crane"]: replace(TOWERS[REAL["crane"]], side=authors.SIDE, **authors.ANOMALY_CLIP),
+    OPENCLIP: replace(TOWERS[OPENCLIP], side=authors.SIDE, **authors.ANOMALY_CLIP),
     REAL["crane_plus"]: replace(TOWERS[REAL["crane_plus"]], side=authors.PLUS_SIDE, **authors.ANOMALY_CLIP),
     DINO: replace(TOWERS[DINO], side=authors.PLUS_LARGER, **authors.DINO),
 }
@@ -46,7 +45,7 @@ _CREATE = tower_networks.create
 
 
 def make_small(patch: pytest.MonkeyPatch) -> None:
-    """Let the towers of `REAL` be small, and embeddings of Crane+ as wide as a token of its text."""
+    """Let the towers of `SMALL` be small, and embeddings of Crane+ as wide as a token of its text."""
 
     def create(tower: Any, *arguments: Any, **options: Any) -> torch.nn.Module:
         network: Any = _CREATE(tower, *arguments, **options)
@@ -88,14 +87,6 @@ def _build(folder: Path, method: str, changed: dict[str, Any]) -> WordsMethod[An
     clip, prompts = folder / f"{method}.pth", folder / "epoch_15.pth"
     if not clip.exists():
         torch.save(clip_state(method), clip)
-    if method == "winclip":
-        settings = {
-            "image_size": (authors.SIDE, authors.SIDE),
-            "part": authors.PART,
-            "templates": tuple(THEIRS["winclip/templates"].tolist()),
-            "temperature": authors.TEMPERATURE,
-        }
-        return WinClip(WinClipConfig(**{**settings, **changed}), weights=clip)
     if not prompts.exists():
         torch.save({"prompt_learner": {**authors.draw_prompts(), "token_prefix_pos": torch.zeros(1)}}, prompts)
     settings = {

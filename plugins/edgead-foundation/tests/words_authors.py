@@ -1,15 +1,12 @@
 """Numbers of public code of detectors from words, from weights and images that are drawn by their names.
 
-`python tests/words_authors.py CODE OUT` writes the fixture, with CODE a folder of copies: `site` (open_clip_torch
-2.24.0, MIT License, as anomalib asks for, and ftfy), `anomalib` (Intel, Apache-2.0: the folder `winclip` of its image
-models as `models/winclip`, and `buffer_list.py` and `dynamic_buffer.py` of its components), `anomalyclip`
-(zqhang/AnomalyCLIP, MIT License), `crane` (AlirezaSalehy/Crane, MIT License), `dinov2` (facebookresearch/dinov2,
+`python tests/words_authors.py CODE OUT` writes the fixture, with CODE a folder of copies: `site` (ftfy), `anomalyclip`
+(zqhang/AnomalyCLIP, MIT License), `crane` (AlirezaSalehy/Crane, MIT License) and `dinov2` (facebookresearch/dinov2,
 Apache-2.0).
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
 import types
 from pathlib import Path
@@ -20,11 +17,10 @@ import torch
 from authors import numbers
 from towers_authors import draw
 
-SIDE, PATCH, EMBEDDED = 64, 16, {"winclip": 640, "anomaly_clip": 512, "crane": 512, "crane_plus": 16}
+SIDE, PATCH, EMBEDDED = 64, 16, {"anomaly_clip": 512, "crane": 512, "crane_plus": 16}
 """Prompts that see an image take its embedding as a token of the text."""
 IMAGES = 2
 TEXT_WIDTH, TEXT_DEPTH = 16, 3
-WINCLIP = {"width": 24, "depth": 2, "heads": 3}
 ANOMALY_CLIP = {"width": 128, "depth": 4, "heads": 2}
 LARGER, REFINED, LAYERS, CRANE_LAYERS = 96, 3, (1, 3, 4), (2, 3, 4)
 """Side of the images of anomaly_clip and crane, whose positions are for `SIDE`; blocks with a second path; of maps."""
@@ -34,7 +30,6 @@ PLUS_SIDE, PLUS_PATCH, PLUS_LARGER, PLUS_LAYERS = 56, 14, 84, (4,)
 DINO = {"width": 24, "depth": 3, "heads": 3}
 STEPS, STRIDE = 3, 4
 """Of the training; pixels from one kept of a map to the next."""
-PART, TEMPERATURE = "metal nut", 0.01
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -90,48 +85,6 @@ def have_package(name: str, folder: Path) -> None:
     """Let the modules of a package be imported without what its `__init__` asks for."""
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [str(folder)]
-
-
-def _anomalib(code: Path) -> Any:
-    """anomalib's module of WinCLIP, with no more of anomalib than it needs."""
-    parts = {name: types.ModuleType(name) for name in ("anomalib", "anomalib.data", "anomalib.models")}
-    parts["anomalib.data"].InferenceBatch = types.SimpleNamespace  # type: ignore[attr-defined]
-    sys.modules.update(parts)
-    sys.path.insert(0, str(code))
-    components = types.ModuleType("anomalib.models.components")
-    components.BufferListMixin = importlib.import_module("buffer_list").BufferListMixin  # type: ignore[attr-defined]
-    components.DynamicBufferMixin = importlib.import_module("dynamic_buffer").DynamicBufferMixin  # type: ignore[attr-defined]
-    sys.modules["anomalib.models.components"] = components
-    have_package("models", code / "models")
-    have_package("models.winclip", code / "models" / "winclip")
-    return importlib.import_module("models.winclip.torch_model")
-
-
-def _winclip(code: Path) -> dict[str, np.ndarray]:
-    import open_clip
-
-    module = _anomalib(code)
-    vision = open_clip.CLIPVisionCfg(
-        layers=WINCLIP["depth"],
-        width=WINCLIP["width"],
-        head_width=WINCLIP["width"] // WINCLIP["heads"],
-        patch_size=PATCH,
-        image_size=SIDE,
-    )
-    text = open_clip.CLIPTextCfg(width=TEXT_WIDTH, heads=1, layers=TEXT_DEPTH)
-    clip = open_clip.CLIP(EMBEDDED["winclip"], vision, text).eval()
-    found = _fill(clip)
-    module.open_clip = types.SimpleNamespace(create_model_and_transforms=lambda *_, **__: (clip, None, None))
-    model = module.WinClipModel(PART).eval()
-    model.temperature = TEMPERATURE
-    scored = model(_normalised(draw_images(SIDE)))
-    return {
-        **found,
-        "templates": np.array(sys.modules["models.winclip.prompting"].TEMPLATES),
-        "texts": model.text_embeddings.numpy(),
-        "image_scores": scored.pred_score.numpy(),
-        "maps": scored.anomaly_map.numpy()[:, ::STRIDE, ::STRIDE],
-    }
 
 
 def _anomaly_clip(code: Path) -> dict[str, np.ndarray]:
@@ -222,7 +175,7 @@ def _crane(code: Path) -> dict[str, dict[str, np.ndarray]]:
     _have_pkg_resources()
     sys.modules["segment_anything"] = types.ModuleType("segment_anything")
     sys.modules["segment_anything"].sam_model_registry = {}  # type: ignore[attr-defined]
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("models", "utils")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "utils"]:
         del sys.modules[name]
     sys.path.insert(0, str(code / "crane"))
     have_package("utils", code / "crane" / "utils")
@@ -360,7 +313,7 @@ def _crane_learnt(model: Any, learner: Any, layers: tuple[int, ...]) -> dict[str
 def main(code: Path, out: Path) -> None:
     """Run the public code and write its numbers."""
     sys.path.insert(0, str(code / "site"))
-    found = {"winclip": _winclip(code / "anomalib"), "anomaly_clip": _anomaly_clip(code / "anomalyclip")}
+    found = {"anomaly_clip": _anomaly_clip(code / "anomalyclip")}
     found |= _crane(code)
     flat = {f"{name}/{key}": value for name, numbers in found.items() for key, value in numbers.items()}
     np.savez_compressed(out, **flat)

@@ -20,7 +20,6 @@ HEAD_WIDTH = 64
 """Channels of a head in every published CLIP; a file does not say how many heads it has."""
 DEPTH, LENGTH, VOCABULARY = 12, 77, 49408
 """Blocks of the text towers of `edgead_foundation.backbones.names`; tokens of a text; words that there are."""
-_AT_ONCE = 64
 
 
 class TextTower(nn.Module):
@@ -84,11 +83,6 @@ class TextTower(nn.Module):
             if found > length - 2:  # begin and end take two tokens
                 raise SettingsError(f"{text!r} has {found} tokens, and CLIP reads {length - 2}: say it in fewer words")
         return tokenizer(list(texts), length)
-
-    @torch.no_grad()
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> float32 (n, d), not scaled to length 1."""
-        return torch.cat([self.network(some) for some in self.tokenize(texts).split(_AT_ONCE)])
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Tokens (n, length) -> their embeddings, before positions, float32 (n, length, width)."""

@@ -12,8 +12,16 @@ from torch import Tensor, nn
 from edgead.errors import SettingsError
 from edgead.files.strict_yaml import load_yaml
 from edgead_foundation.clip.clip_text import TextTower
-from edgead_foundation.winclip import GOOD
 
+GOOD = (
+    "{}",
+    "flawless {}",
+    "perfect {}",
+    "unblemished {}",
+    "{} without flaw",
+    "{} without defect",
+    "{} without damage",
+)
 ANOMALOUS = ("damaged {}", "broken {}", "{} with flaw", "{} with defect", "{} with damage")
 DETAILED = "abnormal {} with {detail}"
 PLACES = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
