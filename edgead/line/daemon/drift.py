@@ -68,7 +68,7 @@ class ModelDrift:
         self._watching(lambda section: self._look(section, frame, verdict))
 
     def _watching(self, do: Callable[[DriftSection], None]) -> None:
-        """Run an action if drift is watched; a failure is logged, not a fault of the pipeline, since drift only warns."""
+        """Run an action if drift is watched; a failure is logged and is no fault of the pipeline: drift only warns."""
         if self._section is None or time.monotonic() < self._off_until_s:
             return
         try:

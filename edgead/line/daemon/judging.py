@@ -245,7 +245,7 @@ class Asking:
             self._code.close()
 
     def fire(self, part: Part) -> None:
-        """Request the next frame that the camera captures, from any thread; raises the SettingsError of `Pipeline.fire`."""
+        """Request the next frame that the camera captures, from any thread; SettingsError as in `Pipeline.fire`."""
         options, trigger = self._section.trigger, self._trigger
         if not options.on_request:
             kind = options.kind

@@ -24,7 +24,7 @@ class Trial:
         self._idle = threading.Timer(_IDLE_S, self.close)
 
     def judge(self, model: Path, data: bytes, image: np.ndarray) -> ImageVerdict:
-        """Judge an image, uint8 BGR (H, W, 3), and its file `data`; raise ImageError if it was learnt or does not fit."""
+        """Judge an image, uint8 BGR (H, W, 3), with its file; raise ImageError if it was learnt or does not fit."""
         with self._lock:
             self._release(unless=model)
             self._detector = self._detector or Detector.load(model, runtime="onnxruntime", threads=1)

@@ -157,7 +157,7 @@ class Followers:
         self.named: dict[str, RunningFollower] = {}
 
     def begin(self, name: str, site: Site, store: EvidenceStore) -> Path | None:
-        """Make the follower of a new pipeline; return its model that judges first, or None for the site file's model."""
+        """Make the follower of a new pipeline; return the model that judges first, or None for the site file's."""
         section = site.pipelines[name].follow
         self._end(name)
         if section is None:

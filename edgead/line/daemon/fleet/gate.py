@@ -38,7 +38,7 @@ class Gate:
         self._since_s: float | None = None
 
     def ask(self, devices: Iterable[Device], now_s: float) -> Opinion:
-        """Assess all devices: "wait", "go", or "stop" if one has refused the model or a person has replaced it there."""
+        """Assess all devices: "wait", "go", or "stop" if one has refused the model or gone back from it."""
         healthy, faults, refusals = self._count(devices, now_s)
         if refusals:
             return Opinion("stop", "; ".join(refusals))

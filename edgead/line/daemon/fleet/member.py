@@ -34,7 +34,7 @@ class Member:
         return self._followers.named
 
     def begin(self, name: str, site: Site, store: EvidenceStore) -> Path | None:
-        """Make the follower of a new pipeline; return its model that judges first, or None for the site file's model."""
+        """Make the follower of a new pipeline; return the model that judges first, or None for the site file's."""
         return self._followers.begin(name, site, store)
 
     def follow(self, site: Site, pipelines: Callable[[], Mapping[str, Pipeline]], store: EvidenceStore) -> None:
