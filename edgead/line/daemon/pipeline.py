@@ -255,7 +255,7 @@ class Pipeline(SteeredModel):
 
     @property
     def frame_counts(self) -> FrameCounts:
-        """Counts for the alarm; if a trigger chooses frames, missed is the larger of skipped frames and missed parts."""
+        """Counts for the alarm; if the trigger chooses frames, missed is the larger of skipped and of missed parts."""
         judging, wants_all = self._judging, self.section.trigger.wants_all
         missed = self._frames_dropped + judging.skipped if wants_all else max(judging.skipped, self._parts_missed)
         return FrameCounts(sum(judging.inspector.decisions.values()), judging.inspector.late, missed)

@@ -74,7 +74,7 @@ class ImageFolder:
         return path if path.is_file() else None
 
     def frame(self, place: str) -> Path | None:
-        """Return the file of the judged frame: lossless if it is kept so, otherwise the JPEG; None if neither exists."""
+        """Return the file of the judged frame: lossless if it is kept so, otherwise JPEG; None if neither exists."""
         return next(filter(None, (self.path(place, name) for name in FRAMES)), None)
 
     def size(self, place: str) -> int:

@@ -84,7 +84,7 @@ class ProxySection(Section):
 
 
 class HttpSection(Section):
-    """The page and the API. Without a token, users, panels or a proxy only this computer can reach them."""
+    """The page and the API. Without a token, users, panels or a proxy, only this computer can reach them."""
 
     host: Annotated[
         Host, Field(description="Address to listen on; any but this computer alone demands a token or users.")

@@ -1,4 +1,4 @@
-"""Section `models` of the site file: whose signature a model needs."""
+"""Section `models` of the site file: keys of which a model needs a signature."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgead.components.options import Section
 
 
 class ModelsSection(Section):
-    """Models that may judge: all, or only those that a key of the site has signed."""
+    """Models that may judge: all, or only models that a key of the site has signed."""
 
     require_signed: Annotated[
         bool, Field(description="Refuse every model that none of `keys` has signed, whatever opens it.")
@@ -22,7 +22,7 @@ class ModelsSection(Section):
     ] = ()
     device_key: Annotated[
         Path | None,
-        Field(description="Private key of this device: what is learned on it is signed with it, and is let in here."),
+        Field(description="Private key of this device: it signs models learnt here, and these are accepted here."),
     ] = None
 
     def open_trust(self) -> ModelTrust:

@@ -1,4 +1,4 @@
-"""Options by which a pipeline learns which part a frame shows, besides its trigger."""
+"""Options that name the part in a frame: a code on the part, and recipes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _Side = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class CodeSection(Section):
-    """A code on the part, which is its serial number."""
+    """Code on the part that gives its serial number."""
 
     region: Annotated[
         tuple[_Offset, _Offset, _Side, _Side],
-        Field(description="x, y, width and height in pixels of the frame: where the code lies, with some room."),
+        Field(description="x, y, width and height, in pixels of the frame, of the place of the code with some room."),
     ]
     kinds: Annotated[
         tuple[CodeKind, ...],
@@ -39,6 +39,6 @@ class RecipeSection(Section):
 
 
 class PartNamingSection(Section):
-    """Names of parts that come from the frame, not from the trigger."""
+    """Names of parts that are read from the frame, not given by the trigger."""
 
     code: Annotated[CodeSection | None, Field(description="A code in the image that is the serial number.")] = None

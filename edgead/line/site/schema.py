@@ -1,4 +1,4 @@
-"""Schema of the site file, composed of the components' options, the page and limits; unknown keys are refused."""
+"""Schema of the site file, composed of the components' options, the page and limits; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ RuntimeName = Annotated[
 
 
 class RealtimeSection(Section):
-    """Priority and cores of the threads that judge: the pipeline's, its network's, and those of the kernels."""
+    """Priority and cores of judging threads: the pipeline's own, those of its network, and those of the kernels."""
 
     priority: Annotated[
         int | None,
@@ -60,7 +60,7 @@ class RealtimeSection(Section):
 
 
 class PipelineSection(Section):
-    """One model that judges one camera."""
+    """Pipeline: one model that judges the frames of one camera."""
 
     camera: Name
     model: Annotated[Path, Field(description="The model's folder, relative to the site file.")]
@@ -126,7 +126,7 @@ class PipelineSection(Section):
     alarms: Annotated[AlarmsSection, Field(description="When it raises an alarm; by default never.")] = AlarmsSection()
 
     def check_model(self, artifact: Artifact) -> None:
-        """Raise SettingsError if a model cannot judge frames as the trigger chooses them."""
+        """Raise SettingsError if a model cannot judge the frames that the trigger chooses."""
         if artifact.manifest.head.in_order and not self.trigger.wants_all:
             raise SettingsError(
                 f"{artifact.path} judges every frame in order, and the trigger {self.trigger.kind} picks some: leave "
@@ -148,13 +148,13 @@ class LimitsSection(Section):
 
 
 class PauseSection(BrokerOptions):
-    """The MQTT topic whose messages pause and resume pipelines: `{"paused": true, "reason": "cleaning"}`."""
+    """MQTT topic whose messages pause and resume pipelines: `{"paused": true, "reason": "cleaning"}`."""
 
     topic: Annotated[Topic, Field(description="Whose messages do that.")]
 
 
 class Site(Section):
-    """A whole site file."""
+    """Content of a site file."""
 
     cameras: dict[Name, CameraSection] = Field(min_length=1, description="Cameras, by name.")
     pipelines: dict[Name, PipelineSection] = Field(
@@ -210,7 +210,7 @@ def _expect(name: str, known: Mapping[str, object], place: Place) -> None:
 
 
 def current(parts: Mapping[str, _T], name: str, kind: str = "pipeline") -> _T:
-    """Return one of a site's parts, or its section, by name; raise SettingsError if a reload has removed it."""
+    """Return the pipeline or camera (or its section) of this name; raise SettingsError if a reload has removed it."""
     if name not in parts:
         raise SettingsError(f"there is no {kind} {name} any more: the site file has changed")
     return parts[name]

@@ -20,7 +20,7 @@ Words = Annotated[int, Field(ge=0, le=32)]
 
 
 class ModbusTriggerOptions(TriggerOptions, PlcOptions, HandshakeOptions):
-    """Judge the part that a PLC asks for over Modbus/TCP, and answer it: ready, busy, done, decision, score."""
+    """Judge the part that a PLC requests over Modbus/TCP, and answer the PLC: ready, busy, done, decision, score."""
 
     kind: Literal["modbus"]
     command: Annotated[
@@ -68,7 +68,7 @@ class ModbusLink:
 
 
 def words_text(registers: tuple[int, ...], low_byte_first: bool = False) -> str:
-    """Decode ASCII, two characters per register, as `text_of`."""
+    """Decode ASCII text with two characters per register; see `text_of`."""
     return text_of(struct.pack(f"{'<' if low_byte_first else '>'}{len(registers)}H", *registers))
 
 

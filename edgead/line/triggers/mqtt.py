@@ -16,7 +16,7 @@ from edgead.types import NO_PART
 
 
 class MqttTriggerOptions(TriggerOptions, BrokerOptions):
-    """Judge the first frame that was captured after a message of a topic, or a call over HTTP.
+    """Judge the first frame that was captured after a message on a topic, or after a call over HTTP.
 
     A message may name the part: as JSON with `serial`, `batch` and `recipe`, or as plain text, its serial number.
     """
@@ -28,12 +28,12 @@ class MqttTriggerOptions(TriggerOptions, BrokerOptions):
 
 
 class MqttTrigger(SoftwareTrigger):
-    """Trigger that every message of a topic fires.
+    """Trigger that every message on a topic fires.
 
     Raises
     ------
     SettingsError
-        The package `paho-mqtt` is missing. A broker that is away is no error: it may come.
+        The package `paho-mqtt` is missing. It is no error if the broker does not answer yet.
     """
 
     def __init__(self, options: MqttTriggerOptions):

@@ -104,7 +104,7 @@ class GoodScoresAnswer(Answer):
 
 
 class SinkAnswer(Answer):
-    """A sink and the queue before it."""
+    """Sink with its queue."""
 
     name: str
     uri: str
@@ -261,7 +261,7 @@ class KindsAnswer(Answer):
 
 
 class PositionsAnswer(Answer):
-    """Boxes over the cells of a grid on the image."""
+    """Counts of boxes in the cells of a grid over the image."""
 
     width: Annotated[int, Field(description="Of the image, in pixels.")]
     height: int

@@ -1,4 +1,4 @@
-"""FastAPI dependencies: the daemon, the parts of it that a request names, the caller and its language."""
+"""FastAPI dependencies: the daemon, its parts that a request names, the caller and the caller's language."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ Value = Annotated[
 
 
 class NamedPart(BaseModel):
-    """Part of a request's body; values that nobody gives are empty."""
+    """Part that a request's body names; values that it does not give are empty."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -111,7 +111,7 @@ Language = Annotated[str, Depends(_language)]
 
 
 def words_of(row: Mapping[str, Any], daemon: Served, language: str) -> str | None:
-    """Describe a row of the evidence store in a sentence; a row of today comes with today's counts."""
+    """Describe a record of the evidence store in a sentence, None if it is ok; one of today with today's counts."""
     if row["decision"] == "ok":
         return None
     # The local day of the people here, not that of UTC.

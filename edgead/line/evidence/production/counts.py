@@ -68,7 +68,7 @@ class Tally:
     ----------
     ok, review, reject : int
     fault : int
-        Parts of several views that are a fault, as a view was missing: they were not inspected.
+        Parts of several views that are a fault, as when a view is missing: they were not inspected.
     false_rejects : int
         Number of reviews and rejects that a person found good.
     """
