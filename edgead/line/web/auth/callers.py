@@ -151,7 +151,7 @@ class Proxy:
         return Who(role, "proxy", name)
 
     def _given(self, request: HTTPConnection) -> dict[str, str]:
-        """Collect the proxy's headers, each once and by its exact name: proxies may pass a client's `X_Forwarded_User`."""
+        """Collect the proxy's headers, each once and by its exact name: a client may send `X_Forwarded_User`."""
         given: dict[str, str] = {}
         for raw, value in request.scope["headers"]:
             name = raw.decode("latin-1")

@@ -125,7 +125,7 @@ class Cookies:
         self._section, self._accounts = section, accounts
 
     def find(self, request: HTTPConnection) -> SignedIn | None:
-        """Find the sender of a request: the person who unlocked its panel, else the signed-in person, else the panel."""
+        """Find a request's sender: the person who unlocked its panel, else the signed-in person, else the panel."""
         panel = self.panel_of(request)
         raised = self._valid(self.raised, self._value(request, _RAISED)) if panel else None
         if panel and raised and raised.who.panel == panel.name:

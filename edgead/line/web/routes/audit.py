@@ -1,4 +1,4 @@
-"""Routes of the audit: the changes, and the check of their chain."""
+"""Routes of the audit: the list of changes, and the check of their hash chain."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def audit(daemon: Daemon, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> 
 
 @routes.get("/audit/chain")
 def audit_chain(daemon: Daemon) -> ChainAnswer:
-    """Check the chain of all changes; the answer may be a minute old, unless the last row is gone since."""
+    """Check the hash chain of all changes; the answer may be a minute old, unless the last row is gone since."""
     found = daemon.store.audit_chain.check()
     return ChainAnswer(
         whole=found.problem is None,

@@ -167,7 +167,7 @@ def list_drafts(daemon: Daemon) -> list[CameraDraft]:
 
 @routes.get("/{name}")
 def one_draft(name: str, camera: Camera, daemon: Daemon) -> DraftAnswer:
-    """Report the draft of a camera: its settings, its images, the work under way, and the result."""
+    """Report the draft of a camera: its settings, its images, the current work, and the result."""
     return _answer(daemon, name)
 
 
@@ -201,7 +201,7 @@ def take(name: str, camera: Camera, daemon: Daemon) -> TakenAnswer:
 
 @routes.post("/{name}/folder")
 def begin_folder(name: str, camera: Camera, given: Folder, daemon: Daemon, address: ClientAddress) -> FolderAnswer:
-    """Begin or continue to send a folder of good parts' images; audited, returns those that are here already."""
+    """Begin or continue to send a folder of good parts' images; return those that were sent before. Audited."""
     by = named(given.by, address)
     sent = daemon.commissioning.begin_sending(name, given.folder, given.images, by)
     return FolderAnswer(sent=sent, max_bytes=MAX_IMAGE_BYTES)
@@ -214,10 +214,10 @@ async def send(
     daemon: Daemon,
     request: Request,
     file: Annotated[
-        str, Query(max_length=255, description="What it is called."), AfterValidator(must_be_printable)
+        str, Query(max_length=255, description="Name of the file."), AfterValidator(must_be_printable)
     ] = "",
 ) -> TakenAnswer:
-    """Take the image file of the body as a good part, after `folder`; an image that is here is not taken twice.
+    """Take the image file of the body as a good part, after `folder`; an image that was taken before is not repeated.
 
     422: this file is refused; 409: any other would be refused too; 503: send it again.
     """
@@ -227,7 +227,7 @@ async def send(
 
 @routes.post("/{name}/try", openapi_extra=IMAGE_BODY, responses=problems(413, 415, 422, 503))
 async def try_image(name: str, camera: Camera, daemon: Daemon, request: Request) -> TriedAnswer:
-    """Judge the image file of the body by the learnt model alone: nothing is counted, recorded or kept.
+    """Judge the image file of the body by the learnt model, without counting, recording or keeping anything.
 
     409: there is no model, or one is being learnt; 422: this file is refused; 503: send it again.
     """
@@ -242,7 +242,7 @@ async def try_image(name: str, camera: Camera, daemon: Daemon, request: Request)
 
 @routes.post("/{name}/collect")
 def collect(name: str, camera: Camera, given: Collecting, daemon: Daemon) -> DraftAnswer:
-    """Start or stop collecting good parts: those that a pipeline's trigger chooses, or one in each interval."""
+    """Start or stop collecting frames as good parts: those that a pipeline judges, or one in each interval."""
     daemon.commissioning.work(name).collect(given.mode, given.every_s)
     return _answer(daemon, name)
 
@@ -253,9 +253,9 @@ def image(
     camera: Camera,
     image_name: ImageName,
     daemon: Daemon,
-    width: Annotated[int, Query(ge=16, le=4096, description="Widest that it may be, in pixels.")] = 240,
+    width: Annotated[int, Query(ge=16, le=4096, description="Largest width in pixels.")] = 240,
 ) -> Response:
-    """Return a good part's image as JPEG; the stored one is lossless."""
+    """Return a good part's image as JPEG; the draft keeps it without loss."""
     try:
         found = load_image(daemon.commissioning.work(name).image(image_name))
     except ImageError:
@@ -295,7 +295,7 @@ def cancel(name: str, camera: Camera, daemon: Daemon) -> DraftAnswer:
 
 @routes.get("/{name}/maps/{image_name}", response_class=Response, responses={200: JPEG})
 def heat_map(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -> Response:
-    """Return the heat map of a part of the result."""
+    """Return the heat map of one of the images, by the learnt model."""
     path = daemon.commissioning.work(name).map_of(image_name)
     try:
         data = path.read_bytes() if path else None
@@ -308,13 +308,13 @@ def heat_map(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -
 
 @routes.post("/{name}/go")
 def go(name: str, camera: Camera, given: Going, daemon: Daemon, address: ClientAddress) -> GoneAnswer:
-    """Put the learnt model beside the others, and into service if a pipeline is named: tested first, and audited."""
+    """Save the learnt model beside the other models; test it and let it judge in a pipeline, if one is named. Audited."""
     by = named(given.by, address)
     return GoneAnswer.model_validate(daemon.commissioning.go(name, given.model, given.pipeline, by))
 
 
 async def _with_file(request: Request, name: str, use: Callable[..., T], *given: str) -> T:
-    """Give a camera's name and the image file of a body to `use`, in another thread."""
+    """Call `use` in another thread with a camera's name and the image file of a request's body; return its result."""
     check_image_type(request)
     with request.app.state.desk.place(f"camera {name}"):
         data = await request.body()

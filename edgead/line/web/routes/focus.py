@@ -1,4 +1,4 @@
-"""Route of a camera's focus, for the person who turns its lens."""
+"""Route of a camera's focus, for the person who adjusts its lens."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class FocusAnswer(Answer):
 
 @routes.get("/cameras/{name}/focus", responses=problems(404))
 def camera_focus(name: str, camera: Camera, daemon: Daemon, request: Request) -> FocusAnswer | None:
-    """Measure the newest frame of a camera, at most twice a second; null if there is none yet."""
+    """Measure the focus of a camera's newest frame, at most twice a second; null if there is no frame yet."""
     frame = camera.latest()
     if frame is None:
         return None

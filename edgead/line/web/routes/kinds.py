@@ -119,7 +119,7 @@ def count_positions(
     pipeline: Pipeline,
     daemon: Daemon,
     period: Period,
-    kind: Annotated[Kind | None, Query(description="Only of this one, as it is shown.")] = None,
+    kind: Annotated[Kind | None, Query(description="Only this kind, by its shown name.")] = None,
     decision: Rejected = "reject",
 ) -> PositionsAnswer:
     """Count the boxes of a period on a grid over the image, to show where on the part defects are."""
@@ -159,27 +159,27 @@ def split(name: str, pipeline: Pipeline, given: Split, daemon: Daemon, address: 
 
 @routes.get("/pipelines/{name}/heaps")
 def heaps(name: str, pipeline: Pipeline, daemon: Daemon) -> HeapsAnswer:
-    """Report the heaps that the last rejects were sorted into, until somebody names or discards them."""
+    """Report the heaps (groups of similar rejects) of the last sorting, until somebody names or discards them."""
     return HeapsAnswer.model_validate(daemon.heaps.of(name))
 
 
 @routes.post("/pipelines/{name}/heaps")
 def sort(name: str, pipeline: Pipeline, daemon: Daemon, period: Period) -> HeapsAnswer:
-    """Sort the last rejects of a period by how they look, at most 200 that have an image, beside the line."""
+    """Sort the last rejects of a period into heaps by their look, at most 200 with an image; inspection goes on."""
     daemon.heaps.sort(name, period[0])
     return heaps(name, pipeline, daemon)
 
 
 @routes.post("/pipelines/{name}/heaps/name")
 def name_heaps(name: str, pipeline: Pipeline, given: Naming, daemon: Daemon, address: ClientAddress) -> Done:
-    """Teach the model the kinds of heaps; its verdicts name them from the next part on. Audited; the model is kept."""
+    """Teach the model a kind for each heap; its next verdicts use these names. Audited; the old version is kept."""
     daemon.heaps.name(name, given.kinds, by=named(given.by, address))
     return Done(done="the model names these kinds from now on")
 
 
 @routes.post("/pipelines/{name}/heaps/discard")
 def discard_heaps(name: str, pipeline: Pipeline, daemon: Daemon) -> HeapsAnswer:
-    """Stop sorting, or forget the heaps."""
+    """Stop the sorting, or forget its heaps."""
     daemon.heaps.discard(name)
     return heaps(name, pipeline, daemon)
 

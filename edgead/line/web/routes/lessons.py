@@ -51,7 +51,7 @@ class JudgementAnswer(Answer):
 
 
 class ComparisonAnswer(Answer):
-    """Comparison by precision, since a model has a graph for each."""
+    """Comparison for each precision, since a model has a graph for each."""
 
     before: dict[str, JudgementAnswer]
     after: dict[str, JudgementAnswer]
@@ -120,7 +120,7 @@ def list_lessons(daemon: Daemon) -> LessonsAnswer:
 
 @routes.post("", responses=problems(404, 409))
 def start(given: NewLesson, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
-    """Teach a copy of the pipeline's model parts that are marked good, and parts marked bad as defects. Audited."""
+    """Teach a copy of the pipeline's model: parts marked good as good, parts marked bad as known defects. Audited."""
     if given.pipeline not in daemon.pipelines:
         raise HTTPException(404, f"there is no pipeline {given.pipeline}, known are {', '.join(daemon.pipelines)}")
     by = named(given.by, address)
@@ -143,13 +143,13 @@ def sheet(name: str, pipeline: Pipeline, daemon: Daemon) -> Response:
 
 @routes.post("/{name}/accept", responses=problems(404, 409))
 def accept(name: str, pipeline: Pipeline, given: Decider, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
-    """Let the taught model judge from the next part on, after its self-test; the one before is kept."""
+    """Let the taught model judge from the next part on, after its self-test; the old version is kept."""
     daemon.lessons.accept(name, by=named(given.by, address))
     return list_lessons(daemon)
 
 
 @routes.post("/{name}/discard", responses=problems(404, 409))
 def discard(name: str, pipeline: Pipeline, given: Decider, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
-    """Stop a lesson under way, or remove its result; the model in service stays."""
+    """Stop a running lesson, or remove its result; the model in service stays."""
     daemon.lessons.discard(name, by=named(given.by, address))
     return list_lessons(daemon)

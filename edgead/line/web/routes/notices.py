@@ -47,7 +47,7 @@ class Acknowledgement(BaseModel):
 
 @routes.get("")
 def list_notices(daemon: Daemon, limit: Annotated[int, Query(ge=0, le=200)] = 50) -> NoticeList:
-    """List the alarms, faults and warnings that stand, and the newest resolved ones."""
+    """List the current alarms, faults and warnings, and the newest resolved ones."""
     notices = daemon.notices
     return NoticeList.model_validate({"standing": notices.standing(), "resolved": notices.resolved(limit)})
 
@@ -56,7 +56,7 @@ def list_notices(daemon: Daemon, limit: Annotated[int, Query(ge=0, le=200)] = 50
 def acknowledge_notice(
     notice_id: Annotated[str, Path(pattern=ID)], given: Acknowledgement, daemon: Daemon, address: ClientAddress
 ) -> NoticeAnswer:
-    """Acknowledge a notice: its sound ends, and it stands until it is resolved; only the first person counts."""
+    """Acknowledge a notice: its sound ends, but it stays until it is resolved; only the first person is recorded."""
     notice = daemon.notices.acknowledge(notice_id, by=named(given.by, address))
     if notice is None:
         raise HTTPException(404, f"there is no notice {notice_id}: only those of /api/notices are known")

@@ -32,7 +32,7 @@ _ZIP: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": _B
 
 
 class TallyAnswer(Answer):
-    """Counts of parts in a period; yields are shares of those inspected, null if there was none."""
+    """Counts of parts in a period; yields are shares of the inspected parts, null if there are none."""
 
     inspected: int
     ok: int
@@ -58,7 +58,7 @@ class OrderAnswer(Answer):
 
 
 class UnitAnswer(Answer):
-    """Counts of a pipeline, or of a part of several views."""
+    """Numbers of judged parts of the shift and the order, for a pipeline or for a part that several pipelines judge."""
 
     unit: str
     is_part: bool
@@ -112,12 +112,12 @@ class ReportAnswer(Answer):
 
 
 class ImagesAnswer(Answer):
-    verdicts: Annotated[int, Field(description="Of which images are kept.")]
-    mib: Annotated[float, Field(description="What these take.")]
+    verdicts: Annotated[int, Field(description="Number of verdicts with kept images.")]
+    mib: Annotated[float, Field(description="Size of these images.")]
 
 
 def tally_answer(tally: Any, answer: type[TallyAnswer] = TallyAnswer, **also: Any) -> Any:
-    """Turn a tally into an answer."""
+    """Convert a tally into an answer of the API."""
     return answer.model_validate({**tally.figures(), **also})
 
 
@@ -210,7 +210,7 @@ def counters(daemon: Daemon) -> CountersAnswer:
 def series(
     daemon: Daemon,
     units: Units,
-    of: Annotated[Literal["shift", "day"], Query(description="Of the one that runs.")] = "shift",
+    of: Annotated[Literal["shift", "day"], Query(description="Current shift, or today.")] = "shift",
 ) -> SeriesAnswer:
     """Count each hour of the current shift, or of today."""
     now = datetime.now(timezone.utc)
@@ -238,7 +238,7 @@ def start_order(given: NewOrder, daemon: Daemon, address: ClientAddress) -> Done
 
 @routes.get("/report")
 def report(daemon: Daemon, asked: Asked, time: Time, downloads: Downloads) -> ReportAnswer:
-    """Count a period in groups, each with its yield, and list people's marks; one report at a time."""
+    """Count a period in groups, each with its yield, and list people's marks; only one report runs at a time."""
     begin, end = time
     with downloads.turn():
         groups = daemon.store.production.report(_with_orders(daemon, asked, time))
@@ -285,14 +285,14 @@ def images(daemon: Daemon, wanted: Chosen, time: Time, downloads: Downloads) -> 
 
 @routes.get("/images/size")
 def images_size(daemon: Daemon, wanted: Chosen, downloads: Downloads) -> ImagesAnswer:
-    """Report the size of a period's images before they are requested; too many are refused."""
+    """Report the number and size of a period's images, before `images` requests them; too many are refused."""
     with downloads.turn():
         verdicts, size = daemon.store.production.images_size(wanted)
     return ImagesAnswer(verdicts=verdicts, mib=size / 2**20)
 
 
 def _with_orders(daemon: Served, asked: Question, time: tuple[datetime, datetime]) -> Question:
-    """Look up the orders, in a thread as every read of the database."""
+    """Add the orders to a request for a report by orders; call it in a thread, since it reads the database."""
     if asked.by != "order":
         return asked
     return Question(asked.by, tuple(within(daemon.store.production.orders.between(*time), *time)), asked.units)

@@ -154,8 +154,8 @@ def _audit(daemon: Daemon, by: str, action: str, after: Any = None) -> None:
 
 
 async def _one_at_a_time(request: Request, check: Callable[[], Found]) -> Found:
-    """Run a hashing check in one thread for all requests: many at once would take memory and cores.
+    """Check a password or PIN in a thread that all requests share: many checks at once need much memory and time.
 
-    Also, no two wrong PINs are checked before the first of them is counted.
+    So a wrong PIN is also counted before the next one is checked.
     """
     return await anyio.to_thread.run_sync(check, limiter=request.app.state.hashing)
