@@ -1,4 +1,4 @@
-"""Options that all sinks have, and how URIs of the camera loop become options."""
+"""Options that all sinks have, and conversion of sinks' URIs into options."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Only = Literal["all", "review", "reject"]
 
 
 class QueueSection(Section):
-    """Queue for a slow or dead receiver; when it is full, the oldest are dropped, and counted."""
+    """Queue for a slow or dead receiver; when it is full, the oldest verdicts are dropped and counted."""
 
     messages: Annotated[int, Field(ge=1, le=10**6)] = 10_000
 
 
 class SinkOptions(Section):
-    """Options of a sink. Those of each kind have a field `kind: Literal[NAME]`."""
+    """Options of a sink; the options of each kind have a field `kind: Literal[NAME]`."""
 
     kind: str
     required: Annotated[
@@ -35,12 +35,12 @@ class SinkOptions(Section):
 
     @property
     def takes_notices(self) -> bool:
-        """Whether its sink's `notify` does anything."""
+        """Whether the sink's `notify` does anything."""
         return False
 
     @property
     def most_waiting(self) -> int:
-        """Most verdicts that wait for it."""
+        """Number of verdicts that may wait for the sink at most."""
         return 1000
 
 

@@ -32,15 +32,15 @@ class VideoOptions(SinkOptions):
 class VideoSink(BaseSink):
     """Sink that writes every frame with its verdict into a video file.
 
-    The file gets its name only once it is closed and its frames are counted: OpenCV reports no full disk. Frames of
-    another size than the first are scaled to it.
+    The file gets its name only when it is closed and its frames are counted, since OpenCV reports no full disk. Frames
+    of another size than the first frame are scaled to that size.
 
     Parameters
     ----------
     path : str
-        Ends with .avi or .mp4.
+        Path of the file, which ends with .avi or .mp4.
     fps : float
-        Rate at which the video plays; the real times of a live camera's frames are in the verdicts.
+        Frames per second at which the video plays; the real times of a live camera's frames are in the verdicts.
     """
 
     def __init__(self, path: str, *, fps: float = 25.0):

@@ -1,4 +1,4 @@
-"""Cameras on the board's CSI connector: `csi://0`, read through a program of the board's system.
+"""Cameras on the board's CSI connector, `csi://0`, read through a program of the board's system.
 
 The program writes raw frames to its standard output, so no special OpenCV is needed.
 """
@@ -169,7 +169,7 @@ CameraName = Annotated[str, AfterValidator(_camera_name)]
 
 
 class CsiOptions(Section):
-    """A camera on the board's connector, through a program of its system: rpicam-vid or gst-launch-1.0."""
+    """Camera on the board's CSI connector, through a program of its system: rpicam-vid or gst-launch-1.0."""
 
     width: Annotated[Side, Field(description="Pixels.")] = 1280
     height: Annotated[Side, Field(description="Pixels.")] = 720

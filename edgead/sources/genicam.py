@@ -33,7 +33,7 @@ _WRAPS_AT = 65535  # block ids of GigE Vision 1.x, which skip 0
 
 
 class GenicamOptions(Section):
-    """A GigE Vision or USB3 Vision camera by its serial number, through the library Aravis."""
+    """GigE Vision or USB3 Vision camera by its serial number, through the library Aravis."""
 
     exposure_us: Annotated[
         float | None, Field(gt=0, le=1e8, description="Exposure in microseconds; by default as the camera has it.")

@@ -14,7 +14,7 @@ Topic = Annotated[str, Field(pattern=r"^[^+#\s\x00-\x1f$][^+#\x00-\x1f]{0,200}$"
 
 
 class BrokerOptions(Section):
-    """An MQTT broker, and who connects to it."""
+    """MQTT broker, and the user who connects to it."""
 
     host: Annotated[Host, Field(description="Name or address of the broker.")]
     port: Annotated[Port, Field(description="Of the broker; 8883 is usual with TLS.")] = 1883

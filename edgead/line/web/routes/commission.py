@@ -308,7 +308,7 @@ def heat_map(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -
 
 @routes.post("/{name}/go")
 def go(name: str, camera: Camera, given: Going, daemon: Daemon, address: ClientAddress) -> GoneAnswer:
-    """Save the learnt model beside the other models; test it and let it judge in a pipeline, if one is named. Audited."""
+    """Save the learnt model beside the others; if a pipeline is named, test the model and let it judge. Audited."""
     by = named(given.by, address)
     return GoneAnswer.model_validate(daemon.commissioning.go(name, given.model, given.pipeline, by))
 
