@@ -25,9 +25,9 @@ class PlcOptions(Section):
     """PLC that answers over Modbus/TCP."""
 
     host: Annotated[Host, Field(description="Name or address of the PLC.")]
-    port: Annotated[Port, Field(description="Of the PLC.")] = 502
+    port: Annotated[Port, Field(description="Port of the PLC.")] = 502
     unit: Annotated[int, Field(ge=0, le=255, description="Modbus unit, also called slave address.")] = 1
-    timeout_s: Annotated[Seconds, Field(description="Of one request.")] = 1.0
+    timeout_s: Annotated[Seconds, Field(description="Time limit of one request.")] = 1.0
 
 
 class ModbusPlc:

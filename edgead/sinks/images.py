@@ -21,9 +21,9 @@ class ImagesOptions(SinkOptions):
     """Images with heat map and boxes, one for each verdict of the chosen decisions."""
 
     kind: Literal["images"]
-    folder: Annotated[Path, Field(description="Where the images go.")]
-    only: Annotated[Only, Field(description="Which verdicts; review has the rejects too.")] = "all"
-    format: Annotated[Literal["jpg", "png"], Field(description="Of the files.")] = "jpg"
+    folder: Annotated[Path, Field(description="Folder for the images.")]
+    only: Annotated[Only, Field(description="Verdicts to write; review includes rejects.")] = "all"
+    format: Annotated[Literal["jpg", "png"], Field(description="Format of the files.")] = "jpg"
 
 
 class ImagesSink(BaseSink):

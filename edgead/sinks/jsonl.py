@@ -21,7 +21,7 @@ class JsonlOptions(SinkOptions):
     """One line of JSON for each verdict, appended to a file; `-` is standard output."""
 
     kind: Literal["jsonl"]
-    path: Annotated[Literal["-"] | Path, Field(description="The file; - is standard output.")]
+    path: Annotated[Literal["-"] | Path, Field(description="File to append to; - is standard output.")]
 
 
 class JsonlSink(BaseSink):

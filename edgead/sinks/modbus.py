@@ -18,9 +18,9 @@ class ModbusOptions(PlcSinkOptions, PlcOptions):
     """Verdicts to a PLC over Modbus/TCP: coils and holding registers, from the given addresses on."""
 
     kind: Literal["modbus"]
-    coil: Annotated[int, Field(ge=0, le=65532, description="ok, review, reject, and one that toggles.")] = 0
+    coil: Annotated[int, Field(ge=0, le=65532, description="First of four coils: ok, review, reject, toggle.")] = 0
     register_: Annotated[
-        int, Field(ge=0, le=65529, alias="register", description="Count (2), score (2), decision, kind.")
+        int, Field(ge=0, le=65529, alias="register", description="First of: count (2), score (2), decision, kind.")
     ] = 0
     kinds: Annotated[
         tuple[str, ...],

@@ -26,13 +26,13 @@ class MqttOptions(SinkOptions, BrokerOptions):
     topic: Annotated[str, Field(description="{pipeline} stands for the pipeline's name.")] = "edgead/{pipeline}/verdict"
     notice_topic: Annotated[
         str,
-        Field(description="Of notices, retained: {name} stands for what it is of, {kind} for its kind."),
+        Field(description="Topic of notices, retained; {name} stands for the part of the site, {kind} for the kind."),
     ] = "edgead/{name}/notice/{kind}"
     qos: Annotated[int, Field(ge=0, le=2, description="0 at most once, 1 at least once, 2 exactly once.")] = 1
     client_id: Annotated[
-        str | None, Field(description="By default a new one; with QoS 2 of computer, sink and topic.")
+        str | None, Field(description="Client's id; by default new, with QoS 2 made of computer, sink and topic.")
     ] = None
-    queue: Annotated[QueueSection, Field(description="How many verdicts may wait.")] = QueueSection()
+    queue: Annotated[QueueSection, Field(description="Number of verdicts that may wait.")] = QueueSection()
     queued: ClassVar[bool] = True
 
     @property

@@ -25,10 +25,10 @@ class SinkOptions(Section):
 
     kind: str
     required: Annotated[
-        bool, Field(description="The device is ready only while this sink works: a PLC that ejects, for example.")
+        bool, Field(description="Whether the device is ready only while this sink works, such as a PLC that ejects.")
     ] = False
     tolerated_s: Annotated[
-        float, Field(ge=0, le=86_400, description="For how long a required sink may fail before that.")
+        float, Field(ge=0, le=86_400, description="Time that a required sink may fail before that.")
     ] = 10.0
     queued: ClassVar[bool] = False
     """Its receiver may be slow: `edgead stream` puts a queue before it too, as the daemon does before every sink."""

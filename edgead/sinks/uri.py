@@ -20,7 +20,7 @@ class UriOptions(SinkOptions):
     """Any sink, named by its URI, such as `jsonl:FILE` or `images:FOLDER?only=reject`."""
 
     kind: Literal["uri"]
-    uri: Annotated[Uri, Field(description="Of the sink.")]
+    uri: Annotated[Uri, Field(description="URI of the sink.")]
 
     @field_validator("uri")
     @classmethod

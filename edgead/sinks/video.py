@@ -25,8 +25,8 @@ class VideoOptions(SinkOptions):
     """A video of all frames with their verdicts: MJPG in .avi, MPEG-4 in .mp4."""
 
     kind: Literal["video"]
-    path: Annotated[Path, Field(description="The file, .avi or .mp4.")]
-    fps: Annotated[float, Field(gt=0, le=1000, description="At which it plays.")] = 25.0
+    path: Annotated[Path, Field(description="File, .avi or .mp4.")]
+    fps: Annotated[float, Field(gt=0, le=1000, description="Frames per second at which it plays.")] = 25.0
 
 
 class VideoSink(BaseSink):

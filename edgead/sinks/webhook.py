@@ -39,17 +39,17 @@ class WebhookOptions(SinkOptions):
     """Verdicts as JSON to a URL, signed with HMAC-SHA256 if a secret is given."""
 
     kind: Literal["webhook"]
-    url: Annotated[WebhookUrl, Field(description="Where to post to.")]
+    url: Annotated[WebhookUrl, Field(description="URL to post to.")]
     secret: Annotated[
         SecretStr | None, Field(description="Key of the signature; with --sink from EDGEAD_WEBHOOK_SECRET.")
     ] = None
-    timeout_s: Annotated[Seconds, Field(description="Of one attempt.")] = 5.0
+    timeout_s: Annotated[Seconds, Field(description="Time limit of one attempt.")] = 5.0
     retry_first_s: Annotated[Seconds, Field(description="Pause after the first failure; it doubles.")] = 0.5
     retry_most_s: Annotated[Seconds, Field(description="Longest pause.")] = 30.0
     give_up_after_s: Annotated[
-        float, Field(ge=0.001, le=31_536_000, description="A verdict not taken for so long is counted as failed.")
+        float, Field(ge=0.001, le=31_536_000, description="Time after which an unaccepted verdict counts as failed.")
     ] = 600.0
-    only: Annotated[Only, Field(description="Which verdicts; review has the rejects too.")] = "all"
+    only: Annotated[Only, Field(description="Verdicts to post; review includes rejects.")] = "all"
     queue: Annotated[QueueSection, Field(description="How many verdicts may wait.")] = QueueSection(messages=1_000)
     queued: ClassVar[bool] = True
 

@@ -174,7 +174,7 @@ class CsiOptions(Section):
     width: Annotated[Side, Field(description="Pixels.")] = 1280
     height: Annotated[Side, Field(description="Pixels.")] = 720
     fps: Annotated[Rate, Field(description="Frames per second.")] = 30
-    name: Annotated[CameraName | None, Field(description="As `cam --list` shows it; read by GStreamer.")] = None
+    name: Annotated[CameraName | None, Field(description="Name for GStreamer, as in `cam --list`.")] = None
 
 
 def csi_address(uri: str, options: CsiOptions, limits: Limits) -> LiveAddress:

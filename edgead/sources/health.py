@@ -86,7 +86,7 @@ class HealthSection(Section):
     bright_above: Annotated[
         float, Field(ge=0, le=255, description="Mean grey level above which images are too bright.")
     ] = 245.0
-    blurred_below: Annotated[float, Field(ge=0, le=1, description="Sharpness relative to the golden images.")] = 0.3
+    blurred_below: Annotated[float, Field(ge=0, le=1, description="Least sharpness relative to golden images.")] = 0.3
     moved_above_px: Annotated[
         float,
         Field(

@@ -41,10 +41,10 @@ class LineScan(Section):
 
     lines: Annotated[int, Field(ge=1, le=65_536, description="Rows of a joined frame; without it nothing is joined.")]
     overlap: Annotated[
-        int, Field(ge=0, description="Rows that the next frame begins with again, so that a defect is whole in one.")
+        int, Field(ge=0, description="Rows that the next frame repeats, so that a defect is whole in one frame.")
     ] = 0
     mm_per_line: Annotated[
-        float | None, Field(gt=0, le=1000, description="Travel from line to line: verdicts have `first_mm` then.")
+        float | None, Field(gt=0, le=1000, description="Travel from line to line: verdicts then have `first_mm`.")
     ] = None
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from edgead.sources.contract import Counters, Source
 from edgead.types import Frame
 
 Rate = Annotated[
-    float | None, Field(gt=0, le=1000, description="Frames per second; by default as fast as they are asked for.")
+    float | None, Field(gt=0, le=1000, description="Frames per second; by default as fast as they are taken.")
 ]
 
 

@@ -277,13 +277,13 @@ class WatchOptions(Section):
 
     stable_ms: Annotated[
         float,
-        Field(ge=0, le=600_000, description="An image is complete once its size and time have not changed for it."),
+        Field(ge=0, le=600_000, description="Time without a change of size and time after which an image is complete."),
     ] = 300.0
     after: Annotated[
         Literal["move", "delete", "keep"],
         Field(
-            description="What becomes of one whose verdict is on record: moved into the folder `done`, deleted, or "
-            "kept and remembered."
+            description="Handling of an image whose verdict is recorded: move it to the folder `done`, delete it, or "
+            "keep and remember it."
         ),
     ] = "move"
 

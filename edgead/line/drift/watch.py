@@ -112,7 +112,7 @@ class DriftSection(Section):
     """Watch for parts or images that no longer look like those that the thresholds were made for."""
 
     average_run_length: Annotated[
-        float, Field(ge=100, le=1e12, description="At most one false alarm is expected in so many parts.")
+        float, Field(ge=100, le=1e12, description="Number of parts in which at most one false alarm is expected.")
     ] = 1_000_000
     most_flagged: Annotated[
         float | None,
@@ -120,11 +120,11 @@ class DriftSection(Section):
             gt=0,
             lt=1,
             description="Share of parts, defects included, that may be sent to review or rejected; by default 0.2, or "
-            "twice the model's review rate where that is more.",
+            "twice the model's review rate if that is more.",
         ),
     ] = None
     images: Annotated[bool, Field(description="Compare brightness, sharpness and place with golden images.")] = True
-    seed: Annotated[int, Field(ge=0, lt=2**63, description="Of the random order of equal values.")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="Seed of the random order of equal values.")] = 0
 
 
 class OtherWatchError(SettingsError):

@@ -12,7 +12,7 @@ from typing_extensions import Self
 from edgead.components.options import Secretive, Section
 
 Kept = Literal["none", "reject", "review", "all"]
-KeepDays = Annotated[float, Field(gt=0, le=36_500, description="Older rows, and their images, are deleted.")]
+KeepDays = Annotated[float, Field(gt=0, le=36_500, description="Rows that are older, and their images, are deleted.")]
 # Mode of folders that edgead makes: images of parts, and the audit, are for the operator of the device only.
 FOLDER_MODE = 0o700
 _RELATIVE_SQLITE = re.compile(r"^(sqlite(?:\+\w+)?:///)(?=[^/:?])")
@@ -32,13 +32,13 @@ class StoreSection(Section):
         Secretive | None, Field(min_length=1, repr=False, description="SQLAlchemy URL; by default SQLite in `folder`.")
     ] = None
     folder: Annotated[Path, Field(description="Folder of the database and the images.")] = Path("evidence")
-    evidence: Annotated[Kept, Field(description="Which verdicts keep images; review has the rejects too.")] = "review"
+    evidence: Annotated[Kept, Field(description="Verdicts that keep images; review includes rejects.")] = "review"
     before: Annotated[int, Field(ge=0, le=100, description="Frames kept from before a verdict with evidence.")] = 2
     after: Annotated[int, Field(ge=0, le=100, description="Frames kept from after such a verdict.")] = 2
     jpeg_quality: Annotated[int, Field(ge=1, le=100, description="Quality of the kept JPEG images.")] = 90
     recent: Annotated[
         RecentSection,
-        Field(description="The newest frames without loss, from which a marked part is kept."),
+        Field(description="Newest frames without loss, from which a marked part is kept."),
     ] = RecentSection()
     keep_days: KeepDays = 90.0
     most_mib: Annotated[int, Field(ge=1, le=10**9, description="Disk space that all images may take.")] = 10_000

@@ -20,7 +20,7 @@ class SqliteOptions(SinkOptions):
 
     kind: Literal["sqlite"]
     folder: Annotated[Path, Field(description="Folder of the database and the images.")]
-    evidence: Annotated[Kept, Field(description="Which verdicts keep images; review has the rejects too.")] = "review"
+    evidence: Annotated[Kept, Field(description="Verdicts that keep images; review includes rejects.")] = "review"
     keep_days: KeepDays = 90.0
 
 

@@ -15,7 +15,7 @@ class ModelsSection(Section):
     """Models that may judge: all, or only models that a key of the site has signed."""
 
     require_signed: Annotated[
-        bool, Field(description="Refuse every model that none of `keys` has signed, whatever opens it.")
+        bool, Field(description="Whether to refuse every model that none of `keys` has signed.")
     ] = False
     keys: Annotated[
         tuple[Path, ...], Field(max_length=64, description="Public keys, each a file that `edgead key new` made.")

@@ -20,25 +20,25 @@ class CodeSection(Section):
 
     region: Annotated[
         tuple[_Offset, _Offset, _Side, _Side],
-        Field(description="x, y, width and height, in pixels of the frame, of the place of the code with some room."),
+        Field(description="x, y, width and height, in pixels of the frame, around the code with some room."),
     ]
     kinds: Annotated[
         tuple[CodeKind, ...],
         Field(min_length=1, description="qr, data_matrix, code_128, and barcode: EAN-8, EAN-13, UPC-A and UPC-E."),
     ] = ("qr",)
     within_ms: Annotated[
-        float, Field(gt=0, le=2000, description="What takes longer to read counts as unread, and is not waited for.")
+        float, Field(gt=0, le=2000, description="Longest wait for the reading; a slower one counts as unread.")
     ] = 100.0
 
 
 class RecipeSection(Section):
     """Model and thresholds of one product."""
 
-    model: Annotated[Path, Field(description="Of its product; relative to the site file.")]
-    thresholds: Annotated[Limits | None, Field(description="In place of those of the model.")] = None
+    model: Annotated[Path, Field(description="Folder of the model, relative to the site file.")]
+    thresholds: Annotated[Limits | None, Field(description="Thresholds in place of the model's.")] = None
 
 
 class PartNamingSection(Section):
     """Names of parts that are read from the frame, not given by the trigger."""
 
-    code: Annotated[CodeSection | None, Field(description="A code in the image that is the serial number.")] = None
+    code: Annotated[CodeSection | None, Field(description="Code in the image with the serial number.")] = None

@@ -45,7 +45,7 @@ class ShiftSection(Section):
         Field(description="Time of day by the device's local clock, such as '06:00'."),
     ]
     days: Annotated[
-        tuple[Day, ...], Field(min_length=1, max_length=7, description="Days of the week on which it begins.")
+        tuple[Day, ...], Field(min_length=1, max_length=7, description="Days of the week on which the shift begins.")
     ] = _DAYS
 
 

@@ -29,9 +29,9 @@ class ModbusTriggerOptions(TriggerOptions, PlcOptions, HandshakeOptions):
     status: Annotated[int, Field(ge=0, le=65_524, description="First of the holding registers that edgead writes.")] = (
         300
     )
-    serial_registers: Annotated[Words, Field(description="Of the serial number, two ASCII characters each.")] = 0
-    batch_registers: Annotated[Words, Field(description="Of the batch, which follow the serial number.")] = 0
-    low_byte_first: Annotated[bool, Field(description="The first of two characters is in the low byte.")] = False
+    serial_registers: Annotated[Words, Field(description="Registers of the serial number, 2 characters each.")] = 0
+    batch_registers: Annotated[Words, Field(description="Registers of the batch, after the serial number.")] = 0
+    low_byte_first: Annotated[bool, Field(description="Whether the first of 2 characters is in the low byte.")] = False
 
 
 class ModbusLink:

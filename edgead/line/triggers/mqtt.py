@@ -22,7 +22,7 @@ class MqttTriggerOptions(TriggerOptions, BrokerOptions):
     """
 
     kind: Literal["mqtt"]
-    topic: Annotated[str, Field(min_length=1, description="Whose messages ask for a frame.")]
+    topic: Annotated[str, Field(min_length=1, description="Topic of messages that request a frame.")]
     within_ms: WithinMs = None
     on_request: ClassVar[bool] = True
 

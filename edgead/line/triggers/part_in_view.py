@@ -25,10 +25,10 @@ class PartInViewOptions(TriggerOptions):
 
     kind: Literal["part_in_view"]
     zone: Annotated[
-        tuple[float, float, float, float], Field(description="x, y, width, height, as shares of the image.")
+        tuple[float, float, float, float], Field(description="x, y, width and height as shares of the image.")
     ] = (0.3, 0.0, 0.4, 1.0)
     changed_above: Annotated[
-        float, Field(gt=0, le=255, description="Mean change of grey level against the empty view.")
+        float, Field(gt=0, le=255, description="Mean change of grey level from which the zone is not empty.")
     ] = 12.0
 
     @field_validator("zone")

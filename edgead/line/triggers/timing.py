@@ -23,8 +23,8 @@ WithinMs = Annotated[
     Field(
         gt=0,
         le=86_400_000,
-        description="A call is void where its frame is captured later after it than that; a part that it names is "
-        "missed, as the camera would see the next one. By default it waits for ever.",
+        description="Longest time from a call to the capture of its frame; later the call is void and its part is "
+        "missed, as the camera would see the next part. By default a call waits for ever.",
     ),
 ]
 

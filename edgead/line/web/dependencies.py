@@ -72,7 +72,7 @@ Value = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=MAX_PART_CHARACTERS),
     AfterValidator(must_be_printable),
-    Field(description="Of the part; empty where nobody says so.", examples=["A-0017"]),
+    Field(description="Value that names the part; empty if unknown.", examples=["A-0017"]),
 ]
 
 
@@ -100,7 +100,7 @@ AskedPart = Annotated[Part, Depends(_asked_part)]
 
 async def _language(
     language: Annotated[
-        str, Query(max_length=100, description="Of the words, such as de; by default the browser's.")
+        str, Query(max_length=100, description="Language of texts, such as de; by default the browser's.")
     ] = "",
     accept_language: Annotated[str, Header()] = "",
 ) -> str:

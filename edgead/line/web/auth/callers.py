@@ -48,14 +48,14 @@ By = Annotated[
     AfterValidator(_claim),
     Field(
         default="",
-        description="Name of who does it, for the audit. Who is signed in by a name stands there whatever this says.",
+        description="Name of the person, for the audit; if somebody is signed in by name, the audit has that name.",
         examples=["Anna"],
     ),
 ]
 Kind = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=PRINTABLE),
-    Field(description="What a kind of defect is shown as.", examples=["scratch"]),
+    Field(description="Shown name of a kind of defect.", examples=["scratch"]),
 ]
 Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500, pattern=PRINTABLE)]
 

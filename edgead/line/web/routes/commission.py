@@ -40,7 +40,7 @@ class ProgressAnswer(Answer):
     stage: str
     done: int
     total: int
-    waits: Annotated[bool, Field(description="No step for a minute, for want of a free core: verdicts come first.")] = (
+    waits: Annotated[bool, Field(description="Whether it waits for a free core: verdicts come first.")] = (
         False
     )
 
@@ -48,20 +48,20 @@ class ProgressAnswer(Answer):
 class ShownPart(Answer):
     name: str
     scaled_score: Annotated[
-        Number, Field(description="Its score where 0 is the typical part and 100 the limit; null in drafts of before.")
+        Number, Field(description="Score; 0 is the typical part, 100 the limit; null in drafts of earlier versions.")
     ] = None
-    odd: Annotated[bool, Field(description="Unlike all others.")]
+    odd: Annotated[bool, Field(description="Whether it is unlike all others.")]
 
 
 class ResultAnswer(Answer):
     learnt: Annotated[int, Field(description="Parts in the memory bank.")]
-    calibrated: Annotated[int, Field(description="Parts that the limit comes from, each as one that was not learnt.")]
+    calibrated: Annotated[int, Field(description="Parts that the limit comes from, each scored as if not learnt.")]
     false_reject_rate: Number
-    groups: Annotated[int, Field(description="Of parts that the limit comes from; 0 where each image is its own.")] = 0
-    preset: Annotated[str, Field(description="Of patchcore.")] = "fast"
-    frame_ms: Annotated[Number, Field(description="On one core, beside the line.")]
+    groups: Annotated[int, Field(description="Groups of these parts; 0 if each image counts separately.")] = 0
+    preset: Annotated[str, Field(description="Preset of patchcore.")] = "fast"
+    frame_ms: Annotated[Number, Field(description="Time of a frame on one core, during inspection.")]
     blurred: Annotated[list[str], Field(description="Images that are far less sharp than the others.")]
-    parts: Annotated[list[ShownPart], Field(description="Odd ones first, then those with the highest score.")]
+    parts: Annotated[list[ShownPart], Field(description="Parts: odd ones first, then the highest scores.")]
 
 
 class JudgedBy(Answer):
@@ -75,38 +75,38 @@ class DraftAnswer(Answer):
     begun_by: str
     begun_at: datetime
     changed_by: str
-    revision: Annotated[int, Field(description="Send it with a change: who has an old one is refused.")]
+    revision: Annotated[int, Field(description="Send it with a change; an old one is refused.")]
     wanted: int
     region: Numbers | None
     ignored: list[Numbers]
     preset: Preset
     frame_width: int | None
     frame_height: int | None
-    images: Annotated[list[str], Field(description="Names, oldest first.")]
-    left_out: Annotated[list[str], Field(description="Names of those that were taken out and can be put back.")]
-    files: Annotated[dict[str, str], Field(description="What the files were called that images came from.")]
+    images: Annotated[list[str], Field(description="Names of the images, oldest first.")]
+    left_out: Annotated[list[str], Field(description="Names of images that were taken out and can be put back.")]
+    files: Annotated[dict[str, str], Field(description="Names of the files that images came from, by image.")]
     mib: Number
-    alike: Annotated[int, Field(description="Frames left out as they show the same as one before them.")]
-    rate: Annotated[Number, Field(description="The false-reject rate that so many parts support; null for none.")]
-    next_rate: Annotated[Number, Field(description="The next stricter one.")]
-    next_parts: Annotated[int | None, Field(description="How many parts that takes.")]
-    pipelines: Annotated[list[JudgedBy], Field(description="Those that judge the camera.")]
+    alike: Annotated[int, Field(description="Frames left out, since they repeat an earlier one.")]
+    rate: Annotated[Number, Field(description="False-reject rate that so many parts allow; null if none.")]
+    next_rate: Annotated[Number, Field(description="Next stricter rate.")]
+    next_parts: Annotated[int | None, Field(description="Number of parts for that rate.")]
+    pipelines: Annotated[list[JudgedBy], Field(description="Pipelines that judge the camera.")]
     mode: Literal["off", "trigger", "interval"]
     every_s: Number
     problem: str | None
     learning: ProgressAnswer | None
     result: ResultAnswer | None
-    stale: Annotated[bool, Field(description="Images or places have changed since the result, or there is none.")]
+    stale: Annotated[bool, Field(description="Whether images or places changed since the result, or it is missing.")]
 
 
 class CameraDraft(Answer):
     camera: str
     draft: DraftAnswer | None
-    problem: Annotated[str | None, Field(description="Why its draft cannot be used.")]
+    problem: Annotated[str | None, Field(description="Reason why its draft cannot be used.")]
 
 
 class TakenAnswer(Answer):
-    image: Annotated[str | None, Field(description="Its name; null where it shows the same as another one.")]
+    image: Annotated[str | None, Field(description="Name of the image; null if it repeats another one.")]
     like: str | None
     images: int
 
@@ -114,48 +114,48 @@ class TakenAnswer(Answer):
 class TriedAnswer(Answer):
     scaled_score: Annotated[Number, Field(description="0 is the typical part, 100 the limit; null without a scale.")]
     decision: Decision
-    image: Annotated[str, Field(description="JPEG in Base64.")]
-    heat_map: Annotated[str, Field(description="As `image`.")]
+    image: Annotated[str, Field(description="Image as JPEG in Base64.")]
+    heat_map: Annotated[str, Field(description="Heat map as JPEG in Base64.")]
 
 
 class FolderAnswer(Answer):
     sent: Annotated[
         dict[str, str],
-        Field(description="Images that are here already, also those taken out: names by the SHA-256 of their files."),
+        Field(description="Names of images sent before, also of those taken out, by the SHA-256 of their files."),
     ]
-    max_bytes: Annotated[int, Field(description="Of one file.")]
+    max_bytes: Annotated[int, Field(description="Largest size of a file.")]
 
 
 class GoneAnswer(Answer):
     model: str
-    yaml: Annotated[str, Field(description="What the site file needs so that it stays after a restart; may be empty.")]
+    yaml: Annotated[str, Field(description="Lines that the site file needs to keep it after a restart; may be empty.")]
 
 
 class Drawn(BaseModel):
-    wanted: Annotated[int, Field(ge=1, le=100_000, description="Good parts.")]
+    wanted: Annotated[int, Field(ge=1, le=100_000, description="Number of good parts to collect.")]
     region: Numbers | None = None
     ignored: Annotated[list[Numbers], Field(max_length=50)] = []
-    preset: Annotated[Preset, Field(description="auto is the one that suits the machine.")] = "auto"
+    preset: Annotated[Preset, Field(description="auto is the preset that suits the machine.")] = "auto"
     revision: Annotated[int, Field(ge=0, le=2**53)]
     by: By
 
 
 class Collecting(BaseModel):
     mode: Literal["off", "trigger", "interval"]
-    every_s: Annotated[float, Field(ge=0.1, le=3600, description="With `interval`.")] = 2.0
+    every_s: Annotated[float, Field(ge=0.1, le=3600, description="Seconds between frames, with `interval`.")] = 2.0
 
 
 class Folder(BaseModel):
     folder: Annotated[
         str, StringConstraints(strip_whitespace=True, max_length=128), AfterValidator(must_be_printable)
     ] = ""
-    images: Annotated[int, Field(ge=1, le=1_000_000, description="How many of its images come.")]
+    images: Annotated[int, Field(ge=1, le=1_000_000, description="Number of images that follow.")]
     by: By
 
 
 class Going(BaseModel):
     model: ModelName
-    pipeline: Annotated[str | None, Field(pattern=NAME, description="null for one that the site does not have.")] = None
+    pipeline: Annotated[str | None, Field(pattern=NAME, description="null if the site does not have it.")] = None
     by: By
 
 

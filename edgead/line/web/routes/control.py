@@ -66,7 +66,7 @@ routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"], responses=p
 
 class Thresholds(Limits):
     by: By
-    reason: Annotated[Note, Field(description="Why a limit is right that would let pass what is stopped now.")] = ""
+    reason: Annotated[Note, Field(description="Reason for a limit that passes parts which are stopped now.")] = ""
 
 
 class Swap(BaseModel):
@@ -79,10 +79,10 @@ class Person(BaseModel):
 
 
 class Pause(Person):
-    reason: Annotated[Note, Field(description="For people, such as cleaning.")] = ""
+    reason: Annotated[Note, Field(description="Reason, for people, such as cleaning.")] = ""
     minutes: Annotated[
         float | None,
-        Field(gt=0, le=MOST_PAUSE_MINUTES, description="When it ends by itself; by default somebody resumes."),
+        Field(gt=0, le=MOST_PAUSE_MINUTES, description="Minutes until it ends; by default until `resume`."),
     ] = None
 
 

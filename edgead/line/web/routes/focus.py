@@ -20,11 +20,11 @@ class MeasuredFocus(Answer):
     sharpness: Annotated[
         tuple[float, ...], Field(description="Variance of the Laplacian of each cell, row by row: higher is sharper.")
     ]
-    saturated: Annotated[float, Field(ge=0, le=1, description="Share of the pixels that are white to the end.")]
+    saturated: Annotated[float, Field(ge=0, le=1, description="Share of overexposed pixels, with the highest value.")]
     across: Annotated[
-        float, Field(description="Mean squared slope from left to right: blur by motion along it takes of this alone.")
+        float, Field(description="Mean squared slope from left to right: motion blur along it lowers only this.")
     ]
-    down: Annotated[float, Field(description="The same from top to bottom.")]
+    down: Annotated[float, Field(description="Mean squared slope from top to bottom.")]
 
 
 class FocusAnswer(Answer):
@@ -36,7 +36,7 @@ class FocusAnswer(Answer):
     now: MeasuredFocus
     golden: Annotated[
         MeasuredFocus | None,
-        Field(description="Medians of the model's golden images; null where none has the frame's size."),
+        Field(description="Medians of the model's golden images; null if none has the frame's size."),
     ]
 
 

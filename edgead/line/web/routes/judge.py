@@ -40,10 +40,10 @@ class OtherShape(Answer):
 
 class JudgedAnswer(VerdictAnswer):
     other_shape: Annotated[
-        OtherShape | None, Field(description="Where the image was squeezed: its verdict may be wrong.")
+        OtherShape | None, Field(description="Sizes, if the image was distorted by resizing: its verdict may be wrong.")
     ] = None
     learnt: Annotated[
-        bool, Field(description="The model has learnt from this image: its score says nothing of new parts.")
+        bool, Field(description="Whether the model has learnt this image: its score then says nothing about new parts.")
     ] = False
 
 

@@ -27,7 +27,7 @@ class Marking(BaseModel):
 
 
 class MarkDone(Done):
-    lossless: Annotated[bool, Field(description="Its frame is kept as it was captured.")]
+    lossless: Annotated[bool, Field(description="Whether the frame is kept without loss.")]
 
 
 @routes.post("/mark", responses=problems(404, 409))

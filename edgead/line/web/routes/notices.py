@@ -21,24 +21,24 @@ class NoticeAnswer(Answer):
     """Alarm, fault or warning."""
 
     type: Literal["notice"] = "notice"
-    event: Annotated[NoticeEvent, Field(description="What happened to it last.")]
+    event: Annotated[NoticeEvent, Field(description="Last change of the notice.")]
     id: str
     kind: NoticeKind
-    about: Annotated[About, Field(description="What it is of.")]
-    name: Annotated[str, Field(description="Of that, as in the site file.")]
+    about: Annotated[About, Field(description="Part of the site that it is about.")]
+    name: Annotated[str, Field(description="Name of that part, as in the site file.")]
     severity: Severity
-    text: Annotated[str, Field(description="In words, in English.")]
+    text: Annotated[str, Field(description="Text in English.")]
     since: datetime
-    value: Annotated[Number, Field(description="Of an alarm what was found: parts, per cent or seconds.")]
-    limit: Annotated[Number, Field(description="Of an alarm, as in the site file.")]
+    value: Annotated[Number, Field(description="Value of an alarm: parts, per cent or seconds.")]
+    limit: Annotated[Number, Field(description="Limit of an alarm, as in the site file.")]
     resolved_at: datetime | None
     acknowledged_by: str | None
     acknowledged_at: datetime | None
 
 
 class NoticeList(Answer):
-    standing: Annotated[list[NoticeAnswer], Field(description="All that stand, newest first.")]
-    resolved: Annotated[list[NoticeAnswer], Field(description="The newest that were resolved, newest first.")]
+    standing: Annotated[list[NoticeAnswer], Field(description="Current notices, newest first.")]
+    resolved: Annotated[list[NoticeAnswer], Field(description="Newest resolved notices, newest first.")]
 
 
 class Acknowledgement(BaseModel):

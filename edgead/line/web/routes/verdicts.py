@@ -24,7 +24,7 @@ from edgead.line.web.problems import problems
 from edgead.types import Decision, Opinion
 
 routes = APIRouter(prefix="/api", tags=["verdicts"])
-OfPipeline = Annotated[str | None, Query(pattern=NAME, description="Where several pipelines judged the same frame.")]
+OfPipeline = Annotated[str | None, Query(pattern=NAME, description="Pipeline, if several judged the same frame.")]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _IMAGE = {"content": {"image/jpeg": _BINARY, "image/png": _BINARY}}
 
