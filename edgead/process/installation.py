@@ -92,7 +92,7 @@ def of_plugins(group: str) -> dict[str, str]:
 
 
 def command_path(name: str) -> str:
-    """Return the words that call a command of this Python's environment: its name if PATH finds it, or its path."""
+    """Return the name of a command of this Python's environment, or its path if the name would not find it."""
     beside = Path(sys.executable).with_name(name)
     found = shutil.which(name)
     if not beside.is_file() or (found is not None and os.path.abspath(found) == str(beside)):

@@ -26,7 +26,7 @@ class MqttOptions(SinkOptions, BrokerOptions):
     topic: Annotated[str, Field(description="{pipeline} stands for the pipeline's name.")] = "edgead/{pipeline}/verdict"
     notice_topic: Annotated[
         str,
-        Field(description="Topic of notices, retained; {name} stands for the part of the site, {kind} for the kind."),
+        Field(description="Topic of notices, retained; {name} is the pipeline, camera or sink, {kind} the kind."),
     ] = "edgead/{name}/notice/{kind}"
     qos: Annotated[int, Field(ge=0, le=2, description="0 at most once, 1 at least once, 2 exactly once.")] = 1
     client_id: Annotated[

@@ -41,7 +41,7 @@ _LOCKED_S = 5
 
 
 def begin_tables(engine: Engine, *, may_set_aside: bool) -> str | None:
-    """Make or upgrade the tables when a store opens, unless the database cannot be written now.
+    """Make or upgrade the tables when a store opens; do nothing if the database fails in a way that may pass.
 
     Parameters
     ----------

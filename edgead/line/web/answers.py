@@ -208,7 +208,7 @@ class VerdictAnswer(Answer):
         Number, Field(description="Median score of the good parts of the thresholds; null where none are known.")
     ] = None
     decision: Decision
-    p_value: Annotated[Number, Field(description="Of a score as high or higher for a good part, at most.")] = None
+    p_value: Annotated[Number, Field(description="Chance that a good part scores as high, at most.")] = None
     kind: Annotated[str | None, Field(description="Kind of the defect, in the model's words.")] = None
     kind_p_value: Annotated[Number, Field(description="Share of known rejects as far from their kind.")] = None
     shown_kind: Annotated[str | None, Field(description="Shown name of the kind; null in events.")] = None

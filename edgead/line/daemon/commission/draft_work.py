@@ -155,7 +155,7 @@ class CameraLine:
         return frame
 
     def decode(self, data: bytes) -> np.ndarray:
-        """Decode a sent image file; raise ImageError if it is no image, or has not the size of the camera's frames."""
+        """Decode a sent image file; raise ImageError if it is none, or has another size than the camera's frames."""
         section = current(self._daemon.site.cameras, self._name, "camera")
         image, frame = decode_image(data, max_megapixels=section.max_megapixels), self.newest()
         if frame is not None and not is_on_demand(section.uri):

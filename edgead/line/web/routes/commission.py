@@ -57,7 +57,7 @@ class ResultAnswer(Answer):
     learnt: Annotated[int, Field(description="Parts in the memory bank.")]
     calibrated: Annotated[int, Field(description="Parts that the limit comes from, each scored as if not learnt.")]
     false_reject_rate: Number
-    groups: Annotated[int, Field(description="Groups of these parts; 0 if each image counts separately.")] = 0
+    groups: Annotated[int, Field(description="Groups of the parts behind the limit; 0 without groups.")] = 0
     preset: Annotated[str, Field(description="Preset of patchcore.")] = "fast"
     frame_ms: Annotated[Number, Field(description="Time of a frame on one core, during inspection.")]
     blurred: Annotated[list[str], Field(description="Images that are far less sharp than the others.")]

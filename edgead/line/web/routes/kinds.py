@@ -73,7 +73,7 @@ class RejectAnswer(Answer):
 class HeapsAnswer(Answer):
     state: Literal["none", "running", "failed", "ready"]
     reason: Annotated[str, Field(description="Reason of a failure.")] = ""
-    heaps: Annotated[list[list[RejectAnswer]], Field(description="Largest first; in each, the most typical first.")] = []
+    heaps: Annotated[list[list[RejectAnswer]], Field(description="Largest first; in each the most typical first.")] = []
     left_out: Annotated[int, Field(description="Images that the model does not reject now, or cannot read.")] = 0
 
 

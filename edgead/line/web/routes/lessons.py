@@ -26,12 +26,12 @@ class CountsAnswer(Answer):
 
 class JudgedPartAnswer(Answer):
     verdict: Annotated[str, Field(description="Id of the verdict on the part.")]
-    role: Annotated[Literal["taught", "held out", "bad"], Field(description="Reason why the part is in the lesson.")]
+    role: Annotated[Literal["taught", "held out", "bad"], Field(description="Role of the part in the lesson.")]
     of_limit: Annotated[Number, Field(description="Score divided by the reject threshold; above 1 it is rejected.")]
     scaled_score: Annotated[Number, Field(description=_SCALED)] = None
     decision: Decision
     good_above: Annotated[
-        int, Field(description="Good images of the thresholds that score as high: so many would go too.")
+        int, Field(description="Good images of the thresholds that score as high or higher.")
     ]
 
 

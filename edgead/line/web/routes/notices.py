@@ -24,8 +24,8 @@ class NoticeAnswer(Answer):
     event: Annotated[NoticeEvent, Field(description="Last change of the notice.")]
     id: str
     kind: NoticeKind
-    about: Annotated[About, Field(description="Part of the site that it is about.")]
-    name: Annotated[str, Field(description="Name of that part, as in the site file.")]
+    about: Annotated[About, Field(description="Kind of thing that the notice is about.")]
+    name: Annotated[str, Field(description="Name of that thing, as in the site file.")]
     severity: Severity
     text: Annotated[str, Field(description="Text in English.")]
     since: datetime
