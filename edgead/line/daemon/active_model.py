@@ -391,7 +391,7 @@ class ActiveModel:
         self._in_service.require().set_thresholds(**limits.values())
 
     def close(self) -> None:
-        """Release the models; if another change takes longer than some seconds, it releases them at its end."""
+        """Release the models; if a change is under way and does not end at once, it releases them at its end."""
         self._closed = True
         if self._changing.acquire(timeout=_CLOSE_S):
             self._end_change()

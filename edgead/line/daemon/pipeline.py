@@ -177,7 +177,7 @@ class Pipeline(SteeredModel):
         return found.learnt if found is not None and found.in_proportions else None
 
     def pause(self, *, by: str, reason: str = "", minutes: float | None = None) -> None:
-        """Judge nothing until `resume`, or for some minutes; meanwhile frames are not counted as missed.
+        """Judge nothing until `resume`, or for some minutes; meanwhile frames pass, and alarms wait.
 
         A restart of the program ends the pause.
 

@@ -143,7 +143,7 @@ def accept_drift(
 
 @routes.post("/pause")
 def pause(name: str, pipeline: Pipeline, given: Pause, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
-    """Judge nothing until `resume`, or for some minutes; meanwhile frames are not counted as missed."""
+    """Judge nothing until `resume`, or for some minutes; meanwhile frames pass, and alarms wait."""
     pipeline.pause(by=named(given.by, address), reason=given.reason, minutes=given.minutes)
     return pipeline_answer(daemon, name, pipeline)
 
