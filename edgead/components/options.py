@@ -17,7 +17,7 @@ from edgead.errors import SettingsError
 _NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 
 Name = Annotated[str, Field(pattern=_NAME, description="Lower-case letters, digits, - and _; begins with a letter.")]
-# Bounded on both sides: what a clock, a socket or a thread cannot wait for would only fail later.
+# Bounded on both sides: a time that a clock, a socket or a thread cannot wait for would only fail later.
 Seconds = Annotated[float, Field(ge=0.001, le=86_400)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Secretive = Annotated[str, PlainSerializer(without_credentials)]

@@ -11,7 +11,7 @@ from edgead.errors import EdgeadError
 from edgead.serialization.notice import Notice
 from edgead.types import DECISIONS, FAULT, Frame, Verdict
 
-# Values of a sink's `only=`. A part with a missing view may be defective: who wants rejects wants it too.
+# Values of a sink's `only=`. A part with a missing view may be defective: a sink for rejects gets it too.
 CHOICES: dict[str, tuple[str, ...]] = {
     "all": (*DECISIONS, FAULT),
     "review": ("review", "reject", FAULT),

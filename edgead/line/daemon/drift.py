@@ -186,7 +186,7 @@ class PipelineDrift:
 
     def add(self, recipe: str, frame: Frame, verdict: Verdict) -> None:
         """Take the next part, which a recipe's model has judged; see `ModelDrift.add`."""
-        if self._newest is None:  # a warning of a recipe that has not come since the start stands too
+        if self._newest is None:  # a warning also stays of a recipe without a part since the start
             for watch in self._watches.values():
                 watch.begin()
         self._newest = recipe

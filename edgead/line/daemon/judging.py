@@ -41,7 +41,7 @@ _KINDS: tuple[Kind, ...] = ("program", "hang", "model", "frame", "camera", "trig
 _RESTS: tuple[State, ...] = ("paused", "stopped")
 # For each stage: p99.9 has ten samples above it, in less than a megabyte per pipeline.
 _WINDOW = 10_000
-# So many frames in a row must fit: two cameras that fill one folder by turns shall not raise and resolve all day.
+# So many frames in a row must fit: two cameras that fill one folder by turns must not raise a notice all day.
 _FIT_AGAIN = 3
 
 

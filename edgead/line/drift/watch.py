@@ -27,9 +27,9 @@ from edgead.types import Verdict
 _LEFT_OUT = "scores beside good images"
 # Channels of a CameraView's values, in their order.
 _CAMERA = ("brightness", "sharpness", "place across", "place down")
-# Once there is an alarm, a channel that is short of its own bar has changed too from this evidence on (while nothing
-# has changed it is above that at about one part in ten thousand), if it gets there soon: a new product may move a
-# camera's channel a little, which shows after hundreds of parts.
+# After an alarm, another channel counts as changed too if it soon reaches this evidence, which is below its own bar
+# (while nothing has changed, it is above this at about one part in ten thousand). Only soon, since a new product may
+# move a camera's channel a little, which shows after hundreds of parts.
 _CHANGED_TOO, _SOON_PARTS = 1e5, 50
 
 
@@ -205,7 +205,7 @@ class DriftWatch:
                 f"most_flagged is the share of parts that are sent to review or rejected while all is well, defects "
                 f"included: {asked:g} is no more than the good ones' {rate:g}"
             )
-        # Of images that belong together only one counts as drawn like the line's parts.
+        # Of images that belong together only one counts: parts on the line are independent of each other.
         self._scores = one_of_each(calibration.scores, calibration.groups)
         self._left_out = calibration.method in CROSS
         self._views = list(views)

@@ -11,7 +11,7 @@ from edgead.detector import Detector
 from edgead.images.files import ImageError, UnfitImageError
 from edgead.images.verdict import ImageVerdict
 
-# Whoever tries images sends the next one sooner; after that, the model's memory is the line's again.
+# A person who tries images sends the next one sooner; then the model's memory is free for inspection again.
 _IDLE_S = 60.0
 
 
