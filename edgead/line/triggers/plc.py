@@ -62,7 +62,7 @@ class PlcLink(Protocol):
     def read_command(self) -> Command: ...
 
     def read_status(self) -> tuple[int, ...]:
-        """Read the registers that `write_status` writes back from the PLC."""
+        """Read back from the PLC the registers that `write_status` writes."""
         ...
 
     def write_status(self, registers: tuple[int, ...]) -> None:
