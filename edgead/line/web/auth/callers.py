@@ -117,7 +117,7 @@ class Proxy:
         ------
         Refusal
             403: the headers come from another address, without the secret, twice, or under a similar header name; or
-            the person's name is empty or not valid, or no group has a role.
+            the name is empty or not valid, or none of the groups has a role.
         """
         given = self._given(request)
         if not given:
