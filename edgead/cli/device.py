@@ -213,9 +213,7 @@ def engine(
     precision: Precision = None,
     batch: Annotated[
         int,
-        typer.Option(
-            min=1, max=64, help="Most images at a time: tiles of a frame, or images of a list in Python."
-        ),
+        typer.Option(min=1, max=64, help="Most images at a time: tiles of a frame, or images of a list in Python."),
     ] = 1,
     json: Json = False,
 ) -> None:

@@ -46,7 +46,5 @@ class NoticesSection(Section):
     sinks: Annotated[tuple[Name, ...], Field(description="Names of sinks, mqtt or webhook, that receive them.")] = ()
     settle_s: Annotated[
         float,
-        Field(
-            ge=0, le=3600, description="Time that a fault must last to be raised, and must be gone to be resolved."
-        ),
+        Field(ge=0, le=3600, description="Time that a fault must last to be raised, and must be gone to be resolved."),
     ] = 3.0

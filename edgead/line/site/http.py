@@ -47,9 +47,9 @@ class PanelSection(Section):
     """Panel at the line, whose browser stays signed in."""
 
     token: Annotated[Token, Field(description="Typed once on the panel; a new token signs it out.")]
-    role: Annotated[
-        Literal["view", "operate"], Field(description="Role of anybody at the panel: view or operate.")
-    ] = "operate"
+    role: Annotated[Literal["view", "operate"], Field(description="Role of anybody at the panel: view or operate.")] = (
+        "operate"
+    )
     days: Annotated[float, Field(gt=0, le=3650, description="Time that the panel stays signed in.")] = 365.0
 
 
@@ -101,14 +101,10 @@ class HttpSection(Section):
         dict[Name, TokenSection], Field(description="More tokens, by the names that the list of changes shows.")
     ] = {}
     panels: Annotated[dict[Name, PanelSection], Field(description="Panels at the line, by name.")] = {}
-    unlock_minutes: Annotated[float, Field(gt=0, le=480, description="Time that a PIN raises a panel's role.")] = (
-        5.0
-    )
+    unlock_minutes: Annotated[float, Field(gt=0, le=480, description="Time that a PIN raises a panel's role.")] = 5.0
     proxy: Annotated[ProxySection | None, Field(description="A proxy that signs people in.")] = None
     secure_cookie: Annotated[bool, Field(description="Set it only behind a proxy that serves HTTPS.")] = False
-    session_hours: Annotated[float, Field(gt=0, le=24 * 365, description="Longest time that a sign-in lasts.")] = (
-        12.0
-    )
+    session_hours: Annotated[float, Field(gt=0, le=24 * 365, description="Longest time that a sign-in lasts.")] = 12.0
     session_idle_minutes: Annotated[
         float,
         Field(gt=0, le=60 * 24 * 365, description="A sign-in ends earlier if no page is open for this time."),

@@ -94,9 +94,7 @@ class PipelineSection(Section):
     trigger: Annotated[
         TriggerOptions, OneOf(TRIGGERS), Field(description="Which frames are judged; by default every one.")
     ] = EveryFrameOptions()
-    part: Annotated[
-        PartNamingSection | None, Field(description="Names of parts that come from the frame.")
-    ] = None
+    part: Annotated[PartNamingSection | None, Field(description="Names of parts that come from the frame.")] = None
     recipes: Annotated[
         dict[Annotated[str, Field(min_length=1, max_length=MAX_PART_CHARACTERS)], RecipeSection],
         Field(description="Models by recipe, for parts that name one; `model` judges parts that name none."),

@@ -40,9 +40,7 @@ class ProgressAnswer(Answer):
     stage: str
     done: int
     total: int
-    waits: Annotated[bool, Field(description="Whether it waits for a free core: verdicts come first.")] = (
-        False
-    )
+    waits: Annotated[bool, Field(description="Whether it waits for a free core: verdicts come first.")] = False
 
 
 class ShownPart(Answer):

@@ -30,9 +30,7 @@ class JudgedPartAnswer(Answer):
     of_limit: Annotated[Number, Field(description="Score divided by the reject threshold; above 1 it is rejected.")]
     scaled_score: Annotated[Number, Field(description=_SCALED)] = None
     decision: Decision
-    good_above: Annotated[
-        int, Field(description="Good images of the thresholds that score as high or higher.")
-    ]
+    good_above: Annotated[int, Field(description="Good images of the thresholds that score as high or higher.")]
 
 
 class JudgementAnswer(Answer):
