@@ -1,4 +1,4 @@
-"""Python interface: models are trained, opened, measured, calibrated and taught in one call each."""
+"""Python interface: one call each to train, open, measure, calibrate and teach a model."""
 
 from edgead.api.functions import calibrate, evaluate, load, teach, train
 from edgead.api.model import Model

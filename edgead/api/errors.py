@@ -1,4 +1,4 @@
-"""Errors that name parameters of Python, where the layers below name options of the command line."""
+"""Errors of the Python interface: they name its parameters in place of options of the command line."""
 
 from __future__ import annotations
 

@@ -27,17 +27,17 @@ from edgead.images.inputs import Colour
 
 
 class AnomalyDetector(OutlierMixin, BaseEstimator):
-    """A detector of anomalous images.
+    """Detector of anomalous images as a scikit-learn estimator.
 
-    X of its methods is a folder of images or a sequence of paths, arrays, PIL images or torch tensors, as
-    `edgead.Detector.predict` takes them; also a pattern of files, or one array of shape (n, H, W, 3).
+    The parameter X of its methods is a folder of images, a pattern of files, one array of shape (n, H, W, 3), or a
+    sequence of paths, arrays, PIL images or torch tensors, as `edgead.Detector.predict` takes them.
 
     Parameters
     ----------
     detector, preset : str
         Method and its settings, see `edgead.train`.
     false_reject_rate : float, optional
-        The share of good parts that `predict` may call anomalous; by default the strictest that the images support.
+        Share of good parts that `predict` may call anomalous; by default 5 %, or 10 or 20 % with few images.
     settings : dict, optional
         Settings of the method, as `edgead.train` takes them.
     options : dict, optional
@@ -51,7 +51,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     ----------
     model_ : Model
     offset_ : float
-        `decision_function` is `score_samples` less this: the threshold, negative.
+        Negative of the threshold: `decision_function` is `score_samples` minus this.
     """
 
     def __init__(
@@ -99,16 +99,16 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return -threshold
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """Score images, float64 (n,): the lower, the more anomalous."""
+        """Score images: float64 of shape (n,); lower is more anomalous."""
         check_is_fitted(self)
         return np.array([-verdict.image_score for verdict in self.model_.predict_all(X, colour=self.colour)])
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Score images, float64 (n,): below 0 is anomalous."""
+        """Score images relative to the threshold: float64 of shape (n,); below 0 is anomalous."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> np.ndarray:
-        """Judge images, int64 (n,): 1 is good, -1 anomalous."""
+        """Judge images: int64 of shape (n,); 1 is good, -1 is anomalous."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def _own_folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""Functions of one call: from a folder of good images to a model, and from a model to its measures."""
+"""Functions that do a whole task in one call, such as to train a model or to measure one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def train(
     """Learn from good images, write a finished, calibrated model, and open it.
 
     Detectors that train a network, and other backbones than those of the presets, need `pip install 'edgead[train]'`.
-    A training that was stopped goes on where it was when it is called again.
+    If a training was stopped, call this again: it continues.
 
     Parameters
     ----------
@@ -70,20 +70,20 @@ def train(
     device : {"auto", "cpu", "cuda"}
         Device to train on.
     weights : path, optional
-        Weights of the backbone instead of the packaged ones; of detectors from words, a whole CLIP.
+        Weights of the backbone instead of the packaged ones; for detectors that work from words, a file of CLIP.
     precision : {"auto", "fp32", "int8"}
-        Of the graph: "auto" is int8 where this CPU gains by it. patchcore learns in it; other detectors are converted,
-        where that moves scores of good images by at most 1 % on average.
+        Precision of the graph: "auto" is int8 if this CPU gains by it. patchcore learns with a graph in this precision;
+        other detectors are converted later, if that moves scores of good images by at most 1 % on average.
     colour : {"bgr", "rgb"}, optional
         Order of the channels of arrays and tensors, see `Detector.predict`.
     progress : callable or bool
-        Called with (stage, done, total); what it raises ends the training. True shows bars on a terminal, False none.
+        Called with (stage, done, total); an exception from it ends the training. True shows bars on a terminal.
     log_to : path or str, or sequence of them, optional
         Log for settings, stages, losses and figures: a file for JSON lines; "tensorboard:FOLDER" or
         "mlflow:URI" of the package `edgead-tracking`.
     **options
         See `edgead.TrainOptions`: fields of `training.good_images.GoodImages`, such as `false_reject_rate=0.01` (the
-        share of good parts that may be rejected, by default 5 %, or 10 or 20 % where the images are few), `roi`,
+        share of good parts that may be rejected, by default 5 %, or 10 or 20 % with few images), `roi`,
         `guarantee`, `skip_bad`, or `input` ("grey16", or "relief" or "rgb_relief" with `mm_per_count`, for images of 16
         bits or floats); and the settings that most methods have: `backbone`, `layers`, `image_size` (one number, or
         height and width), `memory_bank_size`, `seed`.
@@ -96,7 +96,7 @@ def train(
     ------
     EdgeadError
         torch is not installed, too few images for the rate, images that cannot be read, an unknown preset or setting:
-        nothing is written then. Names and paths are looked at before torch is loaded, and settings of the method before
+        nothing is written then. Names and paths are checked before torch is loaded, and settings of the method before
         an image is read.
     """
     from edgead.adapt.methods.registry import check_names
@@ -146,7 +146,7 @@ def train(
 
 
 def _few_images(artifact: Artifact) -> list[str]:
-    """Return a warning if so few images made the limit that its false-reject rate is higher than usual."""
+    """Return a list with a warning if the images were so few that the false-reject rate is above the usual 5 %."""
     limits = artifact.graph().calibration
     if limits is None or not limits.scores or limits.false_reject_rate <= OFFERED_RATES[0]:
         return []

@@ -1,4 +1,4 @@
-"""Model for programs: one object that judges, is measured, calibrated, taught, exported and put before a camera."""
+"""Model for programs: one object to judge with, measure, calibrate, teach, export and run on a camera."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class _Opened(Detector):
 
 
 class Model(Predictor):
-    """A finished model with everything that can be done to it; `edgead.load` opens one.
+    """Finished model, with methods for every task on it; `edgead.load` opens one.
 
-    Other attributes of `edgead.Detector`, such as `session`, work here too, but are not listed. A `progress` is called
-    with (stage, done, total).
+    Other attributes of `edgead.Detector`, such as `session`, work here too, but are not listed. The methods call
+    `progress` with (stage, done, total).
 
     >>> import edgead
     >>> with edgead.load("out/model") as model:
@@ -63,7 +63,7 @@ class Model(Predictor):
             return getattr(object.__getattribute__(self, "_detector"), name)
 
     def close(self) -> None:
-        """Release the engine once no image is in work."""
+        """Release the engine, once no image is being judged."""
         self._detector.close()
 
     def __enter__(self) -> Self:
@@ -73,7 +73,7 @@ class Model(Predictor):
         self.close()
 
     def info(self) -> dict[str, Any]:
-        """Return the model's facts as values for JSON: sizes are width and height in pixels.
+        """Return facts about the model as values for JSON; sizes are [width, height] in pixels.
 
         >>> Model.load("out/model").info()["detector"]
         'patchcore'
@@ -108,17 +108,17 @@ class Model(Predictor):
         Parameters
         ----------
         data : path
-            MVTec layout: `test/good` and `test/<defect>`, masks in `ground_truth/<defect>`; or a folder that itself
-            holds `good` and the kinds of defects; or another layout.
+            Data set in MVTec layout: `test/good` and `test/<defect>`, masks in `ground_truth/<defect>`; or a folder
+            that itself holds `good` and the kinds of defects; or another layout.
         group : str
             Groups of images that belong together, see `edgead.dataset.groups.group_images`.
         left_out : bool
-            Measure learnt images too, each by what other folds learnt; else the result's `learnt_account` counts them.
+            Measure learnt images too, each by the other folds; otherwise the result's `learnt_account` counts them.
 
         Raises
         ------
         DatasetError, SettingsError
-            All good or all defective images were learnt; the model has no folds to leave out.
+            All good or all defective images were learnt; or `left_out`, and the model has no folds.
         """
         from edgead.report.folder import evaluate_folder
 
@@ -134,7 +134,7 @@ class Model(Predictor):
         left_out: bool = False,
         progress: StageProgress = no_progress,
     ) -> Path:
-        """Judge a test set, as `evaluate`, and write a report as one HTML page; return its path."""
+        """Judge a test set like `evaluate`, write a report as one HTML page, and return its path."""
         from edgead.report.folder import report_folder
 
         report_folder(self._detector, named_path(data), named_path(page), group, progress, left_out=left_out)
@@ -158,13 +158,13 @@ class Model(Predictor):
         images : path or sequence of paths
             Good images that the model has not learnt, or a folder of them.
         asked : AskedRates, optional
-            Rates that the thresholds shall guarantee; or its fields by name, such as `false_reject_rate=0.01`.
+            Rates that the thresholds shall keep to; or its fields by name, such as `false_reject_rate=0.01`.
         write : bool
-            False shows what would change, also where scores stand apart as those of defects do: neither the model's
-            folder nor this object changes.
+            False shows what would change, even if scores are far above the others like those of defects: neither the
+            model's folder nor this object changes.
         reason : str
-            Why thresholds that may be blind are right, as where the old ones reject most of the images; it is
-            kept in the model. Without one they are refused.
+            Reason why thresholds that may pass defects are right, for example after a new lamp; the model keeps it.
+            Without a reason such thresholds are refused.
 
         Returns
         -------
@@ -174,12 +174,12 @@ class Model(Predictor):
         Raises
         ------
         CalibrationError
-            Too few images for the rate; says how many are needed.
+            Too few images for the rate; the message says how many are needed.
         BlindLimitError
-            The thresholds may be blind, and no reason was given.
+            The thresholds may pass defects, and no reason was given.
         SettingsError
-            The model has learnt some of them, its folder was changed since it was opened, or both `asked` and rates
-            by name are given.
+            The model has learnt some of the images, its folder was changed since it was opened, or both `asked` and
+            rates by name are given.
 
         Examples
         --------
@@ -242,9 +242,9 @@ class Model(Predictor):
 
     @names_parameters
     def verify(self, images: Paths = (), *, progress: StageProgress = no_progress) -> dict[str, Parity]:
-        """Compare the deployed graph with the torch network, or its reference, on golden images or those given.
+        """Compare the deployed graph with the torch network, or its reference, on `images` or the golden images.
 
-        Returns comparisons by their names; each has `passed`.
+        Returns a dict of comparisons by name; each has an attribute `passed`.
         """
         from edgead.export.verify import verify
 
@@ -264,19 +264,19 @@ class Model(Predictor):
     ) -> Model:
         """Add a graph of another precision to the model's folder, with thresholds of its own, and open it.
 
-        If that replaces the graph that this object has open, this object is closed.
+        If the new graph replaces the one that this object has open, this object is closed.
 
         Parameters
         ----------
         precision : {"fp32", "fp16", "int8", "int8_symmetric"}
             "fp32" is written again from the torch weights.
         data : path
-            The folder that the model was trained on: thresholds come from images that training held out. "fp32" keeps
-            its own, and takes none of what follows but `make_default`.
+            Folder that the model was trained on: thresholds come from images that training held out. "fp32" keeps its
+            own thresholds, and takes only `make_default` of the parameters below.
         normal_dir : str, optional
             Folder of good images below `data`; by default as in the training.
         group : str, optional
-            Which images belong together, see `edgead.dataset.groups.group_images`; by default as in the training.
+            Groups of images that belong together, see `edgead.dataset.groups.group_images`; by default as in training.
         tolerance, make_default
             See `edgead.export.precision.PrecisionPlan`.
 
@@ -349,11 +349,11 @@ class Model(Predictor):
         Parameters
         ----------
         images : path or sequence of paths
-            Images, or a folder of them; those that are judged ok are left out.
+            Images, or a folder of them; images that are judged ok are left out.
         folder : path, optional
-            Folder to write: one of images for each kind, a sheet of all kinds and tables.
+            Folder to write: a folder of images for each kind, a sheet of all kinds, and tables.
         link : bool
-            The folders hold links in place of copies.
+            Whether the folders hold links to the images instead of copies.
         count, everything, group, seed, method, settings
             See `edgead.unlabelled.sorting.sort.SortPlan`.
 
@@ -365,7 +365,7 @@ class Model(Predictor):
         Raises
         ------
         SettingsError
-            The model cannot tell kinds apart, nothing is rejected, the folder is not empty, or settings that do not fit
+            The model cannot tell kinds apart, nothing is rejected, the folder is not empty, or settings do not fit
             the method.
         """
         from edgead.unlabelled.sorting.folders import check_folder, write_sorted
@@ -391,14 +391,14 @@ class Model(Predictor):
         unknown_level: float | None = None,
         progress: StageProgress = no_progress,
     ) -> Named:
-        """Name kinds of rejects; verdicts say the kind from the next image on. The version before is kept.
+        """Name kinds of rejects; verdicts have the kind from the next image on. The old version is kept.
 
         Parameters
         ----------
         names : mapping of str to str, optional
             New names by folder, such as "kind-01", or by earlier name; kinds with equal names become one.
         examples : path, optional
-            Holds a folder of rejects for each kind, as `sort` writes it. Without it known kinds get other names.
+            Folder with a folder of rejects for each kind, as `sort` writes it. Without it, known kinds get new names.
         replace, group, unknown_level
             See `edgead.unlabelled.sorting.name_kinds.NamePlan`.
 
@@ -422,7 +422,7 @@ class Model(Predictor):
         return named
 
     def _follow(self, artifact: Artifact) -> None:
-        """Use the artifact that was written to the folder if it has the graph that is open; otherwise close."""
+        """Continue with the newly written artifact if it still has the graph that is open; otherwise close."""
         graph = self._detector.graph
         if graph.precision in artifact.precisions and artifact.graph(graph.precision).sha256 == graph.sha256:
             self._detector._take(artifact)

@@ -1,4 +1,4 @@
-"""Images as a program gives them: paths, or images in memory."""
+"""Images that a program passes: paths, or images in memory."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def image_paths(images: Paths) -> list[Path]:
 def learnt_images(
     images: PathLike | Iterable[OneImage], colour: Colour | None, unwritten: Path
 ) -> tuple[Path, dict[str, Any]]:
-    """Find the folder of images to learn, and options that select in it: files stay where they are, others are written.
+    """Return the folder of images to learn, with options that select in it; write images in memory to files first.
 
     Parameters
     ----------
     images : path, or iterable of what `Detector.predict` takes
-        A folder or a pattern; or several images, an array of four axes among them.
+        Folder or pattern; or several images, also as one array of shape (n, H, W, 3).
     colour : {"bgr", "rgb"}, optional
         Order of the channels of arrays, see `Detector.predict`.
     unwritten : Path
-        Folder to write images to that are not files.
+        Folder to write images to that are in memory.
 
     Raises
     ------
     SettingsError
-        A single image, or none.
+        `images` is a single image, or empty.
     """
     if isinstance(images, (str, os.PathLike)) and is_data_set(named_path(images)):
         return named_path(images), {}

@@ -1,4 +1,4 @@
-"""The command `edgead`: the verbs of the workstation, of a device and of its daemon."""
+"""The command `edgead`: its verbs for a workstation, for a device and for the device's daemon."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def main() -> None:
-    """Run the command `edgead`: errors become one line and an exit code."""
+    """Run the command `edgead`: print an error as one line, and end with an exit code."""
     signal.signal(signal.SIGTERM, _stop)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name can be what no encoding has

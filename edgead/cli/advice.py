@@ -53,12 +53,12 @@ def print_points(artifact: Artifact, defects: Sequence[Path]) -> None:
 
 
 def points_table(calibration: Calibration, defects: Sequence[float] = ()) -> Table:
-    """Lay out what the limits for several rates do, the chosen one among them.
+    """Make the table of limits for several false-reject rates, with the chosen one, and the effects of each.
 
     Parameters
     ----------
     calibration : Calibration
-        With scores.
+        Calibration that has scores.
     defects : sequence of float
         Scores of known defects.
     """
@@ -81,7 +81,7 @@ def points_table(calibration: Calibration, defects: Sequence[float] = ()) -> Tab
 
 
 def training_table(report: dict[str, Any]) -> Table:
-    """Lay out the facts of a model that was just made, for people; the JSON report has all of them."""
+    """Make a table of the main facts about a model that was just made; the JSON report has all facts."""
     left_out = {
         "model",
         "backbone_sha256",
@@ -112,11 +112,11 @@ def advise(artifact: Artifact, data: Path | None, replaced: bool) -> list[str]:
     Parameters
     ----------
     artifact : Artifact
-        A model that was just trained.
+        Model that was just trained.
     data : Path, optional
-        The folder that it was trained on, if there was one.
+        Folder that it was trained on, if there was one.
     replaced : bool
-        Another model was there before.
+        Whether the new model has replaced another one.
     """
     lines = [
         *_of_the_rate(artifact),
@@ -139,7 +139,7 @@ def _of_the_rate(artifact: Artifact) -> list[str]:
 
 
 def without_thresholds(model: Path) -> str:
-    """Say how to calibrate a model of golden parts, or of words, that has no thresholds yet."""
+    """Return a sentence on how to calibrate a model made from golden parts or words, which has no thresholds yet."""
     command = edgead_command("calibrate", model, "GOOD_IMAGES")
     return (
         f"Every image is for review: the model has no thresholds yet. `{command}` makes them, from "
@@ -149,7 +149,7 @@ def without_thresholds(model: Path) -> str:
 
 
 def _of_the_highest(artifact: Artifact) -> list[str]:
-    """Name good images to look at, unless a warning names all: no rule finds faint defects among good images."""
+    """Name the good images that score highest, for a person to look for faint defects, unless a warning names them."""
     calibration, training = artifact.learnt_graph.calibration, artifact.manifest.training
     highest = training.get("highest_images", ())
     if not highest or calibration is None or training["images_apart"] >= len(highest):
@@ -187,7 +187,7 @@ def _of_the_border(artifact: Artifact) -> list[str]:
 
 
 def _of_the_precision(artifact: Artifact) -> list[str]:
-    """Say what the int8 graph changes, or why it was tried and left out."""
+    """Return a sentence on how the int8 graph changes scores, or on why training left it out."""
     left_out = artifact.manifest.training.get("int8_left_out")
     if left_out:
         return [f"Frames run in fp32: {left_out}."]
@@ -204,7 +204,7 @@ def _of_the_precision(artifact: Artifact) -> list[str]:
 
 
 def _of_the_damping(artifact: Artifact) -> list[str]:
-    """Say whether lengths of patches count in this model, and why."""
+    """Return a sentence on whether the lengths of patches count fully in this model, and why."""
     found = artifact.manifest.training.get("damping")
     if not found:
         return []
@@ -216,7 +216,7 @@ def _of_the_damping(artifact: Artifact) -> list[str]:
 
 
 def _of_the_tiles(artifact: Artifact) -> list[str]:
-    """Say how long a tiled frame takes: far more than one that is not cut."""
+    """Return a sentence on the time that a frame cut into tiles takes: far more than an uncut one."""
     spec = artifact.manifest.preprocessing
     if spec.tiles is None:
         return []
@@ -232,7 +232,7 @@ def _of_the_tiles(artifact: Artifact) -> list[str]:
 
 
 def _peak(anomaly_map: np.ndarray) -> tuple[float, float]:
-    """Return the place of the map's maximum, (y, x) in shares of height and width."""
+    """Return the place of the map's maximum, (y, x) as shares of height and width."""
     y, x = np.unravel_index(int(anomaly_map.argmax()), anomaly_map.shape)
     return (float(y) + 0.5) / anomaly_map.shape[0], (float(x) + 0.5) / anomaly_map.shape[1]
 
@@ -250,7 +250,7 @@ def _next(artifact: Artifact, data: Path | None) -> list[str]:
 
 
 def _options_of_eval(artifact: Artifact, data: Path) -> list[str] | None:
-    """Return the options of `edgead eval` on the training's data; None if it holds nothing to test with."""
+    """Return the options of `edgead eval` for the folder of training data; None if it has nothing to test with."""
     with suppress(DatasetError):
         held_out = "hold_out" in artifact.manifest.training
         learnt = not held_out and any(image.split == UNSPLIT for image in find_test_images(data))

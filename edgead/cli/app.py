@@ -1,4 +1,4 @@
-"""Typer application: options that all commands share, help that lists registered components, output of reports."""
+"""Typer application: options that several commands share, and help that lists the registered components."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RARE = "Rarely needed"
 
 
 class ListingCommand(TyperCommand):
-    """Command whose help lists registered components in place of {detectors}, {sinks} and the like.
+    """Command in whose help {detectors}, {sinks} and similar words become lists of registered components.
 
     An empty word among its arguments is refused.
     """
@@ -180,7 +180,7 @@ def print_report(report: dict[str, Any], as_json: bool, table: Any) -> None:
 def find_images(paths: list[Path], *, below: bool = True) -> list[Path]:
     """List files as they are, slices of volumes, and the images in folders and all folders below.
 
-    Use `below=False` for images that are learnt or calibrated on as good: defects may lie in folders beside them.
+    Use `below=False` for images that count as good: their subfolders may hold defects. It searches no subfolders.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Options with a list of words to choose from: closed lists, and lists that other packages extend."""
+"""Options whose value is one of a list of words: fixed lists, and lists that other packages extend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 
 class Word(str, Enum):
-    """Closed list of words; its members are `str`, so that any function takes them."""
+    """Fixed list of words; its members are `str`, so that any function takes them."""
 
     __str__ = str.__str__
 
@@ -118,7 +118,7 @@ _LISTS = {
 
 
 def filled(help_text: str) -> str:
-    """Replace {detectors}, {sinks} and the like by the registered names; only the registries named are imported."""
+    """Replace {detectors}, {sinks} and similar words by the registered names; import only the registries needed."""
     return re.sub(r"\{(\w+)\}", lambda place: ", ".join(_LISTS[place[1]]()), help_text)
 
 

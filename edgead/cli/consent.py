@@ -1,4 +1,4 @@
-"""Consent of a person at a terminal, or of options in place of a person."""
+"""Consent to a step, by a person at a terminal or by an option."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def reason_for(doubts: Sequence[str], *, yes: bool, reason: str) -> str:
-    """Ask why doubtful thresholds shall be written; return the reason for the record.
+    """Ask for the reason to write doubtful thresholds, and return it for the record.
 
     Raises
     ------

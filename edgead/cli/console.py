@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class _PlainConsole(Console):
-    """Console that escapes a text's terminal commands."""
+    """Console that escapes terminal commands in the text that it prints."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(show_commands(text), **options)
@@ -52,19 +52,19 @@ def warn(warnings: Iterable[str]) -> None:
 
 
 def next_steps(*steps: tuple[str, str]) -> list[str]:
-    """Make lines that name the next commands, each with its purpose."""
+    """Make lines of text with the next commands and their purposes."""
     return ["Next:", *(f"  {command}   # {what}" for command, what in steps)]
 
 
 def edgead_command(verb: str, *arguments: object) -> str:
-    """Quote a command for a shell; print it with `print`, since rich breaks long lines."""
+    """Return a command of edgead, quoted for a shell; print it with `print`, since rich breaks long lines."""
     return shlex.join(["edgead", verb, *map(str, arguments)])
 
 
 class FrameCount:
     """Counter of verdicts on one line of a terminal, with a sentence about the last reject above it.
 
-    It prints once a second: a moving display would cost the frames their time.
+    It prints at most once a second, since a moving display would slow down the frames.
     """
 
     def __init__(self, language: str) -> None:
@@ -101,7 +101,7 @@ def print_json(report: dict[str, Any]) -> None:
 
 
 def facts_table(title: str, facts: dict[str, Any]) -> Table:
-    """Lay out facts in two columns: names as words, units behind the numbers."""
+    """Make a table of facts in two columns: names with spaces for underscores, numbers with their unit."""
     from edgead.serialization.facts import fact_text  # with numpy, which a refusal does not wait for
 
     table = Table(title=title, title_justify="left", show_header=False)
@@ -116,7 +116,7 @@ def facts_table(title: str, facts: dict[str, Any]) -> Table:
 
 
 def rate_text(rate: dict[str, Any]) -> str:
-    """Format a rate of `Evaluation.to_dict`: the share, the plain counts and the 95 % interval."""
+    """Format a rate of `Evaluation.to_dict`: the share, the counts behind it and the 95 % interval."""
     return (
         f"{100 * rate['rate']:.1f} % ({rate['count']} of {rate['total']}; "
         f"95 % interval {100 * rate['low']:.1f} to {100 * rate['high']:.1f}{_in_groups(rate)})"
@@ -128,7 +128,7 @@ def _in_groups(rate: dict[str, Any]) -> str:
 
 
 def evaluation_table(report: dict[str, Any]) -> Group:
-    """Lay out the report of `edgead eval`: the whole test set, then each type of defect."""
+    """Make the tables of the report of `edgead eval`: the whole test set, then each type of defect."""
     kinds = [f"{values['images']} {kind}" for kind, values in report["defect_types"].items()]
     facts: dict[str, Any] = {"found": ", ".join([f"{report['false_reject_rate']['total']} good", *kinds])}
     facts |= {"learnt": report["learnt_account"]} if report["learnt_account"] else {}
@@ -227,7 +227,7 @@ def standalone_facts(written: Standalone) -> dict[str, Any]:
 
 
 def parity_table(report: dict[str, dict[str, Any]]) -> Table:
-    """Lay out the report of `edgead verify`."""
+    """Make the table of the report of `edgead verify`."""
     rows = {}
     for name, parity in report.items():
         state = "passed" if parity["passed"] else "FAILED"
@@ -240,7 +240,7 @@ def parity_table(report: dict[str, dict[str, Any]]) -> Table:
 
 
 def pairs_table(rows: list[dict[str, Any]], against: str) -> Group:
-    """Lay out the report of `edgead verify --all`, with the faults below."""
+    """Make the table of the report of `edgead verify --all`, with the faults below."""
     title = f"{against} against every runtime and precision, {rows[0]['images']} images"
     # Eleven columns must fit whole into a narrow terminal.
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)

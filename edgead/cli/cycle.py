@@ -29,11 +29,11 @@ def cycle(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")],
     period: Annotated[
-        str, typer.Option(help="Length of a cycle in seconds; auto finds it in what repeats in the videos.")
+        str, typer.Option(help="Length of a cycle in seconds; auto finds it from the repetition in the videos.")
     ] = AUTO,
     fps: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Frames per second of the videos; by default what a video says of itself."),
+        typer.Option(min=0.001, help="Frames per second of the videos; by default the rate that each file states."),
     ] = None,
     roi: Region = None,
     image_size: Annotated[

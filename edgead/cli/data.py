@@ -1,4 +1,4 @@
-"""Verb `data`: shows what a data set holds, before anything is learnt from it."""
+"""Verb `data`: shows the content of a data set, before a model is learnt from it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Demo: the whole path on the built-in line or on a user's own images: train, verify, export, inspect.
 
-Only files that a demo wrote are ever removed or replaced. At the end it prints what to look at, and the next commands,
+The demo removes or replaces only files that a demo wrote. At the end it prints what to look at, and the next commands,
 which work as they are printed.
 """
 
@@ -73,7 +73,7 @@ SHEET_TILES = 24
 
 @contextmanager
 def demo_folder(output: Path) -> Iterator[None]:
-    """Mark a folder as a demo's own before anything is written there.
+    """Mark a folder as a demo's before anything is written into it.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def demo_folder(output: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Frames for the camera loop with their truth: the defect of a frame or None, and its mask."""
+    """Line of the demo: a source of frames, with functions for a frame's true defect (or None) and its mask."""
 
     source: Source
     truth: Callable[[Frame], str | None]
@@ -105,7 +105,7 @@ class Line:
 
 
 def built_in_line(output: Path, progress: StageProgress) -> Line:
-    """Film the built-in line, and open the video with its truth."""
+    """Make a video of the built-in line, and open it with its truth."""
     video = output / "line.avi"
     truths = load_truth(write_video(video, progress=partial(progress, "film the line")))
 
@@ -176,7 +176,7 @@ def next_steps(output: Path, data: Path, site: Path | None) -> list[Step]:
 
 
 def steps_text(look_at: dict[str, str], steps: list[Step]) -> str:
-    """Lay out both for a terminal; a command has its own line, so that it can be copied."""
+    """Return text for a terminal: files to look at, then the next commands, each on its own line for copying."""
     width = max(map(len, look_at))
     lines = ["Look at", *(f"  {path:<{width}}  {what}" for path, what in look_at.items()), "", "Next"]
     for step in steps:
@@ -212,7 +212,7 @@ class DemoReport:
         return {**asdict(self), "self_test": self.self_test.to_dict(), "passed": self.passed}
 
     def table(self) -> Group:
-        """Lay the summary out for a terminal."""
+        """Make the table of the summary for a terminal."""
         from rich.console import Group
 
         from edgead.cli.console import evaluation_table, facts_table
@@ -234,13 +234,13 @@ class DemoReport:
         )
 
     def ending(self) -> str:
-        """Return what to look at and what to do next; a table would cut commands off at the terminal's width."""
+        """Return the text of what to look at and do next; in a table, the terminal's width would cut commands."""
         return steps_text(self.look_at, self.next_steps)
 
 
 @dataclass
 class _Scoreboard:
-    """Comparison of verdicts with the truth as they come, which keeps images of mistakes and finds."""
+    """Comparison of the verdicts with the truth, which keeps images of mistakes and of found defects."""
 
     line: Line
     parts: int = 0
@@ -271,7 +271,7 @@ class _Scoreboard:
 
 
 def run_demo(output: Path, data: Path | None = None, *, preset: str = "default") -> DemoReport:
-    """Run the demo and write all of it below `output`.
+    """Run the demo, and write all its files into `output`.
 
     Parameters
     ----------
@@ -327,7 +327,7 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
 
 
 def _write_sheets(board: _Scoreboard, output: Path, detector: Detector) -> dict[str, str]:
-    """Write the sheets of the parts that were seen; return their paths with what each shows."""
+    """Write the contact sheets of found defects and mistakes; return their paths, each with a description."""
     written = {}
     mistakes, heat_maps = output / "mistakes.jpg", output / "heat_maps.jpg"
     calibration = detector.graph.calibration
@@ -343,7 +343,7 @@ def _write_sheets(board: _Scoreboard, output: Path, detector: Detector) -> dict[
 
 
 def _train(data: Path, model: Path, preset: str, rate: float | None, progress: StageProgress) -> None:
-    """Train as `edgead train` does: with the proportions of the images."""
+    """Train a model as `edgead train` does: with an input of the images' proportions."""
     good = GoodImages(data, false_reject_rate=rate)
     settings, _ = preset_settings(good, "patchcore", preset)
     train_from_folder(good, model, settings, precision=AUTO, progress=progress)

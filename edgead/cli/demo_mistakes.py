@@ -1,4 +1,4 @@
-"""The demo's mistakes, each as an image of the truth beside the heat map, with a sentence that says why."""
+"""Mistakes of the demo: for each the truth beside the heat map, with a sentence that explains it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _AT_BORDER = 0.06
 class Mistake:
     """Wrong verdict: a defect that passed or, if `defect` is None, a good part that was rejected.
 
-    `image` is (H, W, 3) uint8 BGR; `mask` (H, W) bool marks the defect and is None where that is not known.
+    `image` is (H, W, 3) uint8 BGR; `mask` (H, W) bool marks the defect, and is None if its place is not known.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Mistakes:
 
 
 def explain(mistake: Mistake, false_reject_rate: float) -> str:
-    """Explain in a sentence or two why the verdict was wrong, by its score and the place of its heat.
+    """Explain in a sentence or two why the verdict was wrong, from the score and the hot place of the heat map.
 
     Parameters
     ----------

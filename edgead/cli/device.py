@@ -31,7 +31,7 @@ TestSet = Annotated[
         metavar="DATA",
     ),
 ]
-LeftOut = Annotated[bool, typer.Option("--left-out", help="Measure learnt images too, each as one not learnt.")]
+LeftOut = Annotated[bool, typer.Option("--left-out", help="Measure learnt images too, each as if not learnt.")]
 
 
 @app.command(name="eval")
@@ -171,7 +171,7 @@ def stream(
     language: Language = "en",
     json: Json = False,
 ) -> None:
-    """Judge the frames of a source until it ends; exit 1 after a fault, a source that failed say, or broken images."""
+    """Judge the frames of a source until it ends; exit 1 after a fault (such as a failed source) or broken images."""
     from edgead.detector import Detector
     from edgead.detector.handover import load_building
     from edgead.stream import run
@@ -213,9 +213,7 @@ def engine(
     precision: Precision = None,
     batch: Annotated[
         int,
-        typer.Option(
-            min=1, max=64, help="Images that it takes at once too: tiles of a frame, or images of a list in Python."
-        ),
+        typer.Option(min=1, max=64, help="Most images at a time: tiles of a frame, or images of a list in Python."),
     ] = 1,
     json: Json = False,
 ) -> None:
@@ -236,7 +234,7 @@ def engine(
 @app.command()
 def doctor(
     model: Annotated[
-        Path | None, typer.Argument(help="Directory of a trained model, to find out on what its frames run here.")
+        Path | None, typer.Argument(help="Directory of a trained model, to find out which runtime judges its frames.")
     ] = None,
     cameras: Annotated[bool, typer.Option(help="Open every camera and read a frame.")] = True,
     json: Json = False,

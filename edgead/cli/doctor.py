@@ -1,4 +1,4 @@
-"""`edgead doctor`: trials of this machine's kernels, runtimes, cameras, codecs and windows."""
+"""Verb `doctor`'s trials of this machine: kernels, runtimes, cameras, codecs and windows."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def examine(probe_cameras: bool = True, model: Path | None = None) -> dict[str, 
     probe_cameras : bool
         Open every camera and read a frame; False only lists them.
     model : Path, optional
-        A model, to find out which runtime judges its frames here.
+        Model, to find out which runtime judges its frames on this machine.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def is_fit(findings: dict[str, Finding]) -> bool:
 
 
 def examination_table(findings: dict[str, Finding]) -> Table:
-    """Lay the findings out for a terminal."""
+    """Make a table of the findings for a terminal."""
     from rich.table import Table
 
     table = Table(title="this machine", title_justify="left")
@@ -118,7 +118,7 @@ def examination_table(findings: dict[str, Finding]) -> Table:
 
 
 def _plugins() -> Finding:
-    """List the plug-ins that load, those that do not, and those of this repository that are not installed."""
+    """List the plug-ins that can be loaded, that cannot, and that this repository has but are not installed."""
     sound, broken = [], []
     entries = [(kind, entry) for kind in _GROUPS for entry in entry_points(group=f"edgead.{kind}")]
     registries = {f"{registry.kind}s": registry for registry, _ in KINDS}
@@ -150,7 +150,7 @@ def _plugins() -> Finding:
 
 
 def _tried(probe: Callable[[], Finding]) -> Finding:
-    """Run one probe, and turn its error into a finding: failures are what the probe looks for."""
+    """Run one probe, and turn any error into a finding, since probes look for failures."""
     try:
         return probe()
     except (ImportError, OSError, RuntimeError, ValueError, cv2.error) as error:
@@ -282,7 +282,7 @@ def _tensorrt() -> Finding:
 
 
 def _graphs() -> str:
-    """Report whether a copy arrives that is captured in a CUDA graph and launched."""
+    """Test a CUDA graph by a captured copy to the GPU and back; return a sentence with the result."""
     device = open_device()
     try:
         with device.current():

@@ -1,4 +1,4 @@
-"""Two examples for each verb, which its help shows at the end."""
+"""Examples: two for each verb, shown at the end of its help."""
 
 EXAMPLES = {
     "studio": ("edgead studio", "edgead studio caps --port 8090 --no-browser"),

@@ -54,18 +54,18 @@ def predict_images(
     *,
     progress: Progress | None = None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Judge images and, with `heat_maps`, draw each into that folder, with the images' own subfolders.
+    """Judge images; with a folder `heat_maps`, also write a heat map of each into it, in the images' own subfolders.
 
     The heat maps have the colours of `palette`.
 
     Returns
     -------
     rows : list of dict
-        `image`, the values of `edgead.types.Verdict.to_dict`, and `heat_map` if one was written; for one that cannot
-        be judged, `image` and `problem`.
+        `image`, the values of `edgead.types.Verdict.to_dict`, and `heat_map` if one was written; for an image that
+        cannot be judged, `image` and `problem`.
     warnings : list of str
-        About nearly all being rejected, images that look unlike those that the model knows, and images that it
-        has learnt.
+        Warnings if nearly all images are rejected, if images look unlike those that the model knows, or if it has
+        learnt images.
     """
     from edgead.artifact.training_hashes import find_learnt
     from edgead.calibration.blind import MAX_REJECTED
@@ -102,7 +102,7 @@ def predict_images(
 
 
 def _of_the_order(head: Head, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Warn about the first images of a model that judges frames in order; raise SettingsError if no row is left."""
+    """Warn that a model of frames in order does not judge the first images; raise SettingsError if no row is left."""
     if not head.in_order:
         return []
     if not rows:
@@ -115,7 +115,7 @@ def _of_the_order(head: Head, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def predict_volumes(detector: Detector, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Judge the volumes to which these slices belong; one with a slice that was not judged has a `problem`."""
+    """Judge the volumes to which these slices belong; a volume with a slice that was not judged has a `problem`."""
     failed = {volume_of(Path(row["image"])): row["problem"] for row in rows if "problem" in row}
     judged = [row for row in rows if "problem" not in row and volume_of(Path(row["image"])) not in failed]
     calibration = detector.graph.calibration
@@ -131,12 +131,12 @@ def predict_volumes(detector: Detector, rows: Sequence[dict[str, Any]]) -> list[
 
 
 def without_heat_maps(paths: Sequence[Path], folders: Sequence[Path], heat_maps: Path) -> list[Path]:
-    """Make the folder of heat maps, and leave out the images that an earlier run may have drawn there.
+    """Make the folder of heat maps; return the paths without heat maps that an earlier run may have written there.
 
     Raises
     ------
     SettingsError
-        It is one of the images' folders, or cannot be made.
+        The folder is one of the images' folders, or cannot be made.
     """
     drawn = heat_maps.resolve()
     around = [folder.resolve() for folder in folders if drawn.is_relative_to(folder.resolve())]
@@ -155,8 +155,8 @@ def without_heat_maps(paths: Sequence[Path], folders: Sequence[Path], heat_maps:
 def write_verdicts(rows: Sequence[dict[str, Any]], path: Path, volumes: Sequence[dict[str, Any]] = ()) -> None:
     """Write the verdicts as CSV: one line for each image, also those not judged, and one for each volume.
 
-    `score` is that of `edgead.types.Verdict.score`, empty if there is none; `image_score` and `threshold` are raw. Each
-    of the model's measures has a column by its name.
+    `score` is `edgead.types.Verdict.score`, or empty if that is None; `image_score` and `threshold` are raw scores.
+    Each measure of the model has a column with its name.
     """
     lines = [{**row["measured"], **row, "regions": len(row["boxes"])} if "boxes" in row else row for row in rows]
     lines += [{**row, "image": row["volume"], "image_score": row.get("score", ""), "score": ""} for row in volumes]
@@ -165,7 +165,7 @@ def write_verdicts(rows: Sequence[dict[str, Any]], path: Path, volumes: Sequence
 
 
 def verdict_table(rows: Sequence[dict[str, Any]], language: str, written: Sequence[str] = ()) -> Group:
-    """Lay verdicts out for a terminal: the highest scores first, counts, and sentences on files that were `written`.
+    """Make a table of verdicts for a terminal: highest scores first, counts, and sentences on files `written`.
 
     Images are named from their common folder on. Scores are on the scale of `edgead.types.scaled_score`. Below the
     table each reject in it, and each part for review, has a sentence.
@@ -201,7 +201,7 @@ def verdict_table(rows: Sequence[dict[str, Any]], language: str, written: Sequen
 
 
 def volume_table(volumes: Sequence[dict[str, Any]]) -> Table:
-    """Lay the verdicts of volumes out for a terminal, the highest score first, each with its worst slice."""
+    """Make a table of the verdicts of volumes for a terminal: highest score first, each with its worst slice."""
     from rich.table import Table
 
     top = common_folder([Path(row["volume"]) for row in volumes])
@@ -222,7 +222,7 @@ def volume_table(volumes: Sequence[dict[str, Any]]) -> Table:
 
 
 def _counts(rows: Sequence[dict[str, Any]]) -> str:
-    """Count the images by decision, in a sentence."""
+    """Return a sentence with the number of images of each decision."""
     found = Counter(row.get("decision", "not judged") for row in rows)
     named = [f"{found[name]} {name}" for name in (*DECISIONS, "not judged") if found[name]]
     return f"Of {len(rows)} images: {', '.join(named)}."

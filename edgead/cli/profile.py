@@ -1,4 +1,4 @@
-"""Verb `profile`: measures latency, one frame after the other or as they arrive."""
+"""Verb `profile`: measures latency, of frames one after the other or at a given rate."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def profile(
 
 
 def read_scheduling(affinity: str | None, fifo: int | None) -> Scheduling:
-    """Parse the options --affinity and --fifo; from now on, at most as many threads as cores compute."""
+    """Parse the options --affinity and --fifo; with --affinity, also limit the kernels' threads to its cores."""
     from edgead import kernels
     from edgead.process.real_time import Scheduling, start_opencv_threads
 

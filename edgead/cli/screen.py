@@ -1,4 +1,4 @@
-"""Verb `screen`: ranks parts that nobody has labelled."""
+"""Verb `screen`: ranks unlabelled parts by how unusual they are."""
 
 from __future__ import annotations
 

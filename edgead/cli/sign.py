@@ -1,4 +1,4 @@
-"""Verbs `key`, `sign` and `verify-signature`: keys, signatures of models, and their signers."""
+"""Verbs `key`, `sign` and `verify-signature`: make keys, sign models, and check signatures."""
 
 from __future__ import annotations
 

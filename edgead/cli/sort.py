@@ -1,4 +1,4 @@
-"""Verbs `sort` and `name`: kinds of rejects, sorted and named."""
+"""Verbs `sort` and `name`: sort rejects into kinds, and name the kinds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sort(
         Path | None, typer.Option(help="Folder of an evidence store, whose rejects and reviews are sorted.")
     ] = None,
     store_url: StoreUrl = None,
-    since: Annotated[str | None, typer.Option(help="How far back into the store: 12h, 7d, 2w; by default 7d.")] = None,
+    since: Annotated[str | None, typer.Option(help="Period before now to sort: 12h, 7d, 2w; by default 7d.")] = None,
     link: Annotated[bool, typer.Option("--link", help="Write links to the images instead of copies.")] = False,
     method: SortMethod = "residuals",
     setting: PluginSettings = None,

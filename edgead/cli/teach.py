@@ -1,4 +1,4 @@
-"""Verb `teach`: teaches a model good parts, and parts that people marked on the line."""
+"""Verb `teach`: teaches a model more good parts, and parts that people marked on the line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def teach(
         Path | None, typer.Option(help="Folder of an evidence store: add the parts that people marked as good and bad.")
     ] = None,
     store_url: StoreUrl = None,
-    since: Annotated[str | None, typer.Option(help="How far back into the store: 12h, 7d, 2w; by default all.")] = None,
+    since: Annotated[str | None, typer.Option(help="Period before now to use: 12h, 7d, 2w; by default all.")] = None,
     pipeline: Annotated[
         str | None, typer.Option(help="With --marked: the pipeline whose marked parts are used.")
     ] = None,
@@ -73,7 +73,7 @@ def teach(
     undo: Annotated[bool, typer.Option("--undo", help="Restore the version before the last lesson.")] = False,
     json: Json = False,
 ) -> None:
-    """Add good parts to a model's memory bank, let it know marked defects, and make its thresholds again."""
+    """Add good parts to a model's memory bank, add known defects, and make its thresholds again."""
     from edgead.adapt import teach as teaching
 
     if undo:
@@ -109,7 +109,7 @@ def teach(
 
 
 def _marked(model: Path, store: Path, url: str | None, since: str | None, pipeline: str | None) -> Marked:
-    """Return the marked parts of a store, without good ones that the model has learnt already."""
+    """Return the marked parts of a store, without good parts that the model has learnt already."""
     from edgead.artifact.folder import Artifact
     from edgead.artifact.training_hashes import find_learnt
     from edgead.line.evidence.kept_frames import marked_parts, read_span
@@ -129,7 +129,7 @@ def _marked(model: Path, store: Path, url: str | None, since: str | None, pipeli
 
 @contextmanager
 def _refusals_as(json: bool) -> Iterator[None]:
-    """Print a refused lesson as a JSON report too, if that was asked for."""
+    """If JSON is requested and the lesson in the block is refused, print the refusal as a JSON report."""
     from edgead.adapt.teach import LessonRefusedError
 
     try:

@@ -159,7 +159,7 @@ def train(
 ) -> None:
     """Learn from good images and write a finished, calibrated model.
 
-    Give the same command again to continue a training that was stopped.
+    To continue a training that was stopped, give the same command again.
     """
     started = time.perf_counter()
     from edgead.adapt.methods.outline import read_outline
@@ -233,7 +233,7 @@ def train(
 
 
 def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> None:
-    """Print how long a frame will take, if that is so long that some budgets exclude it."""
+    """Print how long a frame will take, if images are cut into tiles or the backbone is not one of edgead's own."""
     from edgead.adapt.frozen_backbone import BACKBONES
     from edgead.adapt.training.frame_time import network_ms, tiles_account
 

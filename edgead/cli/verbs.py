@@ -1,4 +1,4 @@
-"""Verbs of the command, by purpose: each is imported when it is called, since its file imports all that it needs.
+"""Verbs of the command, by purpose. A verb's module is imported only when the verb is called, as imports take time.
 
 `edgead --help`, `--version` and a misspelt verb import none of them. Plug-ins add verbs by entry points.
 """
@@ -78,7 +78,7 @@ _FILES = {verb: file for verbs in VERBS.values() for verb, file in verbs.items()
 
 
 class VerbGroup(TyperGroup):
-    """The command itself; a verb is only a name and a summary for its help until it is called."""
+    """The command `edgead`; until a verb is called, it knows only the verb's name and summary."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -89,7 +89,7 @@ class VerbGroup(TyperGroup):
         self._group = FIRST  # that the help lists
 
     def load(self, verb: str) -> Any:
-        """Import a verb, edgead's own or a plug-in's; it must exist."""
+        """Import a verb, edgead's own or a plug-in's, and return its command; the verb must exist."""
         module = import_module(f"{__package__}.{_FILES[verb]}") if verb in _FILES else _load(_added()[verb])
         group = typer.main.get_group(module.app)
         assert isinstance(group, VerbGroup)
@@ -146,7 +146,7 @@ class VerbGroup(TyperGroup):
 
 
 def _added() -> dict[str, EntryPoint]:
-    """Map the verbs of installed plug-ins to their entry points; edgead's own cannot be replaced."""
+    """Map the verbs of installed plug-ins to their entry points, without verbs that edgead has itself."""
     return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in _FILES}
 
 
@@ -161,7 +161,7 @@ def _load(entry: EntryPoint) -> Any:
 
 
 def _summary_of(entry: EntryPoint) -> str:
-    """Read the summary of a plug-in's verb from its source; nothing of the plug-in is imported."""
+    """Read the summary of a plug-in's verb from its source, without importing the plug-in."""
     package, *inner = entry.module.split(".")
     spec = find_spec(package)
     files = [Path(folder, *inner).with_suffix(".py") for folder in (spec and spec.submodule_search_locations) or ()]

@@ -1,1 +1,1 @@
-"""Registry of sources, sinks, triggers and runtimes: options with bounds, names, URI schemes."""
+"""Components: registries of sources, sinks, triggers and runtimes, with names, options and URI schemes."""

@@ -1,4 +1,4 @@
-"""Look-up of classes by name: edgead's own, and those that other packages add by entry points."""
+"""Look-up of classes by name: edgead's own, and classes that other packages add by entry points."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ C = TypeVar("C")
 
 
 class Added(Mapping[str, C]):
-    """Mapping from names to classes: edgead's own, which cannot be replaced, then other packages'; imports on access.
+    """Mapping from names to classes, edgead's own first, then other packages'; it imports a class on access.
 
     Parameters
     ----------
     group : str
-        Group of entry points, `NAME = "module:Class"`.
+        Group of entry points with the form `NAME = "module:Class"`.
     noun : str
-        Word for one such class in errors.
+        Word for such a class in errors.
     own : mapping of str to str
-        `module:Class` of edgead's own.
+        Names of edgead's own classes, which cannot be replaced, with their `module:Class`.
     beside : tuple of str
-        Names that edgead knows and that are no classes, for the error.
+        Further names that edgead knows but that are no classes, to list in errors.
     gone : mapping of str to str
-        Names that earlier versions had, and what the error says of each.
+        Names of earlier versions, with the text of the error for each.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Added(Mapping[str, C]):
         return len(self.own) + len(self._entries())
 
     def places(self) -> dict[str, str]:
-        """Map each name to the place of its class, `module:Class`, without importing anything."""
+        """Map each name to its `module:Class`, without importing any class."""
         return {**self.own, **{name: entry.value for name, entry in sorted(self._entries().items())}}
 
     def find(self, name: str) -> C:

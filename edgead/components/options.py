@@ -1,4 +1,4 @@
-"""Options of components and sections of the site file: strict models, and kinds of values with their bounds."""
+"""Options of components, and sections of the site file: strict models, and types of values with bounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgead.errors import SettingsError
 _NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 
 Name = Annotated[str, Field(pattern=_NAME, description="Lower-case letters, digits, - and _; begins with a letter.")]
-# Bounded on both sides: what a clock, a socket or a thread cannot wait for would only fail later.
+# Bounded on both sides: a time that a clock, a socket or a thread cannot wait for would only fail later.
 Seconds = Annotated[float, Field(ge=0.001, le=86_400)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Secretive = Annotated[str, PlainSerializer(without_credentials)]
@@ -26,14 +26,14 @@ Uri = Annotated[Secretive, Field(min_length=1, repr=False)]
 
 
 class Section(BaseModel):
-    """Options under names: those of a component, or a section of the site file. Unknown names are refused."""
+    """Named options of a component, or a section of the site file; unknown names are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def beside(self, folder: Path) -> Self:
         """Return a copy with each relative path, also those of nested sections, joined to a folder.
 
-        Override it in a section that has paths inside texts.
+        A section that has paths inside texts overrides this.
         """
         return self.model_copy(update={name: _placed(getattr(self, name), folder) for name in type(self).model_fields})
 
@@ -43,7 +43,7 @@ class NoOptions(Section):
 
 
 def placed(path: str | Path, folder: Path) -> Path:
-    """Join a path to a folder, and resolve any `..`, which people would have to resolve in a report."""
+    """Join a path to a folder, and resolve any `..`, so that people can read the path in a report."""
     found = folder / path
     return found.resolve() if ".." in found.parts else found
 
@@ -61,17 +61,17 @@ def _placed(value: Any, folder: Path) -> Any:
 
 
 def option_names(options: type[Section]) -> dict[str, str]:
-    """Map the names that users write to those of the model's fields."""
+    """Map the names that users write (aliases) to the names of the model's fields."""
     return {field.alias or name: name for name, field in options.model_fields.items()}
 
 
 def read_query(query: str, known: Collection[str]) -> dict[str, str]:
-    """Split `a=1&b=2` into names and texts, as the options of a component take them.
+    """Split `a=1&b=2` into a dict of names and texts, as the options of a component take them.
 
     Raises
     ------
     SettingsError
-        An unknown name; the known ones are named.
+        A name is unknown; the message lists the known names.
     """
     values = dict(parse_qsl(query, keep_blank_values=True))
     for name in values:

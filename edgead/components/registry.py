@@ -1,4 +1,4 @@
-"""One table for each kind of component: built-in ones by their modules, those of others by Python entry points."""
+"""Registry of each kind of component: built-in ones from edgead's modules, others from Python entry points."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ C = TypeVar("C", bound=Component)
 
 
 class Registry(Generic[C]):
-    """The components of one kind. Modules that define them are imported when one is first asked for.
+    """Registry of the components of one kind; it imports the modules that define them at the first look-up.
 
     Parameters
     ----------
     kind : str
-        In the singular; entry points of the group `edgead.{kind}s` name modules of other packages.
+        Kind in the singular; entry points of the group `edgead.{kind}s` name modules of other packages.
     builtin : tuple of str
         Modules of edgead that register components of this kind; they import nothing heavy.
     """
@@ -114,7 +114,7 @@ class Registry(Generic[C]):
             return {name: known for name, known in self._ordered().items() if self._is_own(known)}
 
     def named(self, name: str) -> C | None:
-        """Find a component by name, or None; import built-in modules in order until it is there, then plug-ins."""
+        """Find a component by name, or None; import built-in modules in order until one has it, then plug-ins."""
         with self._loading:
             for module in self._builtin:
                 if name in self._components:
@@ -133,14 +133,14 @@ class Registry(Generic[C]):
             return self._of_scheme(scheme)
 
     def examples(self) -> str:
-        """List an example of every scheme, for help and errors."""
+        """Return a text with an example of every scheme, for help and errors."""
         return ", ".join(example for component in self.all().values() for example in component.schemes.values())
 
     def _is_own(self, component: C) -> bool:
         return component.options.__module__ in self._builtin
 
     def _ordered(self) -> dict[str, C]:
-        """Sort components by the order of the built-in modules, whichever came in first; then plug-ins, by name."""
+        """Return the components in the order of the built-in modules, not of their import; then plug-ins, by name."""
 
         def place(item: tuple[str, C]) -> tuple[int, str]:
             name, known = item
@@ -216,7 +216,7 @@ def read_options(component: Component, query: str, shown: str) -> Any:
     Raises
     ------
     SettingsError
-        An unknown name, or a value that does not fit.
+        A name is unknown, or a value does not fit.
     """
     try:
         values = read_query(query, option_names(component.options))

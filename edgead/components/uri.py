@@ -1,4 +1,4 @@
-"""URIs of sources and sinks: their parts, their options, and what may be shown of them."""
+"""URIs of sources and sinks: splitting into parts and options, and removal of secrets for display."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _schemes: set[str] = set()
 
 
 def know_schemes(schemes: Iterable[str]) -> None:
-    """Register URI schemes: another word before a colon may be a user name, and is hidden with the rest to the @."""
+    """Register URI schemes; any other word before a colon may be a user name, and is hidden up to the @."""
     _schemes.update(schemes)
     _mistyped.cache_clear()
 
@@ -51,8 +51,8 @@ def _mistyped() -> re.Pattern[str]:
 def without_credentials(uri: str) -> str:
     """Remove user name, password and everything that may be a secret from a URI.
 
-    Values of options whose name sounds like a secret, and values longer than 16 characters (tokens), become
-    `***`. Of a network camera every value and every part of the path does that is not known to be harmless.
+    Values of options with a name like that of a secret, and values longer than 16 characters (tokens), become
+    `***`. For a network camera, so does every value and part of the path that is not known to be harmless.
     """
     if uri.lower().startswith(_STEREO):
         return _stereo_without_credentials(uri)
@@ -119,7 +119,7 @@ def _hidden(option: str) -> str:
 
 
 def origin(url: str) -> str:
-    """Return scheme, host and port of a URL, whose path may be a secret; empty if it names no host."""
+    """Return scheme, host and port of a URL without its path, which may be a secret; empty if it names no host."""
     try:
         parts = urlsplit(url)
         usable = parts.hostname and parts.port != 0  # asking for the port raises where it is no number

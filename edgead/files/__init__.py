@@ -1,1 +1,1 @@
-"""Files: read within bounds, written atomically."""
+"""Files: reading within bounds, atomic writing."""

@@ -1,6 +1,6 @@
-"""Atomic writes: readers see the old content or the new, also where the writer is killed; folders appear complete.
+"""Atomic writes: readers see the old content or the new, even if the writer is killed; folders appear complete.
 
-Two names are exchanged in one step, so that there is no instant at which one of them is missing.
+Two names are exchanged in one step, so that neither is missing at any time.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def exchange_names(one: Path, other: Path) -> None:
     Raises
     ------
     NotImplementedError
-        The system or the file system has no such step.
+        The system or the file system cannot do that.
     OSError
-        They cannot be exchanged.
+        The names cannot be exchanged.
     """
     rename = _renameat2()
     if rename is None:
@@ -63,7 +63,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises
     ------
     FileExistsError
-        The folder is there and not empty, or is a file; nothing is written then.
+        The folder exists and is not empty, or is a file; nothing is written then.
     OSError
         It cannot be written.
     """
@@ -82,7 +82,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 def unfinished_folder(beside: Path) -> Iterator[Path]:
     """Yield an empty hidden folder beside a path, and remove it when the block ends, unless the block has renamed it.
 
-    This process holds a lock on it meanwhile, by which `remove_abandoned` recognises a folder in use.
+    This process locks it meanwhile; by that `remove_abandoned` recognises a folder in use.
     """
     prefix = f".{beside.name[:_MAX_OF_NAME]}."
     while True:
@@ -101,9 +101,9 @@ def unfinished_folder(beside: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(place: Path) -> list[Path]:
-    """Remove the unfinished folders in `place` that ended processes have left behind, and return their paths.
+    """Remove the unfinished folders in `place` that processes left when they ended, and return their paths.
 
-    A folder that a process still locks stays; all stay on a file system without locks.
+    A folder that a process still locks stays; on a file system without locks all folders stay.
     """
     removed = []
     for folder in place.glob(f".*{_UNFINISHED_FOLDER}"):
@@ -144,9 +144,9 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True, mode: int |
     path : Path
     content : bytes
     durable : bool
-        Wait until it is on the disk, so that it is whole after the power has gone too.
+        Whether to wait until the content is on the disk, so that the file is also complete after a power failure.
     mode : int, optional
-        Permissions from the first byte on, whatever a file of that name had.
+        Permissions from the first byte on; by default those of the replaced file.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def _replace(path: Path, content: bytes, durable: bool, mode: int | None) -> Non
 def open_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that appears once the block has ended, and not at all if the block fails.
 
-    For content too large to hold in memory, which `write_whole` needs.
+    For content that is too large for memory; `write_whole` needs it there.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Full disk: an error that names the file, which the system's own does not, and numpy's not even the reason."""
+"""Full disk: an error that names the file and the reason, which the system's and numpy's errors do not."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Name the path in the error of a full disk; all other errors pass as they are.
+    """Name the path in the error of a full disk that the block raises; let other errors pass unchanged.
 
-    Where a temporary file is written, `path` is its final name, which users know.
+    If the block writes a temporary file, `path` is its final name, which users know.
 
     Raises
     ------

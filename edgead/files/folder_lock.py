@@ -1,4 +1,4 @@
-"""Lock of a folder for one process: two daemons would take each other's images, and remove what the other writes."""
+"""Lock of a folder for one process: two daemons would take each other's images, and remove each other's files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 class HeldFolderError(EdgeadError):
-    """A folder that another process holds, or that cannot be opened."""
+    """Folder that another process has locked, or that cannot be opened."""
 
 
 class FolderLock:
@@ -25,7 +25,7 @@ class FolderLock:
     Parameters
     ----------
     folder : Path
-        Made if it is missing.
+        Folder to lock; made if it is missing.
     otherwise : str
         Advice in the message if another process holds it.
     mode : int
@@ -34,7 +34,7 @@ class FolderLock:
     Raises
     ------
     HeldFolderError
-        Another process holds it, which is named; or it cannot be made.
+        Another process, which the message names, has locked it; or it cannot be made.
     """
 
     def __init__(self, folder: Path, otherwise: str, *, mode: int = 0o777):
@@ -61,7 +61,7 @@ class FolderLock:
 
 
 def _holder(descriptor: int) -> str:
-    """Name the process that holds the lock, as `/proc/locks` lists it."""
+    """Return a text that names the process with the lock, from `/proc/locks`."""
     inode = str(os.fstat(descriptor).st_ino)
     try:
         for line in Path("/proc/locks").read_text().splitlines():

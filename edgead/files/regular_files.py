@@ -1,4 +1,4 @@
-"""Regular files, read up to a limit of bytes: a FIFO or a device would block the reader, or never end."""
+"""Regular files, read up to a limit of bytes; a FIFO or a device would block the reader, or never end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class UnreadableFileError(Exception):
-    """A file that cannot be read; the message says why, without its name."""
+    """File that cannot be read; the message gives the reason, without the file's name."""
 
 
 class MissingFileError(UnreadableFileError):
-    """A file that does not exist."""
+    """File that does not exist."""
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def open_regular(file: Path, most_bytes: int) -> Iterator[tuple[BinaryIO, os.sta
     Raises
     ------
     UnreadableFileError
-        It is missing, is no regular file, has more than `most_bytes`, or reading it fails within the block.
+        The file is missing, is no regular file, has more than `most_bytes`, or reading it fails within the block.
     """
     try:
         with _open(file) as stream:
@@ -52,6 +52,6 @@ def _open(file: Path) -> BinaryIO:
 
 
 def read_regular(file: Path, most_bytes: int) -> bytes:
-    """Read a whole file; raises UnreadableFileError as `open_regular`."""
+    """Read a whole file; raise UnreadableFileError if it cannot be read, see `open_regular`."""
     with open_regular(file, most_bytes) as (stream, found):
         return stream.read(found.st_size)

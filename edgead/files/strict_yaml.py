@@ -1,4 +1,4 @@
-"""YAML of careless or hostile authors, read in bounded time and memory; a refusal names line and reason."""
+"""YAML by careless or hostile authors, read in bounded time and memory; an error names line and reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HINTS = {
 
 
 class _Refusal(yaml.MarkedYAMLError):
-    """Valid YAML that is refused all the same."""
+    """Refusal of valid YAML."""
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -85,7 +85,7 @@ class YamlFile:
         return line
 
     def where(self, place: Sequence[object]) -> str:
-        """Name the file and the line."""
+        """Return the file's name with the line of a place, for messages."""
         line = self.line(place)
         return f"{self.path}, line {line}" if line else str(self.path)
 
@@ -106,12 +106,12 @@ def load_yaml(path: Path, *, prepared: Callable[[str], str] = str) -> YamlFile:
     ----------
     path : Path
     prepared : callable
-        Turns the file's text into YAML where it is a dialect; must keep the number of lines.
+        Turns the file's text into YAML if it is a dialect of YAML; must keep the number of lines.
 
     Raises
     ------
     SettingsError
-        It cannot be read, is not YAML, or has an alias or a duplicate key; the message names the line.
+        The file cannot be read, is not YAML, or has an alias or a duplicate key; the message names the line.
     """
     try:
         text = read_regular(path, _MAX_BYTES).decode("utf-8")

@@ -1,4 +1,4 @@
-"""Paths that users name: empty texts and URLs are refused."""
+"""Paths that users give: empty texts and URLs are refused."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The plant around a device: MQTT brokers and PLCs, and connections to them that reconnect by themselves."""
+"""Connections to the plant around a device, MQTT brokers and PLCs, which reconnect by themselves."""

@@ -1,4 +1,4 @@
-"""Connection to a PLC over Modbus/TCP (pymodbus): made when it is needed, and again after a failure."""
+"""Connection to a PLC over Modbus/TCP (pymodbus), made when it is needed, and again after a failure."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 
 
 class PlcOptions(Section):
-    """A PLC that answers over Modbus/TCP."""
+    """PLC that answers over Modbus/TCP."""
 
     host: Annotated[Host, Field(description="Name or address of the PLC.")]
-    port: Annotated[Port, Field(description="Of the PLC.")] = 502
+    port: Annotated[Port, Field(description="Port of the PLC.")] = 502
     unit: Annotated[int, Field(ge=0, le=255, description="Modbus unit, also called slave address.")] = 1
-    timeout_s: Annotated[Seconds, Field(description="Of one request.")] = 1.0
+    timeout_s: Annotated[Seconds, Field(description="Time limit of one request.")] = 1.0
 
 
 class ModbusPlc:
@@ -37,12 +37,12 @@ class ModbusPlc:
     ----------
     options : PlcOptions
     failed : type of EdgeadError
-        Raised where the PLC is away, refuses or answers something else.
+        Class of the errors raised if the PLC does not answer, refuses, or sends an answer of another form.
 
     Attributes
     ----------
     connections : int
-        Connections made so far: the PLC may have restarted in between.
+        Number of connections made so far; between two, the PLC may have restarted.
 
     Raises
     ------
@@ -68,7 +68,7 @@ class ModbusPlc:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Connect if needed; close the connection if the block fails, since half an answer may be left in it."""
+        """Connect if needed; close the connection if the block fails, as part of an answer may still be in it."""
         try:
             if not self.is_connected:
                 if not self.client.connect():
@@ -85,7 +85,7 @@ class ModbusPlc:
             raise
 
     def ask(self, request: Callable[..., Any], address: int, *values: Any, **named: Any) -> Any:
-        """Send a request of `client` and return its answer, within `connected`; refuse an answer to something else."""
+        """Send a request of `client` within `connected`; return its answer, and refuse an answer of another form."""
         answer = request(address, *values, device_id=self._unit, **named)
         if answer.isError():
             raise self._failed(f"{self.uri}: {request.__name__} at {address} is refused: {answer}")
@@ -116,7 +116,7 @@ class ModbusPlc:
 
 
 def float32(value: float) -> float:
-    """Clip a value to the range of float32: the PLC still sees it beyond every threshold."""
+    """Clip a value to the range of float32, so that the PLC gets a finite number on the same side of thresholds."""
     largest = 3.4028234663852886e38
     return max(-largest, min(largest, value))
 

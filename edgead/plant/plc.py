@@ -1,4 +1,4 @@
-"""Interface of a connection to a PLC, over any protocol."""
+"""Interface of a connection to a PLC, independent of the protocol."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Protocol
 
 
 class Plc(Protocol):
-    """Connection to a PLC, for one thread; its methods raise the error class that it was made with.
+    """Connection to a PLC, for one thread; its methods raise the class of errors that it was made with.
 
     Attributes
     ----------
     uri : str
         Address of the PLC.
     connections : int
-        Connections made so far: the PLC may have restarted in between.
+        Number of connections made so far; between two, the PLC may have restarted.
     """
 
     uri: str

@@ -1,1 +1,1 @@
-"""This process: its threads, its cores, its log and what libraries print."""
+"""Process that runs edgead: its threads, cores and memory, its log, and the output of libraries."""

@@ -1,4 +1,4 @@
-"""Background process that never slows a line: lowest priority, first to go if memory is short, ends with its parent."""
+"""Background process that never slows inspection: lowest priority, first to be killed, and ends with its parent."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LOWEST = 19
 
 
 def stay_behind(parent: int) -> None:
-    """Give this process the lowest priority; make it the first to go when memory is short, and end with its parent.
+    """Take the lowest priority, be the first process to be killed if memory is short, and end with the parent process.
 
-    On Linux it ends with the thread that started it. It also ends at once if `parent`, a process id, is gone already:
-    the system would not signal that any more.
+    On Linux it ends with the thread that started it. It also ends at once if `parent`, a process id, has ended already,
+    since the system no longer signals that.
     """
     os.nice(_LOWEST)
     with suppress(OSError):  # another system, or a container that has no such file

@@ -1,4 +1,4 @@
-"""Deadline for a whole HTTP request: httpx limits each read alone, and one byte now and then satisfies that."""
+"""Deadline for a whole HTTP request: httpx limits only each read, so slow bytes could last for ever."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 class Attempts:
     """Deadline for the requests of one client, which shuts its socket down when time is up.
 
-    The client must keep one connection at most, and hand `trace` to each request (`extensions={"trace": ...}`).
+    The client must have at most one connection, and pass `trace` to each request (`extensions={"trace": ...}`).
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Attempts:
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Make the request in the block fail after so many seconds; `overdue` is then True."""
+        """Make the request in the block fail after this time; `overdue` is then True."""
         with self._lock:
             self.overdue, self._current = False, object()
         timer = threading.Timer(seconds, self._end, [self._current])
@@ -37,7 +37,7 @@ class Attempts:
                 self._current = None  # for a timer that has just gone off
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Note the socket of each connection that httpcore makes, before any answer shows it."""
+        """Remember the socket of each connection that httpcore makes, so that it can be shut down at any time."""
         # Connecting and TLS's handshake have deadlines of their own, each for the whole of it.
         if event.partition(".")[2] in ("connect_tcp.complete", "start_tls.complete"):
             self._hold(info["return_value"].get_extra_info("socket"))

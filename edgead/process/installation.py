@@ -1,4 +1,4 @@
-"""Installation of this edgead: where it came from, and the commands that work here as they are printed."""
+"""Installation of this edgead: its source, and the commands that install more of it in this environment."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def plugin_command(package: str) -> str:
 
 
 def comes_with(group: str, name: str) -> str | None:
-    """Say which plug-in of this repository has a component, and the command that installs it; None if none has it.
+    """Return a sentence that names the plug-in of this repository with a component, and its install command, or None.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def of_plugins(group: str) -> dict[str, str]:
 
 
 def command_path(name: str) -> str:
-    """Return how to call a command of this Python's environment: by name if that finds it, or else by path."""
+    """Return the name of a command of this Python's environment, or its path if the name would not find it."""
     beside = Path(sys.executable).with_name(name)
     found = shutil.which(name)
     if not beside.is_file() or (found is not None and os.path.abspath(found) == str(beside)):
@@ -101,7 +101,7 @@ def command_path(name: str) -> str:
 
 
 def _checkout() -> tuple[Path | None, bool]:
-    """Return the folder that edgead was installed from, or None, and whether it is used in place."""
+    """Return the checkout that edgead was installed from, or None, and whether the installation is editable."""
     from urllib.request import url2pathname  # which imports http: a misspelt verb need not wait for it
 
     try:

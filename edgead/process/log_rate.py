@@ -1,4 +1,4 @@
-"""Rate limit of log lines about a fault that comes again and again, or that a stranger can cause at will."""
+"""Rate limit of log lines about a fault that repeats, or that anybody on the network can cause."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class LogRate(logging.Filter):
 def limited_log(name: str, most: int, within_s: float) -> logging.Logger:
     """Make a logger with its own rate limit, whose records go on to the logger `name`.
 
-    It is in no registry: parts that come and go with a reload leave none behind, and one does not use up the limit
-    of another.
+    It is not registered in `logging`: parts that a reload replaces leave no logger behind, and each part has its own
+    limit.
     """
     log = logging.Logger(name)
     log.parent = logging.getLogger(name)

@@ -1,4 +1,4 @@
-"""Memory of this process: its peak, and what the C library keeps or gives back too soon."""
+"""Memory of this process: its peak, and the freed memory that the C library keeps or returns."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _LARGEST, _MAX_KEPT = 256 * 2**20, 1024 * 2**20
 
 
 def give_back() -> None:
-    """Return to the system what glibc keeps of freed memory; does nothing with another C library.
+    """Return freed memory that glibc keeps to the system; do nothing with another C library.
 
-    A model is loaded by whatever thread was asked for it, and each thread's arena keeps the peak of its loading. After
-    40 exchanges of a model of 60 MB the process held 518 MB, with two arenas alone (`MALLOC_ARENA_MAX=2`) 403 MB, with
-    this after each exchange 262 MB, as after the tenth.
+    Different threads load models, and each thread's arena keeps the peak of its loading. After 40 exchanges of a model
+    of 60 MB the process held 518 MB; limited to two arenas (`MALLOC_ARENA_MAX=2`) 403 MB; with this call after each
+    exchange 262 MB, the same as after the tenth exchange.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -22,7 +22,7 @@ def give_back() -> None:
 
 
 def keep() -> None:
-    """Let glibc keep freed blocks of up to 256 MiB for the next one; does nothing with another C library.
+    """Let glibc keep freed blocks of up to 256 MiB for later use; do nothing with another C library.
 
     Otherwise each activation of a network is mapped again, and the system clears its pages: EfficientNet-Lite2 at
     448 x 448 pixels in torch took 350 ms an image instead of 70.
@@ -40,7 +40,7 @@ except ModuleNotFoundError:  # Windows
 
 
 def peak_memory_mib() -> int | None:
-    """Return the most memory this process has held since it started, in MiB; None where the system does not say."""
+    """Return the most memory that this process has held since its start, in MiB; None if the system does not tell."""
     if resource is None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

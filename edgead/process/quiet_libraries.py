@@ -1,4 +1,4 @@
-"""Silence of OpenCV, FFmpeg and the image libraries, whose messages on stderr edgead's own errors replace."""
+"""Silencing of OpenCV, FFmpeg and the image libraries, whose messages edgead replaces by its own errors."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def quiet_opencv() -> Iterator[None]:
 def quiet_stderr() -> Iterator[None]:
     """Send file descriptor 2 to a temporary file while the block runs.
 
-    Some libraries (libpng, V4L, Qt) write there directly. The descriptor belongs to the whole process, so
-    this is for short probes and not for a running daemon.
+    Some libraries (libpng, V4L, Qt) write to it directly. The descriptor belongs to the whole process, so this is for
+    short probes and not for a running daemon.
     """
     sys.stderr.flush()
     saved = os.dup(2)

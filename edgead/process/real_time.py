@@ -21,12 +21,12 @@ _OWN_NAME = Path("/proc/thread-self/comm")
 
 
 def set_affinity(cores: Sequence[int]) -> None:
-    """Keep this process, and the threads that it starts from now on, on some cores.
+    """Bind this process, and the threads that it starts from now on, to some cores.
 
     Raises
     ------
     SettingsError
-        There is no such core, or this process may not use it, or the system is not Linux.
+        A core does not exist, this process may not use it, or the system is not Linux.
     """
     _check_system("affinity", "sched_setaffinity")
     allowed = sorted(os.sched_getaffinity(0))
@@ -36,12 +36,12 @@ def set_affinity(cores: Sequence[int]) -> None:
 
 
 def set_fifo(priority: int) -> None:
-    """Run this thread, and those that it starts from now on, with a real-time priority (SCHED_FIFO).
+    """Run this thread, and threads that it starts from now on, with a real-time priority (SCHED_FIFO).
 
     Raises
     ------
     SettingsError
-        There is no such priority, or this process may not have it, or the system is not Linux.
+        The priority does not exist, this process may not have it, or the system is not Linux.
     """
     _check_system("fifo", "sched_setscheduler")
     low, high = os.sched_get_priority_min(os.SCHED_FIFO), os.sched_get_priority_max(os.SCHED_FIFO)
@@ -69,7 +69,7 @@ class Scheduling:
     priority : int, optional
         Priority of SCHED_FIFO, 1 to 99; None leaves it to the system's usual scheduler.
     cores : tuple of int
-        Empty for all that this process may use.
+        Cores to run on; empty for all that this process may use.
     """
 
     priority: int | None = None
@@ -79,12 +79,12 @@ class Scheduling:
         return self.priority is not None or bool(self.cores)
 
     def beside(self, other: Scheduling) -> Scheduling:
-        """Combine two schedulings for a thread that serves both: the higher priority, the cores of the two."""
+        """Combine two schedulings for a shared thread: the higher priority, and the cores of both, or all."""
         cores = sorted({*self.cores, *other.cores}) if self.cores and other.cores else ()
         return Scheduling(max(self.priority or 0, other.priority or 0) or None, tuple(cores))
 
     def take(self) -> None:
-        """Apply this to the calling thread, and to those that it starts from now on.
+        """Apply this to the calling thread, and to threads that it starts from now on.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class Scheduling:
     def give_kernels(self) -> None:
         """Apply this to the threads that kernels and OpenCV have started so far; all pipelines share them.
 
-        A system that refuses it has refused it to the calling thread before, and said so there.
+        A refusal by the system is ignored here: `take` has reported it for the calling thread before.
         """
         for thread in _shared_threads():
             self.give(thread)
@@ -107,7 +107,7 @@ class Scheduling:
     def give(self, thread: int = 0) -> None:
         """Apply this to a thread of this process, by its kernel id; by default the calling one.
 
-        A thread that the system refuses to change, or that has ended, is left as it is; outside Linux, all are.
+        A thread stays as it is if the system refuses the change, if it has ended, or outside Linux.
         """
         if sys.platform != "linux":
             return
@@ -159,9 +159,9 @@ class Scheduled:
         Raises
         ------
         ProcessLookupError
-            It has ended.
+            The thread has ended.
         PermissionError
-            The system refuses it.
+            The system refuses the change.
         """
         os.sched_setscheduler(thread, self.policy, os.sched_param(self.priority))
         os.sched_setaffinity(thread, self.cores)
@@ -176,7 +176,7 @@ def current() -> Scheduled:
 def called(name: str) -> Iterator[None]:
     """Name the calling thread while the block runs, by at most 15 bytes: threads that it starts inherit the name.
 
-    Outside Linux nothing is named.
+    Outside Linux this does nothing.
     """
     try:
         before = _OWN_NAME.read_text().strip()
@@ -191,7 +191,7 @@ def called(name: str) -> Iterator[None]:
 
 
 def start_opencv_threads() -> None:
-    """Make OpenCV start its threads now, under a name to find them by; later, its first user would name them."""
+    """Make OpenCV start its threads now, under a name by which `threads_named` finds them."""
     with called(OPENCV_THREADS):
         cv2.resize(np.zeros((2048, 2048), np.uint8), (1024, 1024), interpolation=cv2.INTER_AREA)
 

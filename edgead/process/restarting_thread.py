@@ -1,4 +1,4 @@
-"""A thread whose work is logged and started again when it fails unforeseen."""
+"""Thread whose work is started again after an unforeseen failure, which is logged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RestartingThread:
     name : str
         Name of the thread.
     work : callable
-        Must be able to start again wherever it stopped.
+        Called again after a failure, so it must be able to continue from any state.
     """
 
     def __init__(self, name: str, work: Callable[[], None]):
@@ -35,7 +35,7 @@ class RestartingThread:
 
     @property
     def problem(self) -> str | None:
-        """Why the work failed last; None after ten seconds without a failure."""
+        """Reason of the last failure of the work; None after ten seconds without a failure."""
         if self._thread.ident is not None and not self._thread.is_alive() and not self._closing.is_set():
             return f'the thread "{self._name}" has died, see the log: restart the daemon'
         if self._failed is None or time.monotonic() - self._failed[0] > _SHOWN_S:

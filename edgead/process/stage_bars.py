@@ -16,13 +16,13 @@ Report = Callable[[str, int, int], None]
 
 @contextmanager
 def stage_bars(console: Console, planned: Sequence[str] = ()) -> Iterator[Report]:
-    """Yield progress(stage, done, total); every stage gets a bar of its own.
+    """Yield a callable progress(stage, done, total) that shows a bar for every stage.
 
     Parameters
     ----------
     console : Console
     planned : sequence of str
-        Stages that will come, in their order: they are counted, and the next one is shown while nothing is
+        Expected stages in order: they are counted in "step 2 of 5", and the next one is shown while nothing is
         reported.
     """
     if not console.is_terminal:
@@ -50,7 +50,7 @@ class _Steps:
         self._planned, self._seen = list(planned), list[str]()
 
     def begin(self, stage: str) -> bool:
-        """Note that a stage runs; return whether it is new."""
+        """Record that a stage runs; return whether it is new."""
         if stage in self._seen:
             return False
         self._seen.append(stage)
@@ -69,7 +69,7 @@ class _Steps:
         return f"step {self._seen.index(stage) + 1} of {total}"
 
     def following(self, stage: str | None) -> str | None:
-        """Return the next planned stage after one that has not begun, or None."""
+        """Return the next planned stage after `stage` that has not begun, or None."""
         after = self._planned[self._planned.index(stage) + 1 :] if stage in self._planned else self._planned
         return next((name for name in after if name not in self._seen), None)
 
@@ -137,7 +137,7 @@ class _Bars:
 
 @contextmanager
 def shown(progress: Report | bool) -> Iterator[Report]:
-    """Yield a callable unchanged; for True, one that shows bars if stderr is a terminal; else one that does nothing."""
+    """Yield a callable unchanged; for True, a callable that shows bars on a terminal; else one that does nothing."""
     from rich.console import Console
 
     console = Console(stderr=True)

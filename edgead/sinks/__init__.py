@@ -30,14 +30,14 @@ def open_sink(uri: str) -> Sink:
     Parameters
     ----------
     uri : str
-        A URI of a registered sink, such as `jsonl:PATH` (`jsonl:-` is standard output),
+        URI of a registered sink, such as `jsonl:PATH` (`jsonl:-` is standard output),
         `images:FOLDER?only=reject&format=png`, `mqtt://USER:PASSWORD@HOST:PORT/TOPIC?qos=1` or `webhook:URL`;
-        `edgead daemon --components` prints them all.
+        `edgead daemon --components` prints all sinks.
 
     Raises
     ------
     SinkError
-        There is no such sink, or it cannot be opened here.
+        There is no such sink, or it cannot be opened on this device.
     """
     component, options = read_uri(uri)
     try:
@@ -49,12 +49,12 @@ def open_sink(uri: str) -> Sink:
 
 
 def open_queued(name: str, options: SinkOptions) -> QueuedSink:
-    """Open the sink of a section of the site file, behind a queue as long as its options ask for.
+    """Open the sink of a section of the site file, with a queue as long as its options say.
 
     Raises
     ------
     SinkError, SettingsError
-        It cannot be opened. A receiver that is away is no error: it may come.
+        The sink cannot be opened. It is no error if the receiver does not answer yet.
     """
     component = SINKS.named(options.kind)
     if component is None:

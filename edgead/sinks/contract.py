@@ -11,7 +11,7 @@ from edgead.errors import EdgeadError
 from edgead.serialization.notice import Notice
 from edgead.types import DECISIONS, FAULT, Frame, Verdict
 
-# Values of a sink's `only=`. A part with a missing view may be defective: who wants rejects wants it too.
+# Values of a sink's `only=`. A part with a missing view may be defective: a sink for rejects gets it too.
 CHOICES: dict[str, tuple[str, ...]] = {
     "all": (*DECISIONS, FAULT),
     "review": ("review", "reject", FAULT),
@@ -20,11 +20,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 class SinkError(EdgeadError):
-    """A sink that cannot be opened or written; the message names it."""
+    """Sink that cannot be opened or written; the message names it."""
 
 
 class StopRequested(Exception):
-    """Raised by a sink when its user asks to end the stream; the frame has been shown."""
+    """Request of a sink's user to end the stream; the current frame has been shown."""
 
 
 class Sink(Protocol):
@@ -42,15 +42,15 @@ class BaseSink(ABC):
     Attributes
     ----------
     uri : str
-        Its address as it is shown, without credentials.
+        Address of the sink for display, without credentials.
     needs_image : bool
         If False, the queue drops image and map, so that more verdicts can wait.
     decisions : tuple of str
-        It gets verdicts of these decisions only.
+        Decisions of the verdicts that it gets; it gets no others.
     can_check : bool
         Whether `check` does anything.
     retains_notices : bool
-        It keeps the last notice of each kind and name for later receivers; a new sink gets the standing ones.
+        Whether it keeps the last notice of each kind and name for later receivers; a new sink gets these at once.
     """
 
     uri: str
@@ -61,21 +61,21 @@ class BaseSink(ABC):
 
     @property
     def problem(self) -> str | None:
-        """Why `write` waits, or what is wrong although it has returned; read from any thread."""
+        """Reason why `write` waits, or a fault that shows only after it has returned; read from any thread."""
         return None
 
     @abstractmethod
     def write(self, frame: Frame, verdict: Verdict) -> None:
-        """Take a verdict, for as long as it needs; raise SinkError if that fails."""
+        """Take a verdict, however long that lasts; raise SinkError if it fails."""
 
     def notify(self, notice: Notice) -> None:  # noqa: B027  most sinks are for verdicts alone
-        """Take a notice, as `write` takes a verdict; called where the site file names the sink for notices."""
+        """Take a notice, as `write` takes a verdict; called if the site file names the sink for notices."""
 
     def skip(self, count: int) -> None:  # noqa: B027  most sinks do not count
-        """Take note that so many verdicts were dropped before the next one."""
+        """Take the number of verdicts that were dropped before the next one."""
 
     def check(self) -> None:  # noqa: B027  see can_check
-        """Check that the receiver is there; raise SinkError if not."""
+        """Check that the receiver answers; raise SinkError if it does not."""
 
     @abstractmethod
     def close(self) -> None:

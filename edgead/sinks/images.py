@@ -18,24 +18,24 @@ from edgead.types import Frame, Verdict
 
 
 class ImagesOptions(SinkOptions):
-    """One image with heat map and boxes for each verdict of the chosen decisions."""
+    """Images with heat map and boxes, one for each verdict of the chosen decisions."""
 
     kind: Literal["images"]
-    folder: Annotated[Path, Field(description="Where the images go.")]
-    only: Annotated[Only, Field(description="Which verdicts; review has the rejects too.")] = "all"
-    format: Annotated[Literal["jpg", "png"], Field(description="Of the files.")] = "jpg"
+    folder: Annotated[Path, Field(description="Folder for the images.")]
+    only: Annotated[Only, Field(description="Verdicts to write; review includes rejects.")] = "all"
+    format: Annotated[Literal["jpg", "png"], Field(description="Format of the files.")] = "jpg"
 
 
 class ImagesSink(BaseSink):
     """Sink that writes one image for each verdict of the chosen decisions.
 
-    An image is written under another name and renamed, so that neither a kill nor a full disk leaves half of one.
-    An image of the same frame number, source and decision that lies there already is replaced.
+    An image is written under another name and then renamed, so that neither a kill nor a full disk leaves half a file.
+    An existing image of the same frame number, source and decision is replaced.
 
     Parameters
     ----------
     options : ImagesOptions
-        With `only` "review", reviews and rejects are written.
+        Options; with `only` "review", the sink writes reviews and rejects.
     """
 
     def __init__(self, options: ImagesOptions):
@@ -63,7 +63,7 @@ class ImagesSink(BaseSink):
 
 
 def image_name(frame: Frame, verdict: Verdict) -> str:
-    """Name an image: frame number, origin, decision."""
+    """Return the name of an image's file: frame number, origin, decision."""
     origin = Path(frame.name).stem if frame.name else frame.source.partition("?")[0].rstrip("/")
     if not frame.name and Path(origin).suffix:
         origin = Path(origin).stem

@@ -1,4 +1,4 @@
-"""JSON lines: one line a verdict, whole or not at all."""
+"""JSON lines: one line for each verdict, written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class JsonlOptions(SinkOptions):
     """One line of JSON for each verdict, appended to a file; `-` is standard output."""
 
     kind: Literal["jsonl"]
-    path: Annotated[Literal["-"] | Path, Field(description="The file; - is standard output.")]
+    path: Annotated[Literal["-"] | Path, Field(description="File to append to; - is standard output.")]
 
 
 class JsonlSink(BaseSink):
     """Sink that appends one line for each verdict to a file, or writes to standard output (`jsonl:-`).
 
-    Every line is written at once and unbuffered, so that a reader, or a kill, never sees half of one.
+    Every line is written in one call without a buffer, so that neither a reader nor a kill meets half a line.
     """
 
     needs_image = False

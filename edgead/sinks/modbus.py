@@ -15,12 +15,12 @@ from edgead.types import DECISIONS, Decision, Frame, Verdict
 
 
 class ModbusOptions(PlcSinkOptions, PlcOptions):
-    """Verdicts to a PLC over Modbus/TCP: coils and holding registers from the addresses that are given."""
+    """Verdicts to a PLC over Modbus/TCP: coils and holding registers, from the given addresses on."""
 
     kind: Literal["modbus"]
-    coil: Annotated[int, Field(ge=0, le=65532, description="ok, review, reject, and one that toggles.")] = 0
+    coil: Annotated[int, Field(ge=0, le=65532, description="First of four coils: ok, review, reject, toggle.")] = 0
     register_: Annotated[
-        int, Field(ge=0, le=65529, alias="register", description="Count (2), score (2), decision, kind.")
+        int, Field(ge=0, le=65529, alias="register", description="First of: count (2), score (2), decision, kind.")
     ] = 0
     kinds: Annotated[
         tuple[str, ...],
@@ -39,16 +39,16 @@ OTHER_KIND = 65_535
 
 
 def kind_number(kind: str | None, kinds: tuple[str, ...]) -> int:
-    """Return a kind's number for a PLC: its place in `kinds` from 1 on, 0 for none, `OTHER_KIND` for every other."""
+    """Return a kind's number for a PLC: its place in `kinds` from 1 on, 0 without a kind, `OTHER_KIND` if not in it."""
     if kind is None:
         return 0
     return kinds.index(kind) + 1 if kind in kinds else OTHER_KIND
 
 
 class ModbusSink(PlcSink[ModbusPlc]):
-    """Sink that writes the registers of each verdict, then its coils: ok, review, reject and one that toggles.
+    """Sink that writes the registers of each verdict, then its coils: ok, review, reject and a toggle.
 
-    For a part of which a view is missing, the first three are all off.
+    For a part that is a fault, as a view is missing, the first three coils are off.
 
     The four coils go in one request, and after the registers: a PLC that sees the toggle change reads a whole
     verdict.
@@ -75,7 +75,7 @@ class ModbusSink(PlcSink[ModbusPlc]):
         self._last_toggle()
 
     def _last_toggle(self) -> bool:
-        """Return the toggle's state in the PLC, also as the process before this one left it."""
+        """Read the toggle's state from the PLC, where an earlier process may have left it."""
         # With a new connection the PLC may have restarted, or have taken a value that it did not confirm.
         if self._toggle is None or self._connection != self._plc.connections:
             self._toggle = self._plc.read_coil(self._section.coil + 3)

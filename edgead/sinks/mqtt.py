@@ -20,19 +20,19 @@ from edgead.types import Frame, Verdict
 
 
 class MqttOptions(SinkOptions, BrokerOptions):
-    """Verdicts as JSON to an MQTT broker; what it cannot take waits, in order, until it is back."""
+    """Verdicts as JSON to an MQTT broker; while it does not answer, they wait in order."""
 
     kind: Literal["mqtt"] = "mqtt"
     topic: Annotated[str, Field(description="{pipeline} stands for the pipeline's name.")] = "edgead/{pipeline}/verdict"
     notice_topic: Annotated[
         str,
-        Field(description="Of notices, retained: {name} stands for what it is of, {kind} for its kind."),
+        Field(description="Topic of notices, retained; {name} is the pipeline, camera or sink, {kind} the kind."),
     ] = "edgead/{name}/notice/{kind}"
     qos: Annotated[int, Field(ge=0, le=2, description="0 at most once, 1 at least once, 2 exactly once.")] = 1
     client_id: Annotated[
-        str | None, Field(description="By default a new one; with QoS 2 of computer, sink and topic.")
+        str | None, Field(description="Client's id; by default new, with QoS 2 made of computer, sink and topic.")
     ] = None
-    queue: Annotated[QueueSection, Field(description="How many verdicts may wait.")] = QueueSection()
+    queue: Annotated[QueueSection, Field(description="Number of verdicts that may wait.")] = QueueSection()
     queued: ClassVar[bool] = True
 
     @property
@@ -47,9 +47,9 @@ class MqttOptions(SinkOptions, BrokerOptions):
 class MqttSink(BaseSink):
     """Sink that publishes each verdict as JSON, and waits until the broker has acknowledged it.
 
-    One message is under way at a time: messages arrive in order, and after a lost connection at most one is sent again.
-    With QoS 2 it arrives once, with QoS 1 it may arrive twice, as its `id` shows. Verdicts wait in an
-    `edgead.sinks.queued.QueuedSink` before this sink while the broker is away.
+    Only one message is sent at a time, so messages arrive in order, and a lost connection repeats at most one message.
+    With QoS 2 it arrives once; with QoS 1 it may arrive twice, with the same `id`. Verdicts wait in an
+    `edgead.sinks.queued.QueuedSink` before this sink while the broker does not answer.
 
     Parameters
     ----------
@@ -84,13 +84,13 @@ class MqttSink(BaseSink):
         return self._connection.problem
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
-        """Publish, and wait for the broker for as long as it takes, or until the sink is closed."""
+        """Publish a verdict, and wait until the broker acknowledges it, or the sink is closed."""
         topic = self._topic.replace("{pipeline}", verdict.pipeline or "stream")
         self._publisher.wait_until_there()
         self._publisher.publish(topic, record_json(frame, verdict), self._qos)
 
     def notify(self, notice: Notice) -> None:
-        """Publish a notice as `write` does a verdict; the broker keeps it for later subscribers."""
+        """Publish a notice as `write` publishes a verdict; the broker keeps it for later subscribers."""
         topic = self._notice_topic.replace("{name}", notice.name).replace("{kind}", notice.kind)
         self._publisher.wait_until_there()
         self._publisher.publish(topic, notice_json(notice), self._qos, retain=True)

@@ -1,4 +1,4 @@
-"""Options that all sinks have, and how URIs of the camera loop become options."""
+"""Options that all sinks have, and conversion of sinks' URIs into options."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ Only = Literal["all", "review", "reject"]
 
 
 class QueueSection(Section):
-    """Queue for a slow or dead receiver; when it is full, the oldest are dropped, and counted."""
+    """Queue for a slow or dead receiver; when it is full, the oldest verdicts are dropped and counted."""
 
     messages: Annotated[int, Field(ge=1, le=10**6)] = 10_000
 
 
 class SinkOptions(Section):
-    """Options of a sink. Those of each kind have a field `kind: Literal[NAME]`."""
+    """Options of a sink; the options of each kind have a field `kind: Literal[NAME]`."""
 
     kind: str
     required: Annotated[
-        bool, Field(description="The device is ready only while this sink works: a PLC that ejects, for example.")
+        bool, Field(description="Whether the device is ready only while this sink works, such as a PLC that ejects.")
     ] = False
     tolerated_s: Annotated[
-        float, Field(ge=0, le=86_400, description="For how long a required sink may fail before that.")
+        float, Field(ge=0, le=86_400, description="Time that a required sink may fail before that.")
     ] = 10.0
     queued: ClassVar[bool] = False
     """Its receiver may be slow: `edgead stream` puts a queue before it too, as the daemon does before every sink."""
 
     @property
     def takes_notices(self) -> bool:
-        """Whether its sink's `notify` does anything."""
+        """Whether the sink's `notify` does anything."""
         return False
 
     @property
     def most_waiting(self) -> int:
-        """Most verdicts that wait for it."""
+        """Number of verdicts that may wait for the sink at most."""
         return 1000
 
 

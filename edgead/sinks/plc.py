@@ -1,4 +1,4 @@
-"""Base of the sinks that write verdicts into a PLC, over any protocol."""
+"""Base of the sinks that write verdicts into a PLC, independent of the protocol."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class PlcSinkOptions(SinkOptions):
 
 
 class PlcSink(BaseSink, Generic[P]):
-    """Sink that numbers verdicts, dropped ones too, and writes them, so that the PLC sees what it has missed.
+    """Sink that writes verdicts with numbers; dropped verdicts get numbers too, so that the PLC sees what it missed.
 
-    A verdict that cannot be written is not tried again: a PLC acts on the part before it only.
+    A verdict that cannot be written is not tried again: a PLC acts only on the part that is before it now.
 
     Parameters
     ----------
     plc : Plc
-        Connection that raises SinkError if the PLC is away, refuses or answers something else.
+        Connection that raises SinkError if the PLC does not answer, refuses, or sends an answer of another form.
     """
 
     needs_image = False
@@ -48,7 +48,7 @@ class PlcSink(BaseSink, Generic[P]):
 
     @abstractmethod
     def look(self) -> None:
-        """Read something that was written before, within `connected` of the PLC."""
+        """Read any register that `put` writes, within `connected` of the PLC, to see whether the PLC answers."""
 
     def skip(self, count: int) -> None:
         """Count dropped verdicts, which will not be written."""
@@ -60,14 +60,14 @@ class PlcSink(BaseSink, Generic[P]):
         Raises
         ------
         SinkError
-            The PLC is away, refuses, or answers something else.
+            The PLC does not answer, refuses, or sends an answer of another form.
         """
         self._count += 1
         with self._plc.connected():
             self.put(self._count, frame, verdict)
 
     def check(self) -> None:
-        """Check that the PLC is there; raises as `write`."""
+        """Check that the PLC answers; raises SinkError like `write`."""
         with self._plc.connected():
             self.look()
 
@@ -76,5 +76,5 @@ class PlcSink(BaseSink, Generic[P]):
 
 
 def decision_number(decision: Decision) -> int:
-    """Return a decision's number for a PLC: 0 ok, 1 review, 2 reject, 3 a part of which a view is missing."""
+    """Return a decision's number for a PLC: 0 ok, 1 review, 2 reject, 3 fault (of a part with a missing view)."""
     return (*DECISIONS, FAULT).index(decision)

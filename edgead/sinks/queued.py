@@ -1,4 +1,4 @@
-"""Queue and thread before a sink, so that a slow or dead sink delays no verdict; with its counts."""
+"""Queue and thread before a sink, with counts, so that a slow or dead sink delays no verdict."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ class QueueStatus:
     Attributes
     ----------
     waiting : int
-        Not taken by the sink yet, the one in work included.
+        Verdicts that the sink has not taken yet, including the current one.
     written : int
-        Taken by the sink; for MQTT, HTTP and Modbus acknowledged by the receiver.
+        Verdicts that the sink has taken; for MQTT, HTTP and Modbus the receiver has acknowledged them.
     dropped : int
-        Pushed out of a full queue, oldest first, or left behind at the close.
+        Verdicts that a full queue dropped, oldest first, or that were left at the close.
     failed : int
-        Refused by the sink, or the sink failed.
+        Verdicts that the sink refused, or at which it failed.
     problem : str or None
         Problem of the sink now.
     required : bool
-        Without this sink the device is not ready.
+        Whether the device is ready only while this sink works.
     failing_s : float
-        How long it has failed; 0 while it works.
+        Seconds for which the sink has failed; 0 while it works.
     blocks : bool
-        It is required, and has failed for longer than is tolerated.
+        Whether the sink is required and has failed for longer than tolerated.
     notices_waiting, notices_written, notices_lost : int
-        The same of notices, which all other counts leave out; lost are those dropped and failed.
+        Same counts for notices, which all other counts leave out; lost ones were dropped or failed.
     """
 
     name: str
@@ -73,7 +73,7 @@ class QueueStatus:
 
 @dataclass(slots=True)
 class Tally:
-    """Counter of verdicts, or of notices, by outcome; see `QueueStatus`."""
+    """Counts of verdicts, or of notices, by outcome; see `QueueStatus`."""
 
     written: int = 0
     dropped: int = 0
@@ -92,19 +92,19 @@ class Tally:
 class QueuedSink:
     """Queue before a sink, in order; `write` never blocks, and drops the oldest when too many wait.
 
-    Notices have a queue of their own, which goes first: an alarm waits for no verdict, and is pushed out by none.
+    Notices have a separate queue that goes first: verdicts neither delay an alarm nor push it out.
 
     Parameters
     ----------
     name : str
     sink : BaseSink
-        Its `write` may take as long as it needs, retries included. It is only ever called from
-        one thread. A required sink with nothing to do is checked by its `check`, if it has one.
+        Sink whose `write` may take as long as it needs, with all tries; only one thread calls it. If a required sink
+        has nothing to do, its `check` is called, if it has one.
     most : int
-        Verdicts that may wait; images are also limited to 256 MiB.
+        Number of verdicts that may wait; their images are also limited to 256 MiB.
     required : bool
     tolerated_s : float
-        How long a required sink may fail before it blocks.
+        Seconds for which a required sink may fail before it blocks.
     """
 
     def __init__(self, name: str, sink: BaseSink, *, most: int, required: bool = False, tolerated_s: float = 0.0):
@@ -264,14 +264,14 @@ class QueuedSink:
         self._sink.write(frame, verdict)
 
     def _look_after_sink(self) -> None:
-        """Check a required sink that has nothing to do: a line that has stopped because of it sends it no verdict."""
+        """Check a required sink that has nothing to do: if its failure stopped the line, no verdict would test it."""
         problem = self._outcome(self._sink.check) if self._sink.can_check else self._problem
         with self._changed:
             self._problem = problem
             self._failing_s(self._problem_now())
 
     def _outcome(self, call: Callable[[], None]) -> str | None:
-        """Call a sink; return what went wrong, or None."""
+        """Call a sink; return an error text, or None."""
         try:
             call()
         except SinkError as error:

@@ -21,9 +21,9 @@ class SinkComponent(Component):
     Attributes
     ----------
     open : callable
-        Makes the sink from its name in the site file and its options; raises SinkError or SettingsError.
+        Function that makes the sink from its name in the site file and its options; raises SinkError or SettingsError.
     read_uri : callable or None
-        Makes the options' values from a URI with one of `schemes`; its errors quote nothing of the URI.
+        Function that makes the options' values from a URI with one of `schemes`; its errors quote nothing of the URI.
     """
 
     open: Open

@@ -1,4 +1,4 @@
-"""Sinks by their URIs, as `edgead stream --sink` takes them; in a site file with `kind: uri`."""
+"""Sinks named by URIs, for `edgead stream --sink`, and for site files as `kind: uri`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from edgead.sinks.registry import SINKS, SinkComponent, register
 
 
 class UriOptions(SinkOptions):
-    """Any sink by its URI, such as `jsonl:FILE` or `images:FOLDER?only=reject`."""
+    """Any sink, named by its URI, such as `jsonl:FILE` or `images:FOLDER?only=reject`."""
 
     kind: Literal["uri"]
-    uri: Annotated[Uri, Field(description="Of the sink.")]
+    uri: Annotated[Uri, Field(description="URI of the sink.")]
 
     @field_validator("uri")
     @classmethod

@@ -25,22 +25,22 @@ class VideoOptions(SinkOptions):
     """A video of all frames with their verdicts: MJPG in .avi, MPEG-4 in .mp4."""
 
     kind: Literal["video"]
-    path: Annotated[Path, Field(description="The file, .avi or .mp4.")]
-    fps: Annotated[float, Field(gt=0, le=1000, description="At which it plays.")] = 25.0
+    path: Annotated[Path, Field(description="File, .avi or .mp4.")]
+    fps: Annotated[float, Field(gt=0, le=1000, description="Frames per second at which it plays.")] = 25.0
 
 
 class VideoSink(BaseSink):
     """Sink that writes every frame with its verdict into a video file.
 
-    The file gets its name only once it is closed and its frames are counted: OpenCV reports no full disk. Frames of
-    another size than the first are scaled to it.
+    The file gets its name only when it is closed and its frames are counted, since OpenCV reports no full disk. Frames
+    of another size than the first frame are scaled to that size.
 
     Parameters
     ----------
     path : str
-        Ends with .avi or .mp4.
+        Path of the file, which ends with .avi or .mp4.
     fps : float
-        Rate at which the video plays; the real times of a live camera's frames are in the verdicts.
+        Frames per second at which the video plays; the real times of a live camera's frames are in the verdicts.
     """
 
     def __init__(self, path: str, *, fps: float = 25.0):

@@ -1,4 +1,4 @@
-"""Verdicts and notices to a URL: JSON by POST, signed where there is a secret, tried again until taken (httpx)."""
+"""Verdicts and notices to a URL: JSON by POST, signed with a secret if given, and tried again (httpx)."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ _PASSING = frozenset({408, 425, 429})
 
 
 class WebhookOptions(SinkOptions):
-    """Verdicts as JSON to a URL, signed with HMAC-SHA256 where there is a secret."""
+    """Verdicts as JSON to a URL, signed with HMAC-SHA256 if a secret is given."""
 
     kind: Literal["webhook"]
-    url: Annotated[WebhookUrl, Field(description="Where to post to.")]
+    url: Annotated[WebhookUrl, Field(description="URL to post to.")]
     secret: Annotated[
         SecretStr | None, Field(description="Key of the signature; with --sink from EDGEAD_WEBHOOK_SECRET.")
     ] = None
-    timeout_s: Annotated[Seconds, Field(description="Of one attempt.")] = 5.0
+    timeout_s: Annotated[Seconds, Field(description="Time limit of one attempt.")] = 5.0
     retry_first_s: Annotated[Seconds, Field(description="Pause after the first failure; it doubles.")] = 0.5
     retry_most_s: Annotated[Seconds, Field(description="Longest pause.")] = 30.0
     give_up_after_s: Annotated[
-        float, Field(ge=0.001, le=31_536_000, description="A verdict not taken for so long is counted as failed.")
+        float, Field(ge=0.001, le=31_536_000, description="Time after which an unaccepted verdict counts as failed.")
     ] = 600.0
-    only: Annotated[Only, Field(description="Which verdicts; review has the rejects too.")] = "all"
+    only: Annotated[Only, Field(description="Verdicts to post; review includes rejects.")] = "all"
     queue: Annotated[QueueSection, Field(description="How many verdicts may wait.")] = QueueSection(messages=1_000)
     queued: ClassVar[bool] = True
 
@@ -63,15 +63,15 @@ class WebhookOptions(SinkOptions):
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
-    """Return HMAC-SHA256 over `timestamp.body` in hexadecimal digits, after `sha256=`."""
+    """Return `sha256=` and the HMAC-SHA256 of `timestamp.body` in hexadecimal digits."""
     digest = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256)
     return f"sha256={digest.hexdigest()}"
 
 
 class WebhookSink(BaseSink):
-    """Sink that posts each verdict, in order; one that is not taken is tried again with growing pauses.
+    """Sink that posts each verdict, in order; a verdict that is not accepted is tried again with growing pauses.
 
-    An attempt takes `timeout_s` at most, whatever comes meanwhile. Connections that fail, timeouts, 408, 425, 429 and
+    An attempt takes `timeout_s` at most, whatever data arrives. Connections that fail, timeouts, 408, 425, 429 and
     5xx are tried again for `give_up_after_s`; any other answer outside 2xx refuses the verdict at once. Redirects are
     not followed. Verdicts wait in an `edgead.sinks.queued.QueuedSink` before it.
     """
@@ -100,12 +100,12 @@ class WebhookSink(BaseSink):
         return self._problem
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
-        """Post, again and again if needed, until it is taken, refused or given up, or the sink is closed."""
+        """Post a verdict, repeatedly if needed, until it is accepted, refused or given up, or the sink is closed."""
         if verdict.decision in self.decisions:
             self._deliver(frame.id, record_json(frame, verdict).encode(), "the verdict")
 
     def notify(self, notice: Notice) -> None:
-        """Post a notice as `write` does a verdict; the event is part of its id, which up to three notices share."""
+        """Post a notice as `write` posts a verdict; its id has the event too, since a notice has up to three events."""
         self._deliver(f"{notice.id}-{notice.event}", notice_json(notice).encode(), "the notice")
 
     def _deliver(self, id: str, body: bytes, what: str) -> None:
@@ -128,7 +128,7 @@ class WebhookSink(BaseSink):
         self._client.close()
 
     def _post(self, id: str, body: bytes) -> tuple[str | None, bool]:
-        """Post once; return what went wrong, or None, and whether another try may succeed."""
+        """Post once; return an error text or None, and whether another try may succeed."""
         import httpx
 
         headers = {"Content-Type": "application/json", ID_HEADER: id}
@@ -150,7 +150,7 @@ class WebhookSink(BaseSink):
         return f"answered {status}", status in _PASSING or status >= 500
 
     def _answer(self, headers: dict[str, str], body: bytes) -> int:
-        """Post, and return the status of the answer; its body is not read, whatever its length."""
+        """Post, and return the HTTP status of the answer without reading its body, which may be long."""
         extensions = {"trace": self._attempts.trace}
         with self._attempts.within(self._section.timeout_s):
             request = self._client.stream(

@@ -1,4 +1,4 @@
-"""A window on the screen; q or Esc ends the stream."""
+"""Window on the screen; q or Esc ends the stream."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _PROBE = "import cv2; cv2.namedWindow('edgead probe'); cv2.waitKey(1); cv2.destr
 
 
 def gui_problem() -> str | None:
-    """Return why OpenCV cannot open a window here; None if it can.
+    """Return the reason why OpenCV cannot open a window on this machine; None if it can.
 
-    Qt ends the whole process when it cannot reach the display, so this tries in a process of its own.
+    Qt ends the whole process if it cannot reach the display, so the trial runs in a separate process.
     """
     framework = cv2.currentUIFramework() if hasattr(cv2, "currentUIFramework") else _built_framework()
     if not framework or framework == "NONE":

@@ -52,12 +52,12 @@ def open_source(
     Parameters
     ----------
     uri : str, Path or int
-        A URI of a registered source, such as `camera:0` (or `0`), `rtsp://...` or
+        URI of a registered source, such as `camera:0` (or `0`), `rtsp://...` or
         `synthetic:?seed=1&count=100&defect_rate=0.1`, or a video file, an image, a folder of images, or a glob such as
-        `parts/*.png`; `edgead daemon --components` prints them all. With `lines=1024` among its options, strips are
+        `parts/*.png`; `edgead daemon --components` prints all sources. With `lines=1024` among the options, strips are
         joined into frames.
     late_after_ms : float, optional
-        Age from which frames are counted as late when they are handed over; they are still handed over. By default
+        Age from which frames count as late when they are handed over; late frames are still handed over. By default
         none is late, as the limit depends on the line.
     open_timeout_s, read_timeout_s : float
         Time limits for a live source to open, and to deliver the next frame.
@@ -102,7 +102,7 @@ def live_address(uri: str, limits: Limits) -> LiveAddress | None:
 
 
 def is_live(uri: str) -> bool:
-    """Whether a URI names a live source, present or not: frames come at its own pace, without an end."""
+    """Whether a URI names a live source, which gives frames at its own pace without an end; it need not exist."""
     component = _component(uri)
     if _is_stereo(component):
         return all(map(is_live, split_stereo(uri)[:2]))
@@ -116,7 +116,7 @@ def is_on_demand(uri: str) -> bool:
 
 
 def gives_depth(uri: str) -> bool:
-    """Whether a source may deliver more than 8 bits: files may, frames of cameras pass through an 8-bit memory."""
+    """Whether a source may deliver frames of more than 8 bits a channel: files may; cameras give 8 bits."""
     component = _component(uri)
     return component is not None and component.address is None and component.name != "synthetic"
 
@@ -182,7 +182,7 @@ def _component(text: str) -> SourceComponent | None:
 
 
 def _is_stereo(component: SourceComponent | None) -> TypeGuard[SourceComponent]:
-    """Whether a component is the stereo source of edgead-height, which joins two other sources."""
+    """Whether a component is the stereo source of the package edgead-height, which joins two other sources."""
     return component is not None and component.name == "stereo"
 
 

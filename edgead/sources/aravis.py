@@ -80,7 +80,7 @@ def _library() -> ctypes.CDLL:
 
 
 def _call(name: str, *given: Any) -> Any:
-    """Call a function that can fail; raises SourceError with the library's reason."""
+    """Call a function of the library; raise SourceError with the library's reason if it fails."""
     library, fault = _library(), _Fault()
     result = getattr(library, name)(*given, byref(fault))
     if fault:
@@ -92,7 +92,7 @@ def _call(name: str, *given: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Camera found by Aravis: its name there, its serial number and its address."""
+    """Camera that Aravis has found: its name in Aravis, serial number and address."""
 
     id: str
     serial: str

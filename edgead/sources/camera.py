@@ -30,11 +30,11 @@ Fourcc = Annotated[str, AfterValidator(_fourcc)]
 
 
 class CameraOptions(Section):
-    """A camera of this computer, by its number or its device."""
+    """Camera of this computer, by its number or its device."""
 
 
 class V4l2Options(Section):
-    """A camera of this computer in a format of its own; what it does not give is refused."""
+    """Camera of this computer, with a format; it is an error if the camera does not give that format."""
 
     width: Annotated[Side | None, Field(description="Pixels.")] = None
     height: Annotated[Side | None, Field(description="Pixels.")] = None

@@ -16,7 +16,7 @@ from edgead.types import Frame, FrameLines
 
 
 class Capture(Protocol):
-    """Part of the interface of `cv2.VideoCapture` that connections use."""
+    """Part of the interface of `cv2.VideoCapture` that a connection uses."""
 
     def get(self, propId: int, /) -> float: ...
     def read(self) -> tuple[bool, Any]: ...
@@ -36,11 +36,11 @@ class LiveAddress:
 
 
 class CorruptFrameError(SourceError):
-    """Data of a camera that is no image; the next frame may be one."""
+    """Frame whose data is no image; the next frame may be one."""
 
 
 class NoFrameYetError(SourceError):
-    """Missing frame: none has come yet, as the camera may wait for a trigger, or for more lines of a frame."""
+    """Missing frame: none has come yet, since the camera waits for a trigger, or for more lines of a frame."""
 
     def __init__(self, *, may_last: bool):
         super().__init__("no frame has come so far")
@@ -56,7 +56,7 @@ class Lost:
 
 
 class Connection:
-    """Open camera. Opening and reading may block for any time, so call them from a thread or process that can wait.
+    """Open camera; opening and reading may block for any time, so use it in a thread or process that can wait.
 
     Raises
     ------
@@ -102,7 +102,7 @@ class Connection:
 
     @property
     def lost(self) -> Lost:
-        """Packets and frames lost since the connection, as far as the camera counts them; most do not."""
+        """Packets and frames lost since the connection was made; 0 for most cameras, which do not count them."""
         capture = self._capture
         return Lost(getattr(capture, "lost_packets", 0), getattr(capture, "lost_frames", 0))
 

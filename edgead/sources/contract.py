@@ -1,4 +1,4 @@
-"""Interface of a source of frames."""
+"""Interface of a source of frames, with its counts and errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Counters:
     late : int or None
         Frames that were older than `late_after_ms` when they were handed over; None without a limit.
     unreadable : int
-        Files among the captured that hold no image, and were skipped.
+        Files that hold no image and were skipped; `captured` includes them.
     """
 
     captured: int = 0
@@ -49,7 +49,7 @@ class Counters:
 
 
 class Source(Protocol):
-    """Iterator of Frames that ends with the stream; a failure raises SourceError, and no frame is ever made up.
+    """Source: iterator of frames, which ends with the stream; a failure raises SourceError, and no frame is invented.
 
     `close` may be called from any thread and more than once; the iteration then ends.
     """
@@ -71,7 +71,7 @@ def new_id(at: datetime) -> str:
 
 
 class FrameCounter:
-    """Maker of a source's frames: numbers and time stamps, the limit of their size, and the count of late ones."""
+    """Maker of a source's frames: gives numbers and time stamps, limits the size, and counts late frames."""
 
     def __init__(self, uri: str, *, late_after_ms: float | None = None, max_megapixels: float = MAX_MEGAPIXELS):
         self.uri = uri
@@ -93,9 +93,9 @@ class FrameCounter:
         Parameters
         ----------
         image : ndarray
-            An image that `as_bgr` takes.
+            Image that `as_bgr` takes.
         name : str
-            Name of its file.
+            Name of the image's file.
         keep_depth : bool
             Also accept values of 16 bits or floats, (H, W), which become the plane `VALUES` beside an 8-bit image, and
             pairs, see `edgead.images.pairs`, which become the planes `VALUES` and `COLOUR`.

@@ -1,4 +1,4 @@
-"""Cameras on the board's CSI connector: `csi://0`, read through a program of the board's system.
+"""Cameras on the board's CSI connector, `csi://0`, read through a program of the board's system.
 
 The program writes raw frames to its standard output, so no special OpenCV is needed.
 """
@@ -169,12 +169,12 @@ CameraName = Annotated[str, AfterValidator(_camera_name)]
 
 
 class CsiOptions(Section):
-    """A camera on the board's connector, through a program of its system: rpicam-vid or gst-launch-1.0."""
+    """Camera on the board's CSI connector, through a program of its system: rpicam-vid or gst-launch-1.0."""
 
     width: Annotated[Side, Field(description="Pixels.")] = 1280
     height: Annotated[Side, Field(description="Pixels.")] = 720
     fps: Annotated[Rate, Field(description="Frames per second.")] = 30
-    name: Annotated[CameraName | None, Field(description="As `cam --list` shows it; read by GStreamer.")] = None
+    name: Annotated[CameraName | None, Field(description="Name for GStreamer, as in `cam --list`.")] = None
 
 
 def csi_address(uri: str, options: CsiOptions, limits: Limits) -> LiveAddress:

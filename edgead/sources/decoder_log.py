@@ -1,4 +1,4 @@
-"""Detection of decoding errors: OpenCV returns a damaged image like a whole one, and only FFmpeg's log shows it."""
+"""Detection of decoding errors: OpenCV returns a damaged image like a good one, and only FFmpeg's log shows it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COMPLAINT = re.compile(rb"\[OPENCV:FFMPEG:(?:08|16)\]|Corrupt JPEG data")
 class DecoderLog:
     """Redirection of this process's standard output and error to memory, to search the decoders' messages there.
 
-    Memory, unlike a pipe, needs no reader. What was searched is discarded, as it may contain URLs with passwords. The
+    Memory, unlike a pipe, needs no reader. Text is discarded once searched, as it may contain URLs with passwords. The
     process must have been started with `LOG_LEVEL` in its environment.
     """
 

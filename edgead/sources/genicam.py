@@ -33,13 +33,13 @@ _WRAPS_AT = 65535  # block ids of GigE Vision 1.x, which skip 0
 
 
 class GenicamOptions(Section):
-    """A GigE Vision or USB3 Vision camera by its serial number, through the library Aravis."""
+    """GigE Vision or USB3 Vision camera by its serial number, through the library Aravis."""
 
     exposure_us: Annotated[
-        float | None, Field(gt=0, le=1e8, description="Exposure in microseconds; by default as the camera has it.")
+        float | None, Field(gt=0, le=1e8, description="Exposure in microseconds; by default the camera's own.")
     ] = None
-    gain: Annotated[float | None, Field(ge=0, le=1000, description="In the camera's unit, mostly dB.")] = None
-    fps: Annotated[Rate | None, Field(description="Frames per second, where no trigger asks for them.")] = None
+    gain: Annotated[float | None, Field(ge=0, le=1000, description="Gain in the camera's unit, mostly dB.")] = None
+    fps: Annotated[Rate | None, Field(description="Frames per second, without a trigger.")] = None
     pixel_format: Annotated[
         str | None, Field(pattern=r"^[A-Za-z0-9]{1,32}$", description=f"As the camera names it; read are {FORMATS}.")
     ] = None
@@ -47,7 +47,7 @@ class GenicamOptions(Section):
         str | None,
         Field(
             pattern=r"^[A-Za-z0-9_]{1,32}$",
-            description="Source of the camera's trigger, such as Line1: no frame for long is no fault then.",
+            description="Source of the camera's trigger, such as Line1; a long time without frames is then no fault.",
         ),
     ] = None
 

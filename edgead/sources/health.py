@@ -1,6 +1,6 @@
 """Health of a camera's images, independent of the parts: too dark, too bright, blurred, moved.
 
-It has moved if its view is shifted against the images that it was commissioned with.
+A camera has moved if its view is shifted against the golden images of its models.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Place:
     """Monitor of the shift of a camera's images against golden images.
 
     Each image is registered with each golden image by phase correlation (Kuglin and Hines 1975) of the strength of
-    their edges, which depends less on light than grey levels. As parts do not all lie in the same place, the median
-    over the golden images is taken, and of that the median over the last nine images. The camera has moved if this
-    exceeds the limit by more than twice the spread of the golden images. An image that cannot be registered, as of an
-    empty conveyor, does not count.
+    their edges, which depends less on light than grey levels. As parts do not all lie in the same place, the shift of
+    an image is the median over the golden images, and the median over the last nine images is used. The camera has
+    moved if this exceeds the limit by more than twice the spread of the golden images. An image that cannot be
+    registered, such as of an empty conveyor, does not count.
 
     Parameters
     ----------
     golden : sequence of ndarray of shape (h, w), uint8
-        At least one; all of one size.
+        Golden images, at least one, all of one size.
     scale : float
         Pixels of the camera per pixel of the golden images.
     """
@@ -51,7 +51,7 @@ class Place:
         self._apart_px = float(np.mean([np.hypot(*place) for place in places]))
 
     def look(self, grey: np.ndarray) -> None:
-        """Register an image of the size of the golden images."""
+        """Register an image that has the size of the golden images."""
         shift_px = self._shift_px(_edges(grey))
         if shift_px is not None:
             self._shifts_px.append(shift_px)
@@ -80,13 +80,13 @@ def _edges(grey: np.ndarray) -> np.ndarray:
 
 
 class HealthSection(Section):
-    """When a camera's images are no longer those that it was commissioned with."""
+    """Limits from which a camera's images no longer resemble those that its model was made with."""
 
     dark_below: Annotated[float, Field(ge=0, le=255, description="Mean grey level below which images are dark.")] = 10.0
     bright_above: Annotated[
         float, Field(ge=0, le=255, description="Mean grey level above which images are too bright.")
     ] = 245.0
-    blurred_below: Annotated[float, Field(ge=0, le=1, description="Sharpness relative to the golden images.")] = 0.3
+    blurred_below: Annotated[float, Field(ge=0, le=1, description="Least sharpness relative to golden images.")] = 0.3
     moved_above_px: Annotated[
         float,
         Field(

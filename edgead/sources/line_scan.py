@@ -1,6 +1,6 @@
 """Joining of a line-scan camera's strips into frames: `lines=1024&overlap=128&mm_per_line=0.05` in a source's query.
 
-It wraps any source of images and any camera, which need no code for it.
+It works with any source of images and any camera, without changes to their code.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _POLL_S = 0.25
 
 
 class LineScan(Section):
-    """Strips are joined to frames of so many lines, for a line-scan camera whose images are a few lines high."""
+    """Joining of strips into frames, for a line-scan camera whose images are a few lines high."""
 
     lines: Annotated[int, Field(ge=1, le=65_536, description="Rows of a joined frame; without it nothing is joined.")]
     overlap: Annotated[
-        int, Field(ge=0, description="Rows that the next frame begins with again, so that a defect is whole in one.")
+        int, Field(ge=0, description="Rows that the next frame repeats, so that a defect is whole in one frame.")
     ] = 0
     mm_per_line: Annotated[
-        float | None, Field(gt=0, le=1000, description="Travel from line to line: verdicts have `first_mm` then.")
+        float | None, Field(gt=0, le=1000, description="Travel from line to line: verdicts then have `first_mm`.")
     ] = None
 
     @model_validator(mode="after")
@@ -139,7 +139,7 @@ class Joiner:
         return complete
 
     def lose(self, *, strips: int = 0, frames: int = 0) -> None:
-        """Discard the partial frame and begin a new one after lost strips, assumed to be as high as the last one.
+        """Discard the partial frame and begin a new one after lost strips, which count with the last strip's height.
 
         Parameters
         ----------
@@ -195,7 +195,7 @@ def _words(kinds: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> str:
 
 
 class LineScanCapture:
-    """Capture that joins a camera's strips as they are read, so that a dropped frame loses no strip of the next.
+    """Capture that joins a camera's strips when it reads them, so that a dropped frame loses no strip of the next.
 
     Attributes
     ----------
@@ -302,7 +302,7 @@ class LineScanSource:
 
 
 def _without_shown(strip: Frame) -> Planes:
-    """Select the planes to join: the image is left out if there are values, as it is rendered from a whole frame's."""
+    """Select the planes to join; without the image if there are values, as it is rendered from those of the frame."""
     return strip.others if strip.others.keys() == {VALUES} else strip.planes
 
 

@@ -46,9 +46,9 @@ _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
 def is_redirected(url: str, timeout_s: float, authority: str | None = None) -> bool:
-    """Request an HTTP address once, as FFmpeg will, and return whether the answer is a redirect.
+    """Request an HTTP address once, as FFmpeg would, and return whether the answer is a redirect.
 
-    A camera could still answer FFmpeg differently; this keeps out those that answer everybody alike. False if FFmpeg
+    A camera could still answer FFmpeg differently; this finds those that answer every request alike. False if FFmpeg
     refuses redirects itself, or if the request fails, as FFmpeg then fails too and reports the reason.
     """
     parts = urlsplit(url)
@@ -87,11 +87,11 @@ _opening = threading.Lock()
 
 
 class NetworkOptions(Section):
-    """A stream that FFmpeg reads: MJPEG, MPEG-TS, H.264; its options are the camera's own. Decoded by one thread."""
+    """Stream that FFmpeg reads: MJPEG, MPEG-TS, H.264; the URL's options go to the camera. One thread decodes it."""
 
 
 def network_address(url: str, options: NetworkOptions, limits: Limits) -> LiveAddress:
-    """Make the address of a stream from its URL, which may hold user name and password; they appear nowhere else."""
+    """Make the address of a stream from its URL; user name and password in the URL appear nowhere else."""
     shown = without_credentials(url)
     return LiveAddress(shown, lambda: _connect(url, shown, limits))
 
@@ -152,7 +152,7 @@ def _only_streams(encryption: dict[str, str]) -> Iterator[None]:
 
 
 def _why_unreachable(url: str, authority: str | None) -> str:
-    """Find out by a connection why a camera does not open, as OpenCV gives no reason."""
+    """Connect to a camera that does not open, and return the reason, since OpenCV gives none."""
     try:
         parts = urlsplit(url)
         if parts.scheme.lower() == "udp":

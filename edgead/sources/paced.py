@@ -1,4 +1,4 @@
-"""Pacing of a source without a rate of its own to a number of frames per second."""
+"""Pacing of a source that has no rate, such as a folder, to a number of frames per second."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from edgead.sources.contract import Counters, Source
 from edgead.types import Frame
 
 Rate = Annotated[
-    float | None, Field(gt=0, le=1000, description="Frames per second; by default as fast as they are asked for.")
+    float | None, Field(gt=0, le=1000, description="Frames per second; by default as fast as they are taken.")
 ]
 
 
 class Pace:
-    """Timer with a number of ticks per second; a delay is not made up by faster ticks."""
+    """Timer with a number of ticks per second; after a delay it does not tick faster."""
 
     def __init__(self, rate: float):
         self._step_s = 1 / rate
@@ -26,7 +26,7 @@ class Pace:
         self._ended = threading.Event()
 
     def wait(self) -> bool:
-        """Wait for the next tick; False if the timer was ended."""
+        """Wait for the next tick; return False if `end` was called."""
         self._ended.wait(self._due_s - time.monotonic())
         self._due_s = max(self._due_s, time.monotonic() - self._step_s) + self._step_s
         return not self._ended.is_set()

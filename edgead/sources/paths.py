@@ -90,7 +90,7 @@ def _find(pattern: str) -> list[Path]:
 
 
 class PathOptions(Section):
-    """A video file, an image, a volume, a folder of images or a glob such as `parts/*.png?rate=4`: each frame once."""
+    """Video file, image, volume, folder of images, or a glob such as `parts/*.png?rate=4`; each frame once."""
 
     rate: Rate = None
 

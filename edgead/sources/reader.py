@@ -74,7 +74,7 @@ def _read(channel: socket.socket, order: dict[str, Any]) -> None:
 
 
 def _whole_frame(connection: Connection, log: DecoderLog) -> Frame | None:
-    """Wait for the next frame; None if it is damaged, as the damage would look like a defect."""
+    """Wait for the next frame; None if it is damaged, since damage looks like a defect."""
     try:
         frame = connection.read()
     except CorruptFrameError:

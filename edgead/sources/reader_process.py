@@ -30,7 +30,7 @@ class ReaderProcess:
     Attributes
     ----------
     waits : bool
-        Whether the camera waits for its trigger, or for more lines, so that a long silence is no fault.
+        Whether the camera waits for its trigger, or for more lines, so that a long time without a frame is no fault.
 
     Raises
     ------

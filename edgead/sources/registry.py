@@ -18,7 +18,7 @@ Address = Callable[[str, Any, Limits], LiveAddress]
 
 @dataclass(frozen=True, slots=True)
 class SourceComponent(Component):
-    """Registered kind of source. It has `open`, or `address` if it is a camera.
+    """Registration of a kind of source, with `open`, or with `address` if it is a camera.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class SourceComponent(Component):
     live : bool
         Whether frames come at their own pace without an end, so that a lost source is opened again.
     on_demand : bool
-        Whether frames come only when somebody provides them and wait for the consumer, so that silence is no fault.
+        Whether frames come only when somebody provides them, and wait for the consumer: a pause is then no fault.
     has_query : bool
         Whether the part after `?` holds options; otherwise it belongs to the address.
     """

@@ -19,7 +19,7 @@ _POLL_S = 0.1
 
 
 class RequestOptions(Section):
-    """Images that are sent to `POST /api/pipelines/NAME/judge`: they go the way of a camera's, one by one."""
+    """Images sent to `POST /api/pipelines/NAME/judge`: they are judged like a camera's frames, one by one."""
 
 
 class RequestSource:

@@ -16,11 +16,11 @@ from edgead.sources.health import HealthSection
 class CameraSection(Section):
     """Camera or other source of frames: its URI, time limits, and health checks."""
 
-    uri: Annotated[Uri, Field(description="Where its frames come from; see the sources of the reference.")]
-    open_timeout_s: Annotated[Seconds, Field(description="A camera that does not open within it is lost.")] = 5.0
-    read_timeout_s: Annotated[Seconds, Field(description="A camera that gives no frame within it is lost.")] = 5.0
+    uri: Annotated[Uri, Field(description="Source of the frames; see the sources in the reference.")]
+    open_timeout_s: Annotated[Seconds, Field(description="A camera that takes longer to open is lost.")] = 5.0
+    read_timeout_s: Annotated[Seconds, Field(description="A camera that takes longer for a frame is lost.")] = 5.0
     stalled_after_s: Annotated[
-        float, Field(ge=0.001, le=86_400, description="Age of the newest frame that makes a camera stalled.")
+        float, Field(ge=0.001, le=86_400, description="Age of the newest frame from which a camera is stalled.")
     ] = 2.0
     retry_first_s: Annotated[Seconds, Field(description="Pause before the first new attempt; it doubles.")] = 0.5
     retry_most_s: Annotated[Seconds, Field(description="Longest pause between two attempts.")] = 30.0
@@ -28,9 +28,9 @@ class CameraSection(Section):
         float, Field(gt=0, le=1000, description="A larger frame is a fault: each takes 3 bytes a pixel, several times.")
     ] = 64.0
     frozen_after: Annotated[
-        int, Field(ge=2, le=10**9, description="Identical frames in a row that make a camera frozen.")
+        int, Field(ge=2, le=10**9, description="Identical frames in a row from which a camera is frozen.")
     ] = 25
-    health: Annotated[HealthSection, Field(description="What is checked of its images.")] = HealthSection()
+    health: Annotated[HealthSection, Field(description="Limits for the checks of its images.")] = HealthSection()
 
     def beside(self, folder: Path) -> Self:
         """Return the section with relative paths of files, folders or globs resolved against a folder."""

@@ -1,4 +1,4 @@
-"""Settling of frames: consumers confirm that a frame's verdict is recorded, or that it gets none."""
+"""Settling of frames: all consumers of a frame confirm that its verdict is recorded, or that it gets none."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class SettlingSource(Protocol):
 
 
 class Unsettled:
-    """Counter of the consumers of each frame, which settles it when all of them have; safe from any thread."""
+    """Counter of the consumers of each frame, which settles the frame when all have; safe from any thread."""
 
     def __init__(self) -> None:
         self._left: dict[str, tuple[SettlingSource, int]] = {}
         self._changing = threading.Lock()
 
     def add(self, id: str, source: SettlingSource, takers: int) -> None:
-        """Register a frame with its number of consumers; a frame without any is settled at once."""
+        """Register a frame and how many consumers must confirm it; without consumers its image is released at once."""
         if not takers:
             source.settle(id)
             return
@@ -38,7 +38,7 @@ class Unsettled:
             self._left[id] = source, takers
 
     def settle(self, id: str) -> None:
-        """Record that one more consumer of a frame has settled it."""
+        """Record that one more consumer has confirmed a frame."""
         with self._changing:
             if id not in self._left:
                 return

@@ -1,6 +1,6 @@
 """Supervised camera, which is reopened when it fails and always reports its state.
 
-Its record holds the state with its reason and time, and the counts of its frames.
+Its record has the state, with reason and time, and the counts of frames.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class CameraStatus:
     age_s : float or None
         Age of the newest frame.
     captured, reconnects, corrupt, duplicates : int
-        Numbers of received frames, connections after the first, damaged images, frames equal to the one before.
+        Numbers of received frames, connections after the first, damaged images, frames equal to the previous one.
     lost_packets, lost_frames : int
         Numbers of lost packets and frames, if the camera counts them, as GenICam cameras do.
     health : tuple of str
@@ -117,7 +117,7 @@ class CameraRecord:
         return self._captured
 
     def become(self, state: CameraState, reason: str | None = None) -> None:
-        """Change the state; without a reason, that of the last trouble is kept until frames come."""
+        """Change the state; without a new reason, the reason of the last trouble stays until frames come."""
         with self._lock:
             if state != self._state:
                 self._state, self._since = state, datetime.now(timezone.utc)
@@ -127,7 +127,7 @@ class CameraRecord:
                 self._times_ns.clear()
 
     def arrived(self, frame: Frame) -> None:
-        """Count a frame: the camera is streaming."""
+        """Count a received frame, and change the state to "streaming"."""
         before = self._latest
         equal = before is not None and before.image.shape == frame.image.shape and _is_equal(before.image, frame.image)
         with self._lock:
@@ -191,9 +191,9 @@ class SupervisedCamera:
 
     A live camera that fails, hangs or stops is reconnected after `retry_first_s`, then after twice as long each time up
     to `retry_most_s`, shortened at random by up to a half so that cameras do not reconnect together. A recording is
-    read in this process, each frame once: the next one waits until the last was taken, and a recording that fails after
-    its first frame stays lost; the built-in line with a rate does not wait. Without frames nothing is judged, and no
-    frame is made up. `status` checks the age of the newest frame and whether the thread is alive, as a dead thread
+    read in this process, each frame once: the next frame waits until the last was taken, and a recording that fails
+    after its first frame stays lost; the built-in line with a rate does not wait. Without frames nothing is judged, and
+    no frame is invented. `status` checks the age of the newest frame and whether the thread is alive, as a dead thread
     cannot report itself.
 
     Parameters
@@ -235,13 +235,13 @@ class SupervisedCamera:
         return gives_depth(self._section.uri)
 
     def start(self) -> None:
-        """Begin to read; subscribe before, to get all frames."""
+        """Begin to read; to get all frames, subscribe first."""
         thread = threading.Thread(target=self._run, name=f"camera {self.name}", daemon=True)
         thread.start()
         self._thread = thread  # assigned after its start, as a thread that has not started looks dead
 
     def look_after(self) -> None:
-        """Restart the camera's thread if it has died; call it regularly, from one thread."""
+        """Restart the camera's thread if it has died; call this regularly, from one thread."""
         if not self._has_died():
             return
         self._record.become("lost", _DEAD)
@@ -257,7 +257,7 @@ class SupervisedCamera:
         return time.monotonic() - alive_s if alive_s is not None and not self._has_died() else 0.0
 
     def subscribe(self) -> Mailbox:
-        """Make a mailbox, which always holds the newest frame until it is taken."""
+        """Return a new mailbox, which holds the newest frame until it is taken."""
         mailbox = Mailbox()
         with self._subscribing:
             self._mailboxes = [*self._mailboxes, mailbox]
@@ -329,7 +329,7 @@ class SupervisedCamera:
         self._end_mailboxes()
 
     def _has_died(self) -> bool:
-        """Whether the thread has ended before its work was done."""
+        """Whether the thread has ended though its work is not done."""
         thread = self._thread
         return thread is not None and not (thread.is_alive() or self._ended or self._stop.is_set())
 
@@ -431,7 +431,7 @@ class SupervisedCamera:
         return replace(frame, connection=self._connections, lines=shared.lines)
 
     def _with_lines(self, frame: Frame, first: int) -> Frame:
-        """Continue the numbers of lines, too, from the last connection."""
+        """Continue the numbers of a frame's lines from the last connection, as its number does."""
         lines = frame.lines
         if lines is None:
             return frame

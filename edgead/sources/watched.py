@@ -1,6 +1,6 @@
-"""Source of a folder that others fill, such as a camera by FTP: each image once, when it is complete.
+"""Source of a folder that other programs fill, such as a camera by FTP: each image once, when it is complete.
 
-A file is complete when its size and time stay unchanged. An image is moved away, or only recorded as taken, when it is
+A file is complete when its size and time stay unchanged. An image is moved away, or recorded as taken, when it is
 settled: until then it is delivered again after a restart.
 """
 
@@ -61,7 +61,7 @@ class _Seen:
 
 
 class Arrivals:
-    """Scanner of a folder, which knows since when each image in it is unchanged.
+    """Scanner of a folder, which remembers since when each image is unchanged.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ class ReadingMark:
                 self._file.unlink(missing_ok=True)
 
     def _make_free(self) -> None:
-        """Remove an existing file, or rename a folder, of the mark's name; others' files are never written to."""
+        """Remove a file, or rename a folder, that has the mark's name: another program's file is never written to."""
         with suppress(FileNotFoundError):
             if stat.S_ISDIR(self._file.lstat().st_mode):
                 self._file.rename(self._file.with_name(f"{READING}-{secrets.token_hex(8)}"))
@@ -216,7 +216,7 @@ class ReadingMark:
 
 
 def own_folder(folder: Path) -> Path:
-    """Make a folder if it does not exist.
+    """Make a folder if it does not exist, and return its path.
 
     Raises
     ------
@@ -231,7 +231,7 @@ def own_folder(folder: Path) -> Path:
 
 
 def move_into(path: Path, folder: Path) -> Path:
-    """Move a file into a folder, made if needed, under a name that is free there.
+    """Move a file into a folder, made if needed, under a free name; return the new path.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def move_into(path: Path, folder: Path) -> Path:
 
 
 def _held(folder: Path) -> AbstractContextManager[Any]:
-    """Lock a folder for the block that takes its images; the kernel releases the lock however the process ends."""
+    """Lock a folder for the block that takes its images; the kernel releases the lock if the process is killed."""
     if os.name == "nt":  # Windows has no such locks
         return nullcontext()
     from edgead.files.folder_lock import FolderLock, HeldFolderError
@@ -273,17 +273,17 @@ def _line(name: str, signature: Signature) -> str:
 
 
 class WatchOptions(Section):
-    """The images that others put into a folder, as they come: none is lost, also over restarts."""
+    """Images that other programs put into a folder, as they come; none is lost, also over restarts."""
 
     stable_ms: Annotated[
         float,
-        Field(ge=0, le=600_000, description="An image is complete once its size and time have not changed for it."),
+        Field(ge=0, le=600_000, description="Time without a change of size and time after which an image is complete."),
     ] = 300.0
     after: Annotated[
         Literal["move", "delete", "keep"],
         Field(
-            description="What becomes of one whose verdict is on record: moved into the folder `done`, deleted, or "
-            "kept and remembered."
+            description="Handling of an image whose verdict is recorded: move it to the folder `done`, delete it, or "
+            "keep and remember it."
         ),
     ] = "move"
 
@@ -298,7 +298,7 @@ class _Held:
 class WatchSource:
     """Source of the images that arrive in a folder, in order; the next one waits until the last was taken.
 
-    Unless images shall stay in place, an image is in the folder `taken` until its frame is settled; see
+    Unless images are to stay in place, an image is in the folder `taken` until its frame is settled; see
     `SettlingSource`. Images that an earlier process left there come first, so that every image is delivered until it
     is settled. Files that are no images are moved to the folder `failed`, with the reason in a file beside them. Links,
     FIFOs and hidden files are never opened.
@@ -383,7 +383,7 @@ class WatchSource:
         self._put_away()
 
     def _left_over(self) -> list[tuple[Path, Signature]]:
-        """List the images that the last process took and did not settle, in the order in which they were taken."""
+        """List the images that an earlier process took and did not settle, in the order in which it took them."""
         if not os.path.lexists(self.folder / TAKEN):
             return []
         folder = own_folder(self.folder / TAKEN)
@@ -452,7 +452,7 @@ class WatchSource:
                         move_into(held.path, self.folder / DONE)
 
     def _put_away_last(self) -> None:
-        """Move away settled images after the iteration has ended, and log errors, as no caller gets them."""
+        """Move away settled images after the iteration has ended; log errors, since no caller would get them."""
         try:
             self._put_away()
         except OSError as error:

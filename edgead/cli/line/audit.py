@@ -25,7 +25,7 @@ class AuditWork(str, Enum):
 
 @app.command()
 def audit(
-    work: Annotated[AuditWork, typer.Argument(help="verify the audit's chain of hashes, or export all rows.")],
+    work: Annotated[AuditWork, typer.Argument(help="verify the audit's hash chain, or export all rows.")],
     store: Annotated[Path, typer.Argument(help="Folder of an evidence store; or an exported .jsonl file to verify.")],
     store_url: StoreUrl = None,
     output: Annotated[

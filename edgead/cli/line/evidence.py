@@ -111,7 +111,7 @@ def _time(since: str, until: str | None, now: datetime) -> tuple[datetime, datet
 
 
 def _instant(option: str, text: str, now: datetime) -> datetime:
-    """Parse a span before now, or a date and time, in local time if it names no time zone."""
+    """Parse a span of time before now, or a date and time, which is local unless it names a time zone."""
     from edgead.line.evidence.kept_frames import read_span
 
     try:

@@ -1,4 +1,4 @@
-"""Verbs `fleet status` and `fleet promote`: devices as their broker knows them, and moves of tags."""
+"""Verbs `fleet status` and `fleet promote`: list the devices that report to a broker, and move tags."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def status(broker: Broker, topic: Topic = "edgead/fleet", json: Json = False) ->
 @fleet.command()
 def promote(
     model: Annotated[str, typer.Argument(help="Name of the model in the registry: oci://HOST/NAME, without a tag.")],
-    source: Annotated[str, typer.Option("--from", help="Tag that leads to the model now.")],
+    source: Annotated[str, typer.Option("--from", help="Tag that names the model now.")],
     to: Annotated[str, typer.Option(help="Tag to move to the same model.")],
     when_healthy: Annotated[
         int,
@@ -59,7 +59,7 @@ def promote(
     ] = 0,
     for_s: Annotated[
         float,
-        typer.Option(min=0, help="With --when-healthy: seconds for which the devices must judge without a break."),
+        typer.Option(min=0, help="With --when-healthy: seconds for which the devices must judge without interruption."),
     ] = 300.0,
     within_s: Annotated[
         float, typer.Option(min=0, help="With --when-healthy: give up after this many seconds.")

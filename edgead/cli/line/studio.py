@@ -55,7 +55,7 @@ _RUNS = "its page is open already; end that one first, or name another folder"
 
 @app.command()
 def studio(
-    folder: Annotated[Path, typer.Argument(help="Gets the models and all else; not the folder of images.")] = Path(
+    folder: Annotated[Path, typer.Argument(help="Folder for the models and all else; not of the images.")] = Path(
         "edgead-studio"
     ),
     port: Annotated[
@@ -67,11 +67,11 @@ def studio(
             "one. The file keeps it.",
         ),
     ] = None,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the page's address only.")] = False,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, and open no browser.")] = False,
 ) -> None:
-    """Open the page on this computer: drop a folder of good images onto it, look, learn, and put the model in service.
+    """Open the page on this computer: drop a folder of good images onto it, learn a model, and put it into service.
 
-    The page answers this computer alone. Ctrl-C ends it; the same command goes on where it ended.
+    Only this computer can open the page. Ctrl-C ends it; the same command continues later.
     """
     import_daemon()
     from edgead.files.folder_lock import FolderLock
@@ -121,12 +121,12 @@ def _page_at(section: HttpSection | None, site: Path, port: int | None) -> HttpS
 
 
 def _log_in(folder: Path) -> TextIO:
-    """Open the log of this run, and keep the one of the run before beside it.
+    """Open the log of this run, and keep the log of the previous run beside it.
 
     Raises
     ------
     SettingsError
-        It cannot be written.
+        The log cannot be written.
     """
     log = folder / "studio.log"
     try:
@@ -138,7 +138,7 @@ def _log_in(folder: Path) -> TextIO:
 
 
 def _site_in(folder: Path, port: int | None) -> Path:
-    """Return the site file in a folder; make it, on a free port by default, if there is none.
+    """Return the site file in a folder; if it does not exist, make it, by default with a free port.
 
     Raises
     ------
@@ -160,12 +160,12 @@ def _site_in(folder: Path, port: int | None) -> Path:
 
 
 def _move(site: Path, port: int) -> None:
-    """Write another port of the page into a site file, and leave the rest as people wrote it.
+    """Write another port of the page into a site file, and change nothing else in it.
 
     Raises
     ------
     SettingsError
-        The file has no such line as `edgead studio` writes, or cannot be written.
+        The file has no line with the port as `edgead studio` writes it, or cannot be written.
     """
     from edgead.files.atomic import write_whole
 
@@ -189,7 +189,7 @@ def _free_port() -> int:
 
 
 def _announce(port: int, folder: Path, browser: bool, ended: threading.Event) -> None:
-    """Print the page's address, and open the browser, once the page answers."""
+    """Wait until the page answers, then print its address and open the browser."""
     url = f"http://127.0.0.1:{port}/#commission"
     while not ended.wait(_POLL_S):
         try:

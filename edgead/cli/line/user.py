@@ -1,4 +1,4 @@
-"""Verb `user`: people who may sign in on the daemon's page by name."""
+"""Verb `user`: sets who may sign in on the daemon's page by name."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def user(
     ] = Path("users.yaml"),
     json: Json = False,
 ) -> None:
-    """Set who may sign in on the daemon's page by name. Passwords and PINs are asked for, or read from a pipe."""
+    """Set who may sign in on the daemon's page by name; it asks for passwords and PINs, or reads them from a pipe."""
     known = read_users(users)
     if action is UserAction.list:
         listed = {each: {"role": kept.role, "pin": kept.pin is not None} for each, kept in known.items()}
@@ -67,7 +67,7 @@ def user(
 def _changed(
     users: Path, known: dict[str, User], action: UserAction, name: str, role: Role | None
 ) -> tuple[str, User | None]:
-    """Make the new entry of a person in the file, or None to remove it; return it with the name."""
+    """Return a person's name with the new entry for the file, or with None to remove the entry."""
     from edgead.line.site.users import check_argon2, hash_secret
 
     check_argon2()  # before anything is asked for
@@ -117,7 +117,7 @@ def _asked_pin(name: str) -> str:
 
 
 def _asked(what: str) -> str:
-    """Ask twice at a terminal; otherwise read one line of stdin, for scripts that set up many devices."""
+    """Ask twice for a secret at a terminal; without one read a line of stdin, for scripts that set up many devices."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     given = getpass.getpass(f"{what}: ")

@@ -1,6 +1,6 @@
 """Models in service: each is tested before it judges, exchanged between two frames, and kept for a way back.
 
-A part's recipe chooses which model judges it; no other does so without a word.
+A part's recipe chooses the model that judges it; another model never takes its place silently.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class InService:
     Parameters
     ----------
     pipeline : str
-        Its name, for errors.
+        Name of the pipeline, for errors.
     """
 
     def __init__(self, pipeline: str):
@@ -71,7 +71,7 @@ class InService:
         return self._detector
 
     def exchange(self, new: Detector | None) -> Detector | None:
-        """Let another detector, or none, judge from the next frame on; return the one before, still open."""
+        """Let another detector, or none, judge from the next frame on; return the earlier detector, still open."""
         with self._using:
             old, self._detector, self._session = self._detector, new, None
         return old
@@ -104,7 +104,7 @@ class SlotBusyError(SettingsError):
 
 
 def named(model: Path, sha256: str) -> str:
-    """Name a model for the record of changes: its path, and its hash, if known, as in verdicts."""
+    """Return the text that names a model in the audit: its path, and the hash that verdicts show, if it is known."""
     return f"{model} ({sha256[:16]})" if sha256 else str(model)
 
 
@@ -174,7 +174,7 @@ class ActiveModel:
         Raises
         ------
         EdgeadError
-            A model that cannot be used, or that fails its self-test: nothing is in service then.
+            The model cannot be used, or fails its self-test: then no model is in service.
         """
         with self.changing(None):
             old = self._in_service.exchange(None)
@@ -189,12 +189,12 @@ class ActiveModel:
             memory.give_back()
 
     def restore_missing(self, model: Path) -> None:
-        """Restore a missing model from its newest version, and log that.
+        """Restore a missing model from its newest version, and log it; do nothing if the model exists.
 
         Raises
         ------
         SettingsError
-            It cannot be restored.
+            The model cannot be restored.
         """
         try:
             found = restore_missing(model)
@@ -219,7 +219,7 @@ class ActiveModel:
         return self._in_service.misfit(frame)
 
     def has_learnt(self, frame: Frame, data: bytes) -> bool:
-        """Return whether the model in service has learnt a frame, which came as the bytes of a file."""
+        """Return whether the model in service was trained on a frame; `data` is the image file that it was sent as."""
         return self._in_service.require().learnt_images.has(data, judged_of(frame))
 
     @property
@@ -240,9 +240,9 @@ class ActiveModel:
             return self_test(self._in_service.require(), self._in_service.measure)
 
     def golden(self) -> tuple[np.ndarray, ...]:
-        """Read the golden images of the model in service, uint8 BGR; none if they cannot be read.
+        """Read the golden images of the model in service, uint8 BGR; empty if they cannot be read.
 
-        None for a model that keeps depth either: its camera's values have another brightness than the shown image.
+        Also empty for a model that keeps depth: its camera's values have another brightness than the shown image.
         """
         return () if self.keeps_depth else golden_images(self._in_service.require())
 
@@ -277,7 +277,7 @@ class ActiveModel:
         Raises
         ------
         EdgeadError
-            The model cannot be used or is too slow for `budget_ms`, or another exchange is under way: the one in
+            The model cannot be used or is too slow for `budget_ms`, or another exchange is under way: the model in
             service goes on.
         """
         with self.changing():
@@ -295,20 +295,20 @@ class ActiveModel:
             memory.give_back()
 
     def roll_back(self, record: Callable[[str], object] = lambda model: None) -> None:
-        """Let the model before this one judge again; the two swap places.
+        """Let the earlier model judge again; the two models swap places.
 
         Parameters
         ----------
         record : callable
-            As that of `swap`.
+            See `swap`.
 
         Raises
         ------
         SettingsError
-            There was no other model since the start, an exchange is under way, or the earlier model was taught where it
-            lies and its version cannot be put back there.
+            There was no other model since the start, an exchange is under way, or a lesson replaced the earlier model
+            at its path and the version before the lesson cannot be put back there.
         EdgeadError
-            The site does not accept that model.
+            The site does not accept the earlier model.
         """
         with self.changing():
             if self._previous is None:
@@ -321,17 +321,17 @@ class ActiveModel:
             self.path = self._in_service.require().artifact.path
 
     def check_accepted(self, there: Artifact | None = None) -> None:
-        """Ask again whether the site accepts the model in service; it goes on in any case.
+        """Check again whether the site accepts the model in service; the model goes on judging in any case.
 
         Parameters
         ----------
         there : Artifact, optional
-            The same model as it is on the disk now, with signatures that were added since.
+            The same model, read again from the disk: it may have more signatures now.
 
         Raises
         ------
         EdgeadError
-            The site does not accept it any more.
+            The site does not accept the model any more.
         """
         detector = self._in_service.detector
         if detector is None:
@@ -341,7 +341,7 @@ class ActiveModel:
         self._accept(detector.artifact)
 
     def give_up(self) -> str:
-        """Return to the model before this one, which has failed, and name it; the slot is loaded again from it."""
+        """Go back from a failed model to the earlier one; return its `named` text. The caller then calls `load`."""
         with self.changing():
             if self._previous is None:
                 return named(self.path, self.model)
@@ -371,12 +371,12 @@ class ActiveModel:
             self._thresholds.set(self._in_service.require(), thresholds)
 
     def carry_thresholds(self, taught: Artifact) -> None:
-        """Keep the thresholds that a person set for the model that a lesson made of the one in service.
+        """Store a person's thresholds for the model `taught` too, which a lesson made from the model in service.
 
         Raises
         ------
         SettingsError
-            They cannot be kept, or no model is in service.
+            The thresholds cannot be stored, or no model is in service.
         """
         self._thresholds.carry(self._in_service.require(), taught)
 
@@ -391,7 +391,7 @@ class ActiveModel:
         self._in_service.require().set_thresholds(**limits.values())
 
     def close(self) -> None:
-        """Release the models; if another change is under way, it releases them at its end, without anybody waiting."""
+        """Release the models; if a change is under way and does not end at once, it releases them at its end."""
         self._closed = True
         if self._changing.acquire(timeout=_CLOSE_S):
             self._end_change()
@@ -455,7 +455,7 @@ class ActiveModel:
 
 
 class Recipes:
-    """Models by recipe: a frame is judged by the model of its part's recipe, or by the pipeline's own if it has none.
+    """Models by recipe: the model of its part's recipe judges a frame, or the pipeline's own if the part has none.
 
     All models are loaded and tested before the first frame, and each keeps its own memory of its frames, so that a
     change of recipe costs no time.
@@ -514,7 +514,7 @@ class Recipes:
         Raises
         ------
         SettingsError
-            Its part asks for an unknown recipe, and no other model may judge it.
+            The part has an unknown recipe, and the section does not let the pipeline's own model judge it.
         """
         recipe = self.recipe_of(frame)
         if recipe is not None:
@@ -531,11 +531,11 @@ class Recipes:
         return self.slots[self.recipe_of(frame) or ""].shown(frame)
 
     def misfit(self, frame: Frame) -> Misfit | None:
-        """Compare a frame's size with those that the model which judges it learnt; None if it fits."""
+        """Compare a frame's size with the sizes that the model of its recipe learnt; None if it fits."""
         return self.slots[self.recipe_of(frame) or ""].misfit(frame)
 
     def has_learnt(self, frame: Frame, data: bytes) -> bool:
-        """Return whether the model that judges a frame has learnt it; see `ActiveModel`."""
+        """Return whether the model that judges a frame was trained on it; see `ActiveModel.has_learnt`."""
         return self.slots[self.recipe_of(frame) or ""].has_learnt(frame, data)
 
     def recipe_of(self, frame: Frame) -> str | None:

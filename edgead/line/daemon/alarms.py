@@ -1,4 +1,4 @@
-"""Alarms of a pipeline, raised by its verdicts together; hysteresis keeps them from flickering."""
+"""Alarms of a pipeline, raised by several verdicts together; hysteresis keeps them from flickering."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LEAST_S, _FEWEST_FRAMES = 10.0, 3
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A state that stands now, such as an alarm or a fault; see `Notice`."""
+    """A state that is present now, such as an alarm or a fault; see `Notice`."""
 
     kind: NoticeKind
     name: str
@@ -45,7 +45,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Finding that begins to stand, or with None has ended."""
+    """Start of a state, with its finding, or end of it: `finding` is None."""
 
     key: NoticeKey
     finding: Finding | None
@@ -61,14 +61,14 @@ class FrameCounts:
 
 
 class AlarmWatch:
-    """Watch for the alarms of one pipeline: its thread calls `add`, that of `Notices` the rest.
+    """Watch for the alarms of one pipeline: the pipeline's thread calls `add`, the thread of `Notices` all else.
 
     Parameters
     ----------
     pipeline : str
     section : AlarmsSection
     standing : collection of str
-        Kinds of alarms that stand already, as after a restart.
+        Kinds of alarms that are already raised, as after a restart.
     clock : callable
         Seconds, monotonic.
     """
@@ -117,9 +117,9 @@ class AlarmWatch:
         return self._finding("no_part", (f"no part for {limit_s:g} s", round(silent_s, 1)))
 
     def not_inspected(self, counts: FrameCounts | None) -> Finding | None:
-        """Return a finding if too many frames got no verdict in time; without counts the pipeline does not run.
+        """Return a finding if too many frames got no verdict in time; `counts` is None while the pipeline does not run.
 
-        `knows_frames` says whether there have been enough frames to judge that.
+        `knows_frames` says whether the counts cover enough time to decide.
         """
         self._frames.look(self._clock(), counts)
         return self._finding("not_inspected", self._frames.found()) if self._frames.stands else None
@@ -149,7 +149,7 @@ class AlarmWatch:
 
 
 class _Row:
-    """Alarm of bad parts in a row: raised by `most` bad ones, resolved by as many good ones."""
+    """Alarm of bad parts in a row: `most` bad parts in a row raise it, as many good ones resolve it."""
 
     def __init__(self, most: int | None, stands: bool):
         self.stands = stands
@@ -171,9 +171,9 @@ class _Row:
 
 
 class _Yield:
-    """Alarm of a low yield: raised when too many of the newest parts were bad, resolved when half as many are.
+    """Alarm of a low yield: raised when too many of the newest parts are bad, resolved at half as many.
 
-    Parts that have not come yet count as good: it can be raised before its window is full, but not resolved.
+    Until the window is full, the missing parts count as good: the alarm can be raised then, but not resolved.
     """
 
     def __init__(self, below: float | None, of: int, stands: bool):

@@ -27,7 +27,7 @@ class Subscription(queue.Queue[News]):
 
 
 class VerdictFeed:
-    """Broadcast of every verdict and notice to all subscriptions that somebody still holds."""
+    """Broadcast of every verdict and notice to all subscriptions; it holds them only weakly."""
 
     def __init__(self, *, most: int = 32):
         self._most = most

@@ -1,4 +1,4 @@
-"""Drift of a pipeline: each recipe against its own good parts, kept over restarts, and one state for all."""
+"""Drift of a pipeline: each recipe's parts are compared with its own good parts; one state for all recipes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class ModelDrift:
         self._watching(lambda section: self._look(section, frame, verdict))
 
     def _watching(self, do: Callable[[DriftSection], None]) -> None:
-        """Run an action if drift is watched; a failure is logged and is no fault, since drift only warns."""
+        """Run an action if drift is watched; a failure is logged and is no fault of the pipeline: drift only warns."""
         if self._section is None or time.monotonic() < self._off_until_s:
             return
         try:
@@ -98,7 +98,7 @@ class ModelDrift:
             self.save()
 
     def start_again(self) -> None:
-        """Forget the warning and all parts when the next part comes; from any thread.
+        """Let the next part forget the warning and all earlier parts; from any thread.
 
         Raises
         ------
@@ -177,7 +177,7 @@ class PipelineDrift:
 
     @property
     def state(self) -> DriftState | None:
-        """First warning, with its recipe; without a warning, the state of the recipe that came last."""
+        """State of the first recipe with a warning; without a warning, the state of the recipe that came last."""
         for recipe, watch in self._watches.items():
             state = watch.state
             if state is not None and state.state == "warning":
@@ -186,7 +186,7 @@ class PipelineDrift:
 
     def add(self, recipe: str, frame: Frame, verdict: Verdict) -> None:
         """Take the next part, which a recipe's model has judged; see `ModelDrift.add`."""
-        if self._newest is None:  # a warning of a recipe that has not come since the start stands too
+        if self._newest is None:  # a warning also stays of a recipe without a part since the start
             for watch in self._watches.values():
                 watch.begin()
         self._newest = recipe
@@ -198,7 +198,7 @@ class PipelineDrift:
             raise SettingsError(f"{self._pipeline}: no drift is watched")
 
     def start_again(self) -> None:
-        """Forget all warnings, or all parts if there are none; from any thread."""
+        """Start the watches with a warning again, or all watches if none has a warning; from any thread."""
         watched = [(watch, watch.state) for watch in self._watches.values() if watch.watched]
         warn = [watch for watch, state in watched if state is not None and state.state == "warning"]
         for watch in warn or [watch for watch, _ in watched]:
@@ -211,5 +211,5 @@ class PipelineDrift:
 
 
 def _file_name(pipeline: str, recipe: str) -> str:
-    """Hash the recipe's name, which may have any character."""
+    """Return the name of the file that keeps the state; the recipe is hashed, since it may have any character."""
     return f"{pipeline}.{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.json" if recipe else f"{pipeline}.json"

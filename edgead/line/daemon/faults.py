@@ -1,4 +1,4 @@
-"""Faults that stand now, read only from the status of a site and its parts."""
+"""Faults that are present now, found only from the status of a site and its parts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SiteParts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Faults that stand, and those that nobody knows yet: of a camera that connects, a model that loads."""
+    """Faults that are present, and those not known yet, as of a camera that connects or a model that loads."""
 
     standing: dict[NoticeKey, Finding]
     unknown: frozenset[NoticeKey]

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def all_within(seconds: float, calls: Iterable[Callable[[], Any]]) -> None:
-    """Make calls in parallel, and leave behind those that take longer."""
+    """Make calls in parallel; return after `seconds` at the latest, even if some calls still run."""
     deadline = time.monotonic() + seconds
     threads = [threading.Thread(target=_logged, args=(call,), name="closing", daemon=True) for call in calls]
     for thread in threads:

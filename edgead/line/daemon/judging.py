@@ -1,6 +1,6 @@
-"""Judgement of a frame: a trigger, code or request chooses it; its verdict is recorded, counted and sent.
+"""Judgement of a frame: a trigger or request chooses it; its verdict is recorded, counted and sent.
 
-With the state of a pipeline and its reason: faults of several kinds may stand at once.
+Also the state of a pipeline with its reason: a pipeline may have faults of several kinds at once.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _KINDS: tuple[Kind, ...] = ("program", "hang", "model", "frame", "camera", "trig
 _RESTS: tuple[State, ...] = ("paused", "stopped")
 # For each stage: p99.9 has ten samples above it, in less than a megabyte per pipeline.
 _WINDOW = 10_000
-# So many frames in a row must fit: two cameras that fill one folder by turns shall not raise and resolve all day.
+# So many frames in a row must fit: two cameras that fill one folder by turns must not raise a notice all day.
 _FIT_AGAIN = 3
 
 
@@ -93,7 +93,7 @@ class PipelineState:
         return kind in self._faults
 
     def faults(self) -> dict[Kind, str]:
-        """Return the reasons of all standing faults, the one to show first in front; none while paused or stopped."""
+        """Return the reasons of all present faults, most urgent first; empty while paused or stopped."""
         with self._lock:
             rests = self.state in _RESTS
             return {} if rests else {kind: self._faults[kind] for kind in _KINDS if kind in self._faults}
@@ -124,7 +124,7 @@ Outcome = Verdict | EdgeadError
 
 
 class Requests:
-    """Requests that wait for their verdicts: one image at a time goes through a pipeline.
+    """Requests of a pipeline that wait for verdicts; their images go through it one at a time.
 
     Parameters
     ----------
@@ -143,18 +143,18 @@ class Requests:
         Parameters
         ----------
         offer : callable
-            Gives the image to the camera, and returns its frame.
+            Gives the image to the camera, and returns it as a frame.
         within_s : float
-            Longest wait for the images before it, and again for its own verdict.
+            Longest wait, in seconds, for the earlier images, and again for this image's verdict.
 
         Raises
         ------
         NotNowError
-            Other images are still before it.
+            Earlier images still wait.
         NoVerdictInTimeError
             The image was taken, but its verdict has not come.
         EdgeadError
-            It has no verdict, for the reason given; or `offer` raised it.
+            The image gets no verdict, and the message says why; or an error of `offer`.
         """
         if not self._one.acquire(timeout=within_s):
             raise NotNowError(f"{self._pipeline}: is busy with other images")
@@ -207,28 +207,28 @@ class Asking:
 
     @property
     def missed(self) -> int:
-        """Parts that were announced but got no frame."""
+        """Number of parts that were announced but got no frame."""
         trigger = self._trigger
         return self._missed + (trigger.missed if isinstance(trigger, PartTrigger) else 0)
 
     @property
     def codes(self) -> dict[str, int]:
-        """Counts of part codes by outcome; empty if none are read."""
+        """Counts of part codes by outcome; empty if the pipeline reads no codes."""
         return dict(self._code.counts) if self._code is not None else {}
 
     @property
     def problem(self) -> str | None:
-        """Why requests for frames cannot come; None while all is well."""
+        """Reason why the trigger gets no requests; None if it does."""
         return self._trigger.problem if isinstance(self._trigger, AnsweringTrigger) else None
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Have the trigger open.
+        """Keep the trigger open during a block.
 
         Raises
         ------
         SettingsError
-            Its line cannot be opened, or a package is missing.
+            The trigger's connection cannot be opened, or a package is missing.
         """
         trigger = self._trigger = open_trigger(self._section.trigger)
         try:
@@ -245,7 +245,7 @@ class Asking:
             self._code.close()
 
     def fire(self, part: Part) -> None:
-        """Request the next frame that the camera captures, from any thread; raises SettingsError as `Pipeline.fire`."""
+        """Request the next frame that the camera captures, from any thread; SettingsError as in `Pipeline.fire`."""
         options, trigger = self._section.trigger, self._trigger
         if not options.on_request:
             kind = options.kind
@@ -260,7 +260,7 @@ class Asking:
             trigger.fire()
 
     def wanted(self, frame: Frame) -> Frame | None:
-        """Return the frame with the part that it shows; None if it is not to be judged."""
+        """Return the frame with the name of its part; None if the trigger does not choose the frame."""
         trigger = self._trigger
         if trigger is None or not trigger.accepts(frame):
             return None
@@ -280,7 +280,7 @@ class JudgementError(EdgeadError):
 
 @dataclass(frozen=True, slots=True)
 class Receivers:
-    """Receivers of a verdict; `publish` must not wait, and `sinks` may be exchanged between two frames."""
+    """Receivers of a verdict; `publish` must not wait. `before` is how many earlier frames are kept for the store."""
 
     store: EvidenceStore
     sinks: tuple[QueuedSink, ...]
@@ -289,14 +289,14 @@ class Receivers:
 
 
 class Misfits:
-    """Record of frames unlike those that the model learnt: from the first such frame until several fit.
+    """Record of frames whose size differs from the learnt ones: from the first such frame until several fit.
 
     Attributes
     ----------
     known : bool
         Whether a frame has been judged.
     newest : (str, Misfit) or None
-        Recipe and difference of the newest such frame; None while frames fit.
+        Recipe and difference of the newest frame that does not fit; None while frames fit.
     """
 
     def __init__(self) -> None:
@@ -305,7 +305,7 @@ class Misfits:
         self._fit = 0
 
     def add(self, recipe: str, misfit: Misfit | None) -> None:
-        """Take the next judged frame."""
+        """Take the difference of the next judged frame; None if it fits."""
         if misfit is not None:
             self.newest, self._fit = (recipe, misfit), 0
         elif self.newest is not None:
@@ -326,7 +326,7 @@ class Judging:
     receivers : Receivers
     drift : PipelineDrift
     settle : callable
-        Called with the id of each frame once its verdict is recorded, or it will get none.
+        Called with the id of each frame once its verdict is recorded, or it is clear that it gets none.
     budget_ms : float, optional
         Time budget from capture to verdict.
     """
@@ -352,7 +352,7 @@ class Judging:
         self.misfits = Misfits()
 
     def pass_by(self, frame: Frame, *, wanted: bool) -> None:
-        """Let a frame pass without a verdict, because none was requested or none can be made."""
+        """Let a frame pass without a verdict: it is not `wanted`, or the pipeline cannot judge now."""
         self.taken += 1
         self.skipped += wanted
         self.unasked += not wanted
@@ -371,7 +371,7 @@ class Judging:
         Raises
         ------
         FrameError
-            The frame cannot be judged, others can.
+            This frame cannot be judged; other frames can.
         JudgementError
             The detector failed.
         """

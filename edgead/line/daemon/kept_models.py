@@ -1,4 +1,4 @@
-"""Models of pipelines with `commissioned: true`: the one that judges, over restarts."""
+"""Current models of pipelines with `commissioned: true`, remembered over restarts."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class _Kept(BaseModel):
 
 
 class _Content(RootModel[dict[str, _Kept]]):
-    """Kept model of each pipeline."""
+    """Current model of each pipeline, as the file stores it."""
 
 
 class KeptModels:
-    """File of the kept models, for all pipelines and threads."""
+    """File that remembers the current model of each pipeline; safe from any thread."""
 
     def __init__(self, file: Path):
         self._file = file
         self._lock = threading.Lock()
 
     def find(self, pipeline: str, site: Path) -> Path | None:
-        """Return the model that judged last; None if none is known, or the site file has named another one since.
+        """Return the model that judged last; None if none is known, or the site file names another model since.
 
         Parameters
         ----------
@@ -44,7 +44,7 @@ class KeptModels:
         return kept.model if kept is not None and kept.site == site else None
 
     def keep(self, pipeline: str, site: Path, model: Path) -> None:
-        """Remember the model that judges; a failed write is logged, and changes nothing now."""
+        """Store the model that judges now; a failed write is logged, and shows only after a restart."""
         with self._lock:
             content = _Content({**self._read(), pipeline: _Kept(site=site, model=model)})
             try:

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """Parts of the daemon that a pipeline is connected to."""
+    """Parts of the daemon that a pipeline uses."""
 
     camera: SupervisedCamera
     receivers: Receivers
@@ -51,7 +51,7 @@ class Wiring:
 
 
 class SteeredModel(ABC):
-    """Base of a pipeline: its model with thresholds and drift watch; any thread may call its methods.
+    """Base of a pipeline: changes of its model, thresholds and drift watch; any thread may call its methods.
 
     Parameters
     ----------
@@ -85,12 +85,12 @@ class SteeredModel(ABC):
 
     @property
     def faults(self) -> dict[Kind, str]:
-        """Reasons of all standing faults, the one to show first at the front."""
+        """Reasons of all present faults, most urgent first."""
         return self._state.faults()
 
     @property
     def waits_for_model(self) -> bool:
-        """Whether its model has not been commissioned yet, which is no fault."""
+        """Whether nobody has commissioned its model yet, which is no fault."""
         return self.section.commissioned and not self.slot.model and not self._state.has("model")
 
     @property
@@ -100,14 +100,14 @@ class SteeredModel(ABC):
     @property
     @abstractmethod
     def used_up(self) -> bool:
-        """Whether it has failed too often, and judges nothing until it is started again."""
+        """Whether its thread has failed too often, and judges nothing until `start`."""
 
     @abstractmethod
     def start(self) -> None:
-        """Start judging by the model; also again after it has ended."""
+        """Start judging by the model, also after too many failures."""
 
     def self_test(self) -> dict[str, Any]:
-        """Replay the golden images through the detector in service; if it fails, it is out of service.
+        """Test the detector in service on its golden images; if the test fails, take the detector out of service.
 
         A pipeline whose model could not be used tries to load it again.
 
@@ -155,7 +155,7 @@ class SteeredModel(ABC):
         return self._trust().check(Artifact.load(model))
 
     def sign_own(self, model: Path, *, by: str) -> None:
-        """Sign a model that was learned on this device, if it has a key for that; call it before `swap`.
+        """Sign a model that was learnt on this device, if the device has a key for that; call it before `swap`.
 
         Raises
         ------
@@ -167,9 +167,9 @@ class SteeredModel(ABC):
     def follow(self, section: PipelineSection) -> None:
         """Apply the section of a site file that was read again: another model, or one whose files have changed.
 
-        It waits for a model that is being loaded, and restores a missing one from its newest version. A model that a
-        person has chosen since stays until the file names another. A pipeline that judges nothing starts again: a
-        failure of its model then is a fault.
+        The call waits while another model is being loaded, and restores a missing model from its newest version. A
+        model that a person has chosen stays until the file names another one. A pipeline that judges nothing is started
+        again; if its model still fails, that is a fault and no error.
 
         Raises
         ------
@@ -192,7 +192,7 @@ class SteeredModel(ABC):
                     self.slot.check_accepted(there)
 
     def roll_back(self, *, by: str = "edgead") -> None:
-        """Judge by the model before this one again.
+        """Judge by the earlier model again.
 
         Raises
         ------
@@ -227,12 +227,12 @@ class SteeredModel(ABC):
                 self.slot.set_thresholds(given)
 
     def carry_thresholds(self, taught: Artifact) -> None:
-        """Keep the thresholds that a person set for the model that a lesson made of this one; call it before `swap`.
+        """Store a person's thresholds for the model `taught` too, made from this one; call it before `swap`.
 
         Raises
         ------
         SettingsError
-            They cannot be kept.
+            The thresholds cannot be stored.
         """
         self.slot.carry_thresholds(taught)
 
@@ -274,7 +274,7 @@ class SteeredModel(ABC):
             self._try_model()
 
     def _try_model(self) -> None:
-        """Load the model as at the start; a failure is a fault, but starts no thread again."""
+        """Load the model as at the start; a failure is a fault, but does not restart the thread."""
         with self.slot.changing(None):
             try:
                 self._load_model()
@@ -300,7 +300,7 @@ class SteeredModel(ABC):
         self._camera.compare_with(self.name, self._recipes.golden())
 
     def _give_up_model(self) -> None:
-        """Go back to the model before this one, which has failed; if another exchange is under way, do nothing."""
+        """Go back from a failed model to the earlier one; do nothing if another exchange is under way."""
         try:
             with self.slot.changing():
                 failed, before = self.slot.path, named(self.slot.path, self.slot.model)
@@ -313,13 +313,13 @@ class SteeredModel(ABC):
             logger.warning("%s: does not go back to the model before: %s", self.name, error)
 
     def _fall_back(self) -> None:
-        """Go back to the model of the site file, since the one in its place cannot be used."""
+        """Go back to the model of the site file, since the current one cannot be used."""
         self.failed_model, self.slot.path = self.slot.path, self.section.model
         self._departed = False
         self._audit("roll back on fault", "edgead", str(self.failed_model), str(self.slot.path))
 
     def _exchange(self, action: str, by: str, exchange: Callable[[Callable[[str], None]], None]) -> None:
-        """Let another model judge; the audit's row is written after its test, before it judges."""
+        """Let another model judge; the audit records that after the model's test and before its first verdict."""
         with self.slot.changing():
             with ExitStack() as row:
                 before = named(self.slot.path, self.slot.model)
@@ -346,13 +346,13 @@ class SteeredModel(ABC):
 
     @contextmanager
     def _audited(self, action: str, by: str, before: Any, after: Any) -> Iterator[None]:
-        """Make a person's change: it is recorded first, and refused if that fails."""
+        """Record a person's change before the block makes it; if it cannot be recorded, the block does not run."""
         with self._store.audited(by=by, action=action, pipeline=self.name, before=before, after=after):
             yield
         self._log(action, by, before, after)
 
     def _audit(self, action: str, by: str, before: Any, after: Any) -> None:
-        """Record a change that keeps the inspection going; a failed record must not stop that."""
+        """Record a change that keeps the inspection going; if it cannot be recorded, the change is made anyway."""
         self._log(action, by, before, after)
         self._store.note_change(by=by, action=action, pipeline=self.name, before=before, after=after)
 

@@ -38,7 +38,7 @@ _LOOK_EVERY_S = 0.5
 
 
 class NoticeLedger:
-    """Ledger of notices, each raised once and resolved once; safe from any thread.
+    """List of notices, each raised once and resolved once; safe from any thread.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class NoticeLedger:
         return {notice.key: notice for notice in [*self.resolved()[::-1], *self.standing()]}.values()
 
     def stand(self, finding: Finding) -> Notice | None:
-        """Raise a notice of a finding; None if one stands already, which then takes its text and severity."""
+        """Raise a notice of a finding and return it; if one stands already, give it the new text and return None."""
         with self._lock:
             known = self._standing.get(finding.key)
             if known is not None:
@@ -102,7 +102,7 @@ class NoticeLedger:
             return self._resolved[-1]
 
     def acknowledge(self, id: str, by: str) -> tuple[Notice | None, bool]:
-        """Note who has seen a notice; return it, or None if there is none, and whether nobody had seen it before."""
+        """Record who has seen a notice; return the notice, or None, and whether this is its first acknowledgement."""
         with self._lock:
             places: tuple[tuple[object, Notice], ...] = (*self._standing.items(), *enumerate(self._resolved))
             place, notice = next(((place, one) for place, one in places if one.id == id), (None, None))
@@ -180,9 +180,9 @@ class Notices:
         self._thread.start()
 
     def follow(self, site: Site, sinks: Mapping[str, QueuedSink]) -> None:
-        """Apply a site file; watches whose sections are unchanged go on, and notices still stand.
+        """Apply a site file; watches with unchanged sections go on, and standing notices stay.
 
-        A new sink that retains notices gets the newest of each kind.
+        A new sink that retains notices gets the newest notice of each kind and name.
         """
         standing = {notice.key for notice in self._ledger.standing()}
         watches = {}
@@ -256,7 +256,7 @@ class Notices:
                 self.look(self._parts)
 
     def _found(self, parts: SiteParts) -> Found:
-        """Collect all findings from status; kinds that verdicts raise count as unknown here."""
+        """Collect all findings from the status; kinds of notices that verdicts raise count as unknown here."""
         found = find_faults(parts)
         standing, unknown = dict(found.standing), set(found.unknown)
         for name, (_, watch) in list(self._watches.items()):
@@ -276,7 +276,7 @@ class Notices:
         return Found(standing, frozenset(unknown))
 
     def _settled(self, found: Found) -> list[Change]:
-        """Return findings that have come or gone for long enough; standing notices get their current texts."""
+        """Return states that have lasted or been gone for long enough; also update the texts of standing notices."""
         standing = {notice.key for notice in self._ledger.standing()}
         for key in standing & found.standing.keys():
             self._ledger.stand(found.standing[key])

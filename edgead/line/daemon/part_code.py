@@ -18,7 +18,7 @@ _JOIN_S = 0.2
 
 
 class _Asked:
-    """Region of a frame to read, and the texts found there."""
+    """Request to read a region of a frame, with the texts found there."""
 
     def __init__(self, image: np.ndarray):
         self.image = image
@@ -29,7 +29,7 @@ class _Asked:
 class PartCode:
     """Reader of the code that names the part in each frame; one thread calls it, any may read its counts.
 
-    Codes are read in another thread: the time depends on the image, and nothing can interrupt it.
+    Another thread reads the codes: the time depends on the image, and nothing can interrupt the reading.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class PartCode:
         self._thread.start()
 
     def named(self, frame: Frame) -> Frame:
-        """Return the frame with its code's serial number; unchanged if none can be read."""
+        """Return the frame with the serial number from its code; unchanged if no code can be read."""
         try:
             serial = self._read(frame.image)
             part = replace(frame.part, serial=serial)
@@ -73,7 +73,7 @@ class PartCode:
         self._thread.join(_JOIN_S)
 
     def _read(self, image: np.ndarray) -> str:
-        """Read the one code of the region; raise ValueError with the reason if that fails."""
+        """Read the only code in the region; raise ValueError with the reason if that fails."""
         x, y, width, height = self._section.region
         if y + height > image.shape[0] or x + width > image.shape[1]:
             raise ValueError(f"its region ends outside of the frame, {image.shape[1]} x {image.shape[0]} pixels")

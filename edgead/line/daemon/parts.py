@@ -1,4 +1,4 @@
-"""Parts of several views: their verdicts are matched, combined, recorded, and sent to the part's sinks."""
+"""Parts that several pipelines judge: their verdicts are matched, combined, recorded, and sent to sinks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MAX_WAITING = 256
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Verdict of one pipeline about a part."""
+    """View of a part: the frame and verdict of one pipeline."""
 
     pipeline: str
     camera: str
@@ -43,10 +43,10 @@ class View:
     verdict: Verdict
 
     def shows_part_of(self, other: View, apart_ns: int) -> bool:
-        """Return whether both show the same part.
+        """Return whether both views show the same part.
 
-        Serial numbers decide if both have one; otherwise the capture, if both come from one camera; otherwise the time
-        between the captures.
+        If both have a serial number, these decide; otherwise, for two views of one camera, whether the capture is the
+        same; otherwise the time between the captures.
         """
         mine, others = self.frame.part.serial, other.frame.part.serial
         if mine and others:
@@ -58,16 +58,16 @@ class View:
 
 @dataclass(slots=True)
 class Joined:
-    """A part with its views so far; it is settled when all are there or something is wrong.
+    """A part with its views so far; `settled` once all have come, or the part is a fault.
 
     Attributes
     ----------
     first_ns : int
-        Time of its first capture that came, by `time.perf_counter_ns`.
+        Capture time of the view that came first, by `time.perf_counter_ns`.
     views : dict of View
         Views by pipeline.
     reason : str
-        Reason of its fault; empty if it is none.
+        Reason why the part is a fault; empty if it is none.
     """
 
     first_ns: int
@@ -82,10 +82,9 @@ class Joined:
 class Matcher:
     """Matcher of views to parts; it returns each part once, in the order of their first captures.
 
-    A part waits for those before it, so that a PLC which counts parts gets them in order; but never longer than its own
-    timeout. A part whose first view comes after a later part went out follows that one: a PLC that needs more than the
-    count reads the serial number. Whatever is lost or late, two views that `View.shows_part_of` keeps apart are never
-    joined.
+    A complete part waits for earlier parts, so that a PLC which counts parts gets them in order, but never longer than
+    its own timeout. If a part's first view comes too late, after a later part was returned, the order is wrong: a PLC
+    that must be sure reads the serial number. Two views are joined only if `View.shows_part_of` allows it.
 
     Parameters
     ----------
@@ -99,7 +98,7 @@ class Matcher:
     Attributes
     ----------
     unmatched : int
-        Views that came after their part went out, or fit several parts.
+        Number of views that came after their part was returned, or that fit several parts.
     """
 
     def __init__(self, pipelines: Sequence[str], timeout_ns: int, apart_ns: int):
@@ -110,17 +109,17 @@ class Matcher:
 
     @property
     def waiting(self) -> int:
-        """Parts that wait for a view, or for parts before them."""
+        """Number of parts that wait for a view, or for earlier parts."""
         return len(self._open)
 
     @property
     def deadline_ns(self) -> int | None:
-        """Time at which the next part becomes a fault unless its last view comes; None if none waits."""
+        """Time when the first incomplete part becomes a fault, by `time.perf_counter_ns`; None if all are complete."""
         waits = next((part for part in self._open if not part.settled), None)
         return None if waits is None else waits.first_ns + self._timeout_ns
 
     def add(self, view: View, now_ns: int) -> list[Joined]:
-        """Take a view; return the parts that are settled by it, or by their timeout."""
+        """Take a view; return the parts that are now complete or a fault, in order."""
         gone = self.expire(now_ns)
         fitting = [part for part in self._open if not part.settled and self._fits(part, view)]
         if len(fitting) > 1 and not all(_is_of_serial(part, view.frame.part.serial) for part in fitting):
@@ -137,7 +136,7 @@ class Matcher:
         return gone + self.expire(now_ns)
 
     def expire(self, now_ns: int) -> list[Joined]:
-        """Return the settled parts, those that have timed out among them."""
+        """Make faults of the parts that have timed out; return the parts that are complete or a fault, in order."""
         for part in self._open:
             if not part.settled and part.first_ns + self._timeout_ns <= now_ns:
                 part.fail(f"{self._missing(part)}: no verdict within {self._timeout_ns / 1e6:g} ms")
@@ -176,7 +175,7 @@ def _is_of_serial(part: Joined, serial: str) -> bool:
 
 
 def _light(part: Joined) -> Joined:
-    """Return a part without its images, enough to recognise its late views."""
+    """Return a copy of a part without its images, enough to recognise its late views."""
     views = {
         name: replace(
             view,
@@ -198,7 +197,7 @@ def decide(decisions: Sequence[Decision], needed: int) -> Decision:
 
 
 class Parts:
-    """Maker of one verdict for each part from those of several pipelines, in its own thread.
+    """Combiner of the verdicts of several pipelines into one verdict for each part, in its own thread.
 
     Parameters
     ----------
@@ -231,7 +230,7 @@ class Parts:
         self._thread.start()
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
-        """Take a verdict; one of a pipeline that is no view of this part is ignored. Never waits."""
+        """Take a verdict, and ignore it if its pipeline does not view this part; never waits."""
         if verdict.pipeline not in self._section.pipelines:
             return
         with self._changed:
@@ -254,7 +253,7 @@ class Parts:
         )
 
     def close(self, reason: str, within_s: float) -> None:
-        """Send out all waiting parts, incomplete ones as faults."""
+        """Give all waiting parts their verdict, incomplete ones as faults, and stop."""
         with self._changed:
             self._ending = reason
             self._changed.notify()
@@ -295,9 +294,9 @@ class Parts:
 
 
 def part_verdict(name: str, section: PartSection, part: Joined) -> tuple[Frame, PartVerdict]:
-    """Make the verdict of a part, with the frame of the view that represents it.
+    """Make the verdict of a part; return it with the frame of the view that represents the part.
 
-    That is the first view, in the order of the site file, with the part's decision; for a fault, with the worst one.
+    That view is the first, in the order of the site file, with the part's decision; for a fault, with the worst.
     """
     views = [part.views[pipeline] for pipeline in section.pipelines if pipeline in part.views]
     decisions = [view.verdict.decision for view in views]
@@ -326,7 +325,7 @@ def _described(view: View) -> dict[str, Any]:
 
 
 class PartGroups:
-    """Groups of parts that a site file names under `parts:`."""
+    """Combiners of the parts that a site file names under `parts:`."""
 
     def __init__(self) -> None:
         self.named: dict[str, Parts] = {}
@@ -338,7 +337,7 @@ class PartGroups:
             parts.add(frame, verdict)
 
     def follow(self, site: Site, store: EvidenceStore, sinks: Mapping[str, QueuedSink], within_s: float) -> None:
-        """Apply a site file; parts whose sections are unchanged go on undisturbed."""
+        """Apply a site file; parts with unchanged sections go on undisturbed."""
         wanted = {
             name: (section, {pipeline: site.pipelines[pipeline].camera for pipeline in section.pipelines})
             for name, section in site.parts.items()
@@ -354,7 +353,7 @@ class PartGroups:
         self._sections = wanted
 
     def close(self, within_s: float) -> None:
-        """Send out all waiting parts."""
+        """Close all combiners, within a time in all; see `Parts.close`."""
         deadline = time.monotonic() + within_s
         for parts in self.named.values():
             parts.close("the daemon ends", max(0.05, deadline - time.monotonic()))

@@ -40,7 +40,7 @@ class PauseTopic:
         self._log = limited_log(__name__, _MAX_WARNINGS, _WARNINGS_WITHIN_S)
 
     def follow(self, site: Site, pipelines: Callable[[], Mapping[str, Pipeline]]) -> None:
-        """Listen to the topic of a site file; `pipelines` returns the current ones at each message."""
+        """Listen to the topic of a site file; `pipelines` returns the current pipelines when a message comes."""
         if site.pause == self._section:
             return
         if self._subscription is not None:
@@ -59,7 +59,7 @@ class PauseTopic:
             logger.error("nothing is paused by MQTT: %s", error)
 
     def close(self) -> None:
-        """Stop listening; waits for the broker for a few seconds at most."""
+        """Stop listening; wait for the broker for a few seconds at most."""
         if self._subscription is not None:
             self._subscription.close()
         self._worker.shutdown(wait=False, cancel_futures=True)

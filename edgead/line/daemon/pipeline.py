@@ -56,7 +56,7 @@ class Pause:
 
 
 class Pipeline(SteeredModel):
-    """Judge of one camera's frames until it is stopped; its state shows every fault.
+    """Pipeline that judges one camera's frames until it is stopped; its state shows every fault.
 
     Parameters
     ----------
@@ -101,16 +101,16 @@ class Pipeline(SteeredModel):
         return self._supervisor.used_up
 
     def start(self) -> None:
-        """Start judging in its own thread; also again after all restarts were used up."""
+        """Start judging in its own thread, also after all restarts were used up."""
         self._supervisor.start()
 
     def stop(self) -> None:
-        """Take no further frame; the one in work still gets its verdict. `join` waits for that."""
+        """Take no further frame; the current frame still gets its verdict. `join` waits for that."""
         self._supervisor.stop()
         self._leave_camera()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the end and release the model; return False if the end did not come in time."""
+        """Wait for the thread to end, then release the model; return False if it did not end in time."""
         ended = self._supervisor.join(timeout_s)
         if ended:
             self._release()
@@ -121,18 +121,18 @@ class Pipeline(SteeredModel):
         self._judging.receivers = replace(self._judging.receivers, sinks=sinks)
 
     def limit(self, limits: LimitsSection) -> None:
-        """Apply other limits of restarts from now on."""
+        """Set other limits of restarts, valid from now on."""
         self._supervisor.budget.limits = limits
 
     def look_after(self) -> None:
-        """Restart a dead thread, and report one that hangs; call it now and then."""
+        """Restart the thread if it is dead, and report a fault if it hangs; the main loop calls this regularly."""
         self._supervisor.revive()
         silent_s = self.silent_s()
         if silent_s > _SILENT_S and not self._state.has("hang"):
             self._state.fault("hang", f"no progress for {silent_s:.0f} s: the model or a sink hangs")
 
     def silent_s(self) -> float:
-        """Return how long the thread has made no progress; 0 while it does not run or loads a model in good time."""
+        """Return the seconds without progress; 0 while the thread does not run, or loads a model in time."""
         alive_s, loading_s = self._alive_s, self._loading_s
         if not self._supervisor.alive:
             return 0.0
@@ -150,7 +150,7 @@ class Pipeline(SteeredModel):
         Raises
         ------
         SettingsError
-            Its trigger takes no requests, or none that name a part, or the pipeline does not run.
+            The trigger takes no requests, or no requests that name a part, or the pipeline does not run.
         NotNowError
             It is paused.
         """
@@ -164,27 +164,27 @@ class Pipeline(SteeredModel):
         Raises
         ------
         EdgeadError
-            NotNowError and NoVerdictInTimeError; ImageError if it is no image, UnfitImageError if it does not fit the
-            model; SettingsError if the camera takes no images, or the trigger did not ask for it.
+            NotNowError and NoVerdictInTimeError; ImageError if the bytes are no image; UnfitImageError if the image
+            does not fit the model; SettingsError if the camera takes no images, or the trigger did not choose this one.
         """
         if self._alive_s is None or self._pause is not None:
             raise self._not_now()
         return self._requests.ask(lambda: self._camera.offer(data, part), within_s)
 
     def squeezed_into(self, frame: Frame) -> Size | None:
-        """Return the size that its model learnt if a frame has other proportions and is squeezed, or None."""
+        """Return the learnt size if a frame has other proportions, so that resizing distorts it; None otherwise."""
         found = self._recipes.misfit(frame)
         return found.learnt if found is not None and found.in_proportions else None
 
     def pause(self, *, by: str, reason: str = "", minutes: float | None = None) -> None:
-        """Judge nothing until somebody resumes, or for some minutes; frames pass, counts and alarms rest.
+        """Judge nothing until `resume`, or for some minutes; meanwhile frames pass, and alarms wait.
 
-        A restart of the program ends it.
+        A restart of the program ends the pause.
 
         Raises
         ------
         NotNowError
-            It judges nothing now anyway.
+            The pipeline judges nothing now anyway.
         StoreAwayError
             The pause cannot be recorded.
         """
@@ -201,7 +201,7 @@ class Pipeline(SteeredModel):
         Raises
         ------
         NotNowError
-            It is not paused.
+            The pipeline is not paused.
         StoreAwayError
             The change cannot be recorded.
         """
@@ -214,11 +214,11 @@ class Pipeline(SteeredModel):
 
     @property
     def misfits(self) -> Misfits:
-        """Record of frames unlike those that its model learnt."""
+        """Record of frames whose size differs from the sizes that the model learnt."""
         return self._judging.misfits
 
     def has_learnt(self, frame: Frame, data: bytes) -> bool:
-        """Return whether its model has learnt a frame, which came as the bytes of a file."""
+        """Return whether the model was trained on a frame; `data` is the image file that it was sent as."""
         return self._recipes.has_learnt(frame, data)
 
     def status(self) -> PipelineStatus:
@@ -255,7 +255,7 @@ class Pipeline(SteeredModel):
 
     @property
     def frame_counts(self) -> FrameCounts:
-        """Counts for the alarm; unless all frames are wanted, the larger of skipped frames and missed parts counts."""
+        """Counts for the alarm; if the trigger chooses frames, missed is the larger of skipped and of missed parts."""
         judging, wants_all = self._judging, self.section.trigger.wants_all
         missed = self._frames_dropped + judging.skipped if wants_all else max(judging.skipped, self._parts_missed)
         return FrameCounts(sum(judging.inspector.decisions.values()), judging.inspector.late, missed)
@@ -272,7 +272,7 @@ class Pipeline(SteeredModel):
     # The thread
 
     def _serve(self, stop: threading.Event) -> None:
-        """Judge until stopped, or until the camera has no more frames."""
+        """Load the model, and judge until stopped or until the camera has no more frames."""
         self._join_camera()
         self._take_place()
         self._state.starting("the model is loaded and tested")
@@ -297,7 +297,7 @@ class Pipeline(SteeredModel):
                     self._release()  # a caller of `join` may have given up
 
     def _take_place(self) -> None:
-        """Schedule this thread as the section says; a refusal by the system is logged, and judging goes on."""
+        """Give this thread the section's priority and cores; if the system refuses, log that and go on."""
         try:
             self.section.realtime.scheduling.take()
             self._realtime_problem = None
@@ -314,7 +314,7 @@ class Pipeline(SteeredModel):
             self.loaded.set()
 
     def _take_one(self, mailbox: Mailbox) -> bool:
-        """Take the next frame through the pipeline; return False after the camera's last."""
+        """Judge the next frame if the trigger wants it; return False after the camera's last frame."""
         self._look_after_trigger()
         try:
             frame = mailbox.get(_POLL_S)
@@ -373,13 +373,13 @@ class Pipeline(SteeredModel):
         self._state.stopped(self._state.reason if self.state == "stopped" else None)
 
     def _join_camera(self) -> None:
-        """Subscribe to frames again for a new thread; the one before has left the camera."""
+        """Subscribe to the camera's frames, unless a subscription exists."""
         with self._starting:
             if self._mailbox is None and not self._supervisor.stopping:
                 self._mailbox = self._camera.subscribe()
 
     def _leave_camera(self) -> None:
-        """Unsubscribe: a recording would wait for a pipeline that takes no frames, and other pipelines with it."""
+        """Unsubscribe, since a recording waits for all subscribers: other pipelines would get no frames either."""
         with self._starting:
             if self._mailbox is not None:
                 self._camera.unsubscribe(self._mailbox)

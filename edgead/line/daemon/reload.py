@@ -1,6 +1,6 @@
-"""Reload of the site file: its differences, and its exchanges of models, beside the main loop.
+"""Reload of the site file: what has changed in it, and the exchange of models, outside the main loop.
 
-Each model is loaded in its own thread, so that a slow file, disk or model does not stop the watchdog's signals.
+Each model is loaded in its own thread: a slow file, disk or model must not stop the watchdog's sign of life.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FOLLOW_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Names of parts of a site that are gone, new, or must be made again since their section has changed."""
+    """Names of a site's parts that are gone, are new, or have changed and must be made again."""
 
     gone: frozenset[str]
     new: frozenset[str]
@@ -45,7 +45,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class SiteDiff:
-    """Work of a reload; pipelines that differ only in model, sinks, alarms or `follow` go on, and are not in it."""
+    """Work of a reload, without pipelines that differ only in model, sinks, alarms or `follow`: these go on."""
 
     cameras: Difference
     pipelines: Difference
@@ -75,20 +75,20 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
 
 
 class ModelChanges:
-    """Exchanges of models that are under way; only the thread that reloads calls it."""
+    """Exchanges of models that a reload has started; only the reloading thread calls `follow`."""
 
     def __init__(self) -> None:
         self._following: dict[str, _Following] = {}
 
     @property
     def refused(self) -> dict[str, str]:
-        """Reasons why pipelines keep their models, by name."""
+        """Reasons why pipelines keep their models, by pipeline."""
         return {name: following.refused for name, following in self._following.items() if following.refused}
 
     def follow(self, running: Iterable[Pipeline], sections: Mapping[str, PipelineSection]) -> list[str]:
-        """Apply the sections of a new site to running pipelines; return the names of those that keep their model.
+        """Apply a new site's sections to running pipelines; return the names of pipelines that keep their model.
 
-        A model that loads for longer is left to its thread: the next reload must not wait for it.
+        A model that takes long to load is left to its thread: the next reload must not wait for it.
         """
         before, followings = self._following, {}
         for pipeline in running:
@@ -109,18 +109,18 @@ class ModelChanges:
 
 
 class _Following:
-    """Application of new sections to a pipeline, in a thread while there is one to apply; only the newest counts."""
+    """Application of new sections to a pipeline, in a thread; of several waiting sections only the newest counts."""
 
     def __init__(self, pipeline: Pipeline):
         self.pipeline = pipeline
         self.refused = ""
-        """Reason why it keeps its model; empty if it does not."""
+        """Reason why the pipeline keeps its model; empty if it does not."""
         self._wanted: PipelineSection | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def want(self, section: PipelineSection) -> bool:
-        """Apply a section; return whether it must wait for an earlier one."""
+        """Start to apply a section; return whether it must wait for an earlier one."""
         with self._lock:
             self._wanted = section
             if self._thread is not None:
@@ -130,7 +130,7 @@ class _Following:
             return False
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until nothing is under way; return False if that did not come in time."""
+        """Wait until all sections are applied; return False if that takes too long."""
         thread = self._thread
         if thread is not None:
             thread.join(timeout_s)
@@ -149,7 +149,7 @@ class _Following:
 
 
 def _follow_one(pipeline: Pipeline, section: PipelineSection) -> str:
-    """Apply a section; return why the model in service stays, or an empty text."""
+    """Apply a section; return the reason why the pipeline keeps its model, or an empty text."""
     try:
         pipeline.follow(section)
     except EdgeadError as error:
@@ -162,7 +162,7 @@ def _follow_one(pipeline: Pipeline, section: PipelineSection) -> str:
 
 
 class Reloading:
-    """Reloads in a thread, one at a time; all requests during one become one reload after it.
+    """Thread that reloads, one reload at a time; all requests during a reload become one reload after it.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ class Reloading:
         self._asked.set()
 
     def close(self, within_s: float) -> None:
-        """Start no further reload, and wait for the one under way."""
+        """Start no further reload, and wait for the current one for at most `within_s`."""
         self._closing = True
         self._asked.set()
         self._thread.join(within_s)

@@ -58,8 +58,8 @@ _RELOAD_S = 0.2
 class Requests:
     """Queue of requests by signals: "stop" (SIGTERM, SIGINT) or "reload" (SIGHUP).
 
-    If draining does not end in time, a thread ends the process with exit code 0, as requested; if that cannot run
-    either, a timer of the kernel does. A second "stop" ends it at once. The store survives that.
+    If the shutdown takes too long, a thread ends the process with exit code 0; if that thread cannot run either, a
+    timer of the kernel ends it. A second "stop" ends the process at once. The store survives all of that.
     """
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class Requests:
 
 
 class Watch:
-    """Watchdog that restarts dead parts, and withholds the sign of life while one hangs.
+    """Watchdog that restarts dead parts, and sends systemd no sign of life while a part hangs.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class Watch:
         self._said = self._hung = self._failed = ""
 
     def look(self) -> None:
-        """Check all parts once; a failure in here must end neither the loop nor the checks after it."""
+        """Check all parts once; a failure here must end neither the main loop nor the later checks."""
         try:
             self._runtime.look_after()
             self._page.look_after()
@@ -220,11 +220,11 @@ class Daemon:
         return self._runtime.store
 
     def subscribe_verdicts(self) -> Subscription:
-        """Return a bounded queue of every verdict and notice from now on, for as long as somebody holds it."""
+        """Return a bounded queue that gets every verdict and notice from now on, until the caller drops it."""
         return self._feed.subscribe()
 
     def run(self) -> None:
-        """Start, serve until SIGTERM or SIGINT, and stop in time."""
+        """Start, serve until SIGTERM or SIGINT, and stop within `limits.drain_s`."""
         sys.setswitchinterval(_SWITCH_S)
         self._requests.drain_s = self.site.limits.drain_s
         with self._requests.listening():
@@ -261,7 +261,7 @@ class Daemon:
             self._watch.look()
 
     def shutdown(self) -> None:
-        """Stop taking frames, let work under way end, and close everything within `limits.drain_s`."""
+        """Stop taking frames, let current work end, and close everything within `limits.drain_s`."""
         self._notifier.stopping()
         deadline = time.monotonic() + self.site.limits.drain_s
         self._reloading.close(_RELOAD_S)

@@ -66,7 +66,7 @@ class SelfTest:
 
 
 class SelfTestError(EdgeadError):
-    """A detector whose golden images do not get their recorded scores; `found` is the test's result."""
+    """Failed self-test: golden images do not get their recorded scores; `found` is the test's result."""
 
     def __init__(self, message: str, found: SelfTest | None = None):
         super().__init__(message)
@@ -80,7 +80,7 @@ def self_test(detector: Detector, measure: Callable[[np.ndarray], Measurement] |
     ----------
     detector : Detector
     measure : callable, optional
-        Scores an image instead of `detector.measure`, for a detector that is in use meanwhile.
+        Scores an image instead of `detector.measure`, for a detector that judges frames meanwhile.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def _score(measure: Callable[[np.ndarray], Measurement], artifact: Artifact, ima
 
 
 def golden_images(detector: Detector) -> tuple[np.ndarray, ...]:
-    """Read a detector's golden images as people see them, uint8 BGR; none if its folder has them no longer."""
+    """Read a detector's golden images as people see them, uint8 BGR; empty if they cannot be read."""
     try:
         images = [detector.artifact.image(golden.image) for golden in detector.graph.golden]
     except EdgeadError:
@@ -126,7 +126,7 @@ def golden_images(detector: Detector) -> tuple[np.ndarray, ...]:
 
 
 def find_late(site: Site, file: YamlFile) -> Iterator[str]:
-    """Report each pipeline whose model exceeds its budget here; a model that cannot be opened is skipped.
+    """Yield a message for each pipeline whose model exceeds its budget here; models that cannot be opened are skipped.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def find_late(site: Site, file: YamlFile) -> Iterator[str]:
 
 
 def too_late(detector: Detector, budget_ms: float | None) -> str:
-    """Say that even the fastest golden image takes longer than the budget; empty if it does not."""
+    """Return a message if even the fastest run of a golden image takes longer than the budget, or an empty text."""
     if budget_ms is None:
         return ""
     fastest_ms = min(_frame_times(detector), default=0.0)
@@ -161,7 +161,7 @@ def too_late(detector: Detector, budget_ms: float | None) -> str:
 
 
 def _frame_times(detector: Detector) -> Iterator[float]:
-    """Time one golden image several times, in ms: an engine's first run is slow, and others share the cores."""
+    """Time one golden image several times, in ms: an engine's first run is slow, and other programs share the cores."""
     for image in [detector.artifact.image(golden.image) for golden in detector.graph.golden][:1] * ROUNDS:
         started = time.perf_counter_ns()
         detector.measure(image)

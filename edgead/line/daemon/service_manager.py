@@ -17,7 +17,7 @@ class Notifier:
     Attributes
     ----------
     watchdog_s : float or None
-        Within this time systemd expects a sign of life; None if it expects none.
+        Longest time, in seconds, between two signs of life that systemd expects; None if it expects none.
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ):

@@ -1,4 +1,4 @@
-"""Parts of a site and their connections: made at the start, exchanged at a reload, closed at the end."""
+"""Running parts of a site and their connections: made at the start, exchanged at a reload, closed at the end."""
 
 from __future__ import annotations
 
@@ -92,19 +92,19 @@ class SiteRuntime:
 
     @property
     def refused(self) -> str:
-        """Description of all that is not in force of the site file that was read last, and why."""
+        """Description of the parts of the newest site file that are not in force, with reasons; empty if all are."""
         kept = [f"{name}: keeps its model: {reason}" for name, reason in self._model_changes.refused.items()]
         waits = RESTART if self._waits_for_restart else ""
         http = self.refused_http and f"http: the page stays as it was: {self.refused_http}"
         return "; ".join([*filter(None, (self.refused_site, waits, http)), *kept])
 
     def look_after(self) -> None:
-        """Check for cameras and pipelines that are dead or hang, and restart what can be; call it now and then."""
+        """Restart dead threads of cameras and pipelines, and report hanging ones; the main loop calls this often."""
         for part in self._parts():
             part.look_after()
 
     def silent(self, for_s: float) -> list[str]:
-        """Name the parts that have made no progress for so long."""
+        """List the names of the parts without progress for more than `for_s` seconds."""
         return [part.name for part in self._parts() if part.silent_s() > for_s]
 
     def _parts(self) -> list[SupervisedCamera | Pipeline]:
@@ -139,9 +139,9 @@ class SiteRuntime:
         self._pause_topic.follow(site, lambda: self.pipelines)
 
     def prepare(self, old: Site, new: Site) -> Callable[[], list[str]]:
-        """Prepare for another site; return the function that applies it, and names the pipelines that keep their model.
+        """Prepare for another site; return a function that applies it and returns the pipelines that keep their model.
 
-        Parts whose sections are unchanged go on undisturbed.
+        Parts with unchanged sections go on undisturbed.
 
         Raises
         ------
@@ -176,7 +176,7 @@ class SiteRuntime:
         return kept
 
     def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
-        """Let work under way end, in time, and close everything; return each pipeline's counts."""
+        """Let current work end until `deadline` (`time.monotonic`), close everything; return each pipeline's counts."""
         pipelines = list(self.pipelines.values())
         if self._is_open:
             self.notices.close()  # first: an end now is no fault, and resolves none
@@ -243,7 +243,7 @@ class SiteRuntime:
         reduce(Scheduling.beside, self._schedulings).give_kernels()
 
     def _place_cameras(self, site: Site) -> None:
-        """Give each camera a priority just below its pipelines' highest: above work without one, below judging."""
+        """Give each camera a priority just below the highest of its pipelines: judging comes first, other work last."""
         for name, camera in self.cameras.items():
             sections = [section for section in site.pipelines.values() if section.camera == name]
             priority = max((section.realtime.priority or 0 for section in sections), default=0)

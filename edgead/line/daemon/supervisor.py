@@ -1,4 +1,4 @@
-"""Work in a thread of its own that is started again when it fails, within a budget."""
+"""Supervisor of work in its own thread: restarts the work when it fails, within a budget."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LAST_WORDS_S = 10.0
 
 
 class RestartBudget:
-    """Budget of restarts within a sliding time, by the monotonic clock, which nobody sets back."""
+    """Budget of restarts within a sliding time, by the monotonic clock, which nobody can set."""
 
     def __init__(self, limits: LimitsSection):
         self.limits = limits
         self._spent_s: deque[float] = deque()
 
     def spend(self) -> bool:
-        """Take one restart from the budget; return False when it is used up."""
+        """Take one restart from the budget; return False if none is left."""
         now_s = time.monotonic()
         while self._spent_s and now_s - self._spent_s[0] > self.limits.restarts_within_s:
             self._spent_s.popleft()
@@ -38,7 +38,7 @@ class RestartBudget:
 
 
 class Supervisor:
-    """Supervisor of a thread that runs `work` until it returns, isolated from the failures of others.
+    """Supervisor of a thread that runs `work` until it returns, and runs it again if it fails.
 
     Parameters
     ----------
@@ -81,11 +81,11 @@ class Supervisor:
 
     @property
     def lost(self) -> bool:
-        """Whether the thread has ended silently: `died` was not called, and nothing restarts it."""
+        """Whether the thread has ended silently: `died` was not called, and only `revive` restarts the work."""
         return self._thread is not None and not (self.alive or self._end or self._stop.is_set())
 
     def start(self) -> None:
-        """Start the thread, also after the budget was used up; does nothing while the work goes on or has returned."""
+        """Start the thread, also after the budget was used up; do nothing if the work goes on or has returned."""
         with self._starting:
             if self.used_up:
                 self.join(_LAST_WORDS_S)
@@ -98,7 +98,7 @@ class Supervisor:
             self._thread = thread  # only now: before, it would count as a lost thread
 
     def revive(self) -> None:
-        """Start a lost thread again, within the budget; call it now and then, from one thread."""
+        """Start a lost thread again, within the budget; call this regularly, from one thread."""
         if not self._starting.acquire(blocking=False):
             return  # while a start is between its reset and its thread, the state looks like that of a lost thread
         try:
@@ -119,7 +119,7 @@ class Supervisor:
         self._stop.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the end; return False if it did not come in time."""
+        """Wait for the thread to end; return False if it did not end in time."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(max(0.0, timeout_s))
         return not self.alive

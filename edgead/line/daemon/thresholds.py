@@ -1,4 +1,4 @@
-"""Thresholds that a person set for a pipeline; they outlive a restart, and belong to the scorer."""
+"""Thresholds that a person set for a pipeline; they outlive a restart, and hold for one scorer."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Thresholds(Limits):
 
 @dataclass(frozen=True, slots=True)
 class GoodScores:
-    """Scores of good images that a model has not learnt, ascending, from which to choose a limit.
+    """Ascending scores of good images that a model has not learnt, for a person who chooses a limit.
 
-    `false_reject_rates[i]` is the rate to expect of a limit with the first `i` scores at or below it, from 0 to all.
+    `false_reject_rates[i]` is the rate to expect of a limit at or above the first `i` scores and below the next.
     """
 
     typical_score: float | None
@@ -51,7 +51,7 @@ class GoodScores:
 
 
 def good_scores_of(detector: Detector) -> GoodScores:
-    """Read the good scores behind a detector's thresholds; raise SettingsError if it has no thresholds."""
+    """Read the scores that a detector's thresholds were made from; raise SettingsError if it has no thresholds."""
     limits = _calibration_of(detector)
     levels = [-math.inf, *limits.scores]
     rates = [share_above(limits.scores, level, limits.groups) for level in levels]
@@ -59,9 +59,9 @@ def good_scores_of(detector: Detector) -> GoodScores:
 
 
 def doubts_of(detector: Detector, given: Limits, bad: Sequence[float] = ()) -> list[str]:
-    """List reasons why a person's limit may be blind, compared with the model's own; empty if it only falls.
+    """List reasons why a person's limits may pass defects that the present limits stop; empty if they are not higher.
 
-    `bad` has the scores of parts that people marked bad.
+    `bad` has the scores of the newest parts that people marked bad.
     """
     in_force = _calibration_of(detector)
     found = []
@@ -87,23 +87,23 @@ def _calibration_of(detector: Detector) -> Calibration:
 
 
 class _Content(RootModel[dict[str, dict[str, Thresholds]]]):
-    """Thresholds by scorer, by pipeline."""
+    """Thresholds of each pipeline, by scorer, as the file stores them."""
 
 
 class KeptThresholds:
-    """File of all pipelines' thresholds, for any thread."""
+    """File of the thresholds that people set, of all pipelines; safe from any thread."""
 
     def __init__(self, file: Path):
         self._file = file
         self._lock = threading.Lock()
 
     def find(self, pipeline: str, *scorers: str) -> Thresholds | None:
-        """Return the thresholds of the first of these scorers that a pipeline has any for; None if it has none.
+        """Return a pipeline's thresholds for the first of these scorers that has some; None if none has.
 
         Raises
         ------
         SettingsError
-            The file cannot be read: the model's own thresholds, which a person changed for a reason, would be wrong.
+            The file cannot be read; the model's own thresholds are no substitute, as a person has changed them.
         """
         with self._lock:
             of_pipeline = self._read().get(pipeline, {})
@@ -177,20 +177,20 @@ class PipelineThresholds:
         Raises
         ------
         SettingsError
-            They cannot be stored; nothing changes then.
+            The thresholds cannot be stored; nothing changes then.
         """
         self._kept.keep(self._pipeline, _scorers(detector)[0], thresholds.now())
         detector.set_thresholds(**thresholds.values())
 
     def carry(self, detector: Detector, taught: Artifact) -> None:
-        """Store a person's thresholds for the model that a lesson made of the detector's model too.
+        """Store a person's thresholds for the model `taught` too, which a lesson made from the detector's model.
 
-        They move by as much as the model's own limit did.
+        They move by the difference between the two models' own reject limits.
 
         Raises
         ------
         SettingsError
-            They cannot be read, or stored.
+            The thresholds cannot be read, or stored.
         """
         precision = detector.graph.precision
         graph = taught.graph(precision)
@@ -205,12 +205,12 @@ class PipelineThresholds:
     def settle_superseded(self, record: Callable[[Thresholds, Thresholds], None]) -> None:
         """Record that a calibration replaced a person's thresholds, and store its thresholds.
 
-        If a kill comes in between, the next start records it again.
+        If the program is killed between the two, the next start records it again.
 
         Parameters
         ----------
         record : callable
-            Called with the person's thresholds and the calibration's, if `apply` has found such.
+            Called with the person's thresholds and the calibration's, if `apply` has found newer ones.
         """
         if self._superseded is not None:
             scorer, before, now = self._superseded
@@ -229,7 +229,7 @@ def _last_change(manifest: Manifest, precision: str) -> ThresholdChange | None:
 
 
 def _scorers(detector: Detector) -> tuple[str, str]:
-    """Return the key of a detector's thresholds, its scorer; and the key of earlier versions, the manifest."""
+    """Return the key of a detector's thresholds (its scorer), and the key that earlier versions used (its manifest)."""
     precision = detector.graph.precision
     scorer = scorer_sha256(detector.manifest, detector.graph)
     return f"{scorer}/{precision}", f"{detector.manifest.manifest_sha256}/{precision}"

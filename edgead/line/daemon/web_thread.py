@@ -1,4 +1,4 @@
-"""Page of a daemon: served as its site says, and again after its thread has died."""
+"""Page of a daemon: served as its site file says, and restarted if its thread has died."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _CLOSE_S = 3.0
 
 
 class Page:
-    """Holder of the page's server, for one section at a time.
+    """Page's server, for one section `http` at a time.
 
     Parameters
     ----------
     serve : callable
-        Returns a running server for a section, on the socket given or on one of its own, or raises
+        Returns a running server for a section, on the given socket or on a new one if that is None; raises
         EdgeadError.
     """
 
@@ -41,7 +41,7 @@ class Page:
         self._problem = ""
 
     def hold(self, section: HttpSection | None) -> None:
-        """Listen on the address of a section that is opened later: a browser that comes meanwhile waits.
+        """Listen on the address of a section; a browser that connects before `open` waits.
 
         Raises
         ------
@@ -63,7 +63,7 @@ class Page:
             self._open(section)
 
     def move(self, section: HttpSection | None) -> str:
-        """Serve as another section says; if that fails, or nobody could sign in, keep the old one and return why."""
+        """Serve as another section says; if that fails, or nobody could sign in, keep the old page and return why."""
         with self._changing:
             before = self._section
             try:
@@ -79,7 +79,7 @@ class Page:
             return ""
 
     def look_after(self) -> None:
-        """Serve again if the thread has died; call it now and then, it waits for a dead server only."""
+        """Serve again if the thread has died; the main loop calls this often, and it waits only for a dead server."""
         if not self._changing.acquire(blocking=False):
             return
         try:
@@ -97,7 +97,7 @@ class Page:
             self._changing.release()
 
     def close(self) -> None:
-        """Finish answers under way, and stop."""
+        """Finish the current answers, and stop."""
         self._section = None
         self._close()
 

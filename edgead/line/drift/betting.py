@@ -1,6 +1,6 @@
-"""Evidence of a change, from bets that win nothing while a stream is stable: the Shiryaev-Roberts procedure.
+"""Evidence of a change in a stream, by bets that win nothing while it is stable: the Shiryaev-Roberts procedure.
 
-The bets are on conformal p-values against all earlier values, so that the stream may be endless.
+The bets are on conformal p-values of each value among all earlier ones, so that the stream may be endless.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _MAX_EVIDENCE = 1e250  # evidence enough; what goes on growing would overflow
 
 
 class Bag:
-    """Values seen so far, as counts.
+    """Bag of the values seen so far, with their counts; it gives the p-value of each new one.
 
     Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005, section 2.4: when the values are
     exchangeable, the smoothed p-values are independent and uniform on [0, 1], however many there were at the beginning.
-    P-values against the calibration alone would be neither, and a long stream would tell the two apart.
+    P-values against the calibration alone are neither independent nor uniform, and a long stream would show that.
 
     Parameters
     ----------
@@ -44,14 +44,14 @@ class Bag:
         return self._total
 
     def p_value(self, value: float, tie_break: float) -> float:
-        """Add a value, and return the share of all values above it, with a random part of its ties.
+        """Add a value; return its p-value: the share of all values above it, plus a random part of the equal ones.
 
         Parameters
         ----------
         value : float
             Finite.
         tie_break : float
-            Uniform on [0, 1).
+            Random number, uniform on [0, 1), that decides about equal values.
         """
         rounded = _rounded(value)
         index = int(np.searchsorted(self._values, rounded))
@@ -92,9 +92,9 @@ _FALLING = (_BETA[:, 0] <= 1) & (_BETA[:, 1] >= 1)  # densities that do not win 
 class Evidence:
     """Shiryaev-Roberts statistics of several bets.
 
-    Each is R <- (1 + R) x bet: the sum of the winnings of bets begun at every part so far. While nothing has changed a
-    bet wins nothing on average, so R grows by 1 a part on average; when a bar is passed and R starts again at 0, the
-    expected number of such alarms in n parts is therefore at most n / bar, for every n (Vovk et al., "Retrain or not
+    Each is R <- (1 + R) x bet: the sum of the winnings of bets begun at every part so far. While nothing has changed, a
+    bet wins nothing on average, so R grows by 1 a part on average. If an alarm is raised when R passes a bar, and R
+    then starts again at 0, at most n / bar alarms are expected in n parts, for every n (Vovk et al., "Retrain or not
     retrain: conformal test martingales for change-point detection", 2021; Shin, Ramdas, Rinaldo, "E-detectors", 2022).
     The mean over the bets has the same property.
     """
@@ -111,9 +111,9 @@ class Evidence:
 
 
 class ChangeEvidence(Evidence):
-    """Bets against p-values that are uniform and independent.
+    """Evidence that p-values are no longer uniform and independent.
 
-    With `higher_only` the p-values may also be larger, and only bets that lose by that are made.
+    With `higher_only` larger p-values count as no change: only bets that large p-values do not win are made.
     """
 
     def __init__(self, *, higher_only: bool = False) -> None:
@@ -127,7 +127,7 @@ class ChangeEvidence(Evidence):
 
     @property
     def change(self) -> Change:
-        """Kind of change that the most successful bet was on."""
+        """Kind of change that the most successful bet has assumed."""
         a, b = self._beta[int(np.argmax(self.sums))]
         if a != b:
             return "higher" if a < b else "lower"
@@ -135,7 +135,7 @@ class ChangeEvidence(Evidence):
 
 
 class ShareEvidence(Evidence):
-    """Bets against a share of events that is at most `most`, whatever came before."""
+    """Evidence that the share of events is now more than `most`."""
 
     def __init__(self, most: float):
         super().__init__(len(_FURTHER))

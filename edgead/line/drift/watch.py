@@ -1,4 +1,4 @@
-"""Watch of parts' scores and of the camera's images for a change, with a stated rate of false alarms.
+"""Watch for a change of parts' scores and of the camera's images, with a stated rate of false alarms.
 
 Each channel follows a value of every part, or a share of the parts.
 """
@@ -27,9 +27,9 @@ from edgead.types import Verdict
 _LEFT_OUT = "scores beside good images"
 # Channels of a CameraView's values, in their order.
 _CAMERA = ("brightness", "sharpness", "place across", "place down")
-# Once there is an alarm, a channel that is short of its own bar has changed too from this evidence on (while nothing
-# has changed it is above that at about one part in ten thousand), if it gets there soon: a new product may move a
-# camera's channel a little, which shows after hundreds of parts.
+# After an alarm, another channel counts as changed too if it soon reaches this evidence, which is below its own bar
+# (while nothing has changed, it is above this at about one part in ten thousand). Only soon, since a new product may
+# move a camera's channel a little, which shows after hundreds of parts.
 _CHANGED_TOO, _SOON_PARTS = 1e5, 50
 
 
@@ -37,7 +37,7 @@ _Bets = TypeVar("_Bets", ChangeEvidence, ShareEvidence)
 
 
 class Channel(Generic[_Bets]):
-    """Channel of evidence that something has changed."""
+    """Channel of the watch: one measure of the parts, with the evidence that it has changed."""
 
     def __init__(self, evidence: _Bets):
         self._evidence: _Bets = evidence
@@ -58,14 +58,14 @@ class Channel(Generic[_Bets]):
 
 
 class ValueChannel(Channel[ChangeEvidence]):
-    """Channel of a value of every part, compared with all earlier parts.
+    """Channel of a value that every part has, compared with those of all earlier parts.
 
     Parameters
     ----------
     values : sequence of float
         Values that the first part is compared with; may be empty.
     higher_only : bool
-        `values` may be higher than those of good parts on the line; only higher parts are a change.
+        Whether only a rise counts as a change, since `values` may be higher than those of good parts on the line.
     """
 
     def __init__(self, values: Sequence[float] = (), *, higher_only: bool = False):
@@ -84,7 +84,7 @@ class ValueChannel(Channel[ChangeEvidence]):
 
 
 class ShareChannel(Channel[ShareEvidence]):
-    """Channel of an event of parts, whose share is at most `most` while nothing has changed."""
+    """Channel of an event: while nothing has changed, it happens to a share of parts of at most `most`."""
 
     def __init__(self, most: float):
         super().__init__(ShareEvidence(most))
@@ -104,7 +104,7 @@ Cause = Literal["camera", "product"]
 
 
 def map_level(anomaly_map: np.ndarray) -> float:
-    """Median of an anomaly map, from every fourth pixel of each side, since maps are smooth."""
+    """Return the median of an anomaly map, taken from every fourth pixel of each side, since maps are smooth."""
     return float(np.median(anomaly_map[::4, ::4]))
 
 
@@ -112,7 +112,7 @@ class DriftSection(Section):
     """Watch for parts or images that no longer look like those that the thresholds were made for."""
 
     average_run_length: Annotated[
-        float, Field(ge=100, le=1e12, description="At most one false alarm is expected in so many parts.")
+        float, Field(ge=100, le=1e12, description="Number of parts in which at most one false alarm is expected.")
     ] = 1_000_000
     most_flagged: Annotated[
         float | None,
@@ -120,15 +120,15 @@ class DriftSection(Section):
             gt=0,
             lt=1,
             description="Share of parts, defects included, that may be sent to review or rejected; by default 0.2, or "
-            "twice the model's review rate where that is more.",
+            "twice the model's review rate if that is more.",
         ),
     ] = None
     images: Annotated[bool, Field(description="Compare brightness, sharpness and place with golden images.")] = True
-    seed: Annotated[int, Field(ge=0, lt=2**63, description="Of the random order of equal values.")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="Seed of the random order of equal values.")] = 0
 
 
 class OtherWatchError(SettingsError):
-    """A state kept by another watch."""
+    """A stored state of another watch: of another model, or with other settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +145,11 @@ class DriftState:
     reason : str or None
         Description of the change, or of why nothing is watched.
     parts : int
-        Seen since the watch began.
+        Number of parts since the watch began.
     alarm_part : int or None
-        The part at which the warning was raised, counted from 1.
+        Number of the part at which the warning was raised, counted from 1.
     evidence : float
-        Evidence of the channel with the most; 1 raises the warning.
+        Evidence of the channel that has the most, as a share of the bar: 1 raises the warning.
     """
 
     state: Literal["ok", "warning", "off"]
@@ -164,23 +164,23 @@ class DriftWatch:
     """Watch that reports when parts or images no longer look like earlier ones.
 
     Channels: the scores and the median of the anomaly map of parts that pass, the share of parts that do not, and, with
-    images, brightness, sharpness and place of the whole view. In each, conformal p-values against all earlier
-    values are bet on (`edgead.line.drift.betting`). While parts are exchangeable, the calibration's good parts
-    included, at most n / `average_run_length` false alarms are expected among n parts, all channels together.
+    images, brightness, sharpness and place of the whole view. Each channel bets on conformal p-values among all earlier
+    values (`edgead.line.drift.betting`). While parts are exchangeable, also with the calibration's good parts, at most
+    n / `average_run_length` false alarms are expected among n parts, all channels together.
 
-    Good images that were learnt are scored by what had learnt less than what ships, and their scores lie above those of
-    parts like them, if anything. Against those a channel of its own bets on higher scores alone, which that makes no
-    more likely to be won.
+    Scores of learnt images come from models that had learnt less than the final one, so they may be higher than those
+    of similar new parts. A separate channel compares parts with these scores, and bets on higher scores only: such a
+    bet is then no more likely to be won.
 
     Parameters
     ----------
     calibration : Calibration
         Calibration of the graph that judges.
     golden : sequence of ndarray of shape (H, W, 3), uint8, BGR
-        Golden images of the model; without any, images are not looked at.
+        Golden images of the model; without golden images, the watch compares no images.
     section : DriftSection
     views : sequence of CameraView
-        Of good images beside the golden ones, as the model keeps them; the first images are compared with these.
+        Views of further good images, as the model keeps them; the stream's first images are compared with these.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class DriftWatch:
                 f"most_flagged is the share of parts that are sent to review or rejected while all is well, defects "
                 f"included: {asked:g} is no more than the good ones' {rate:g}"
             )
-        # Of images that belong together only one counts as drawn like the line's parts.
+        # Of images that belong together only one counts: parts on the line are independent of each other.
         self._scores = one_of_each(calibration.scores, calibration.groups)
         self._left_out = calibration.method in CROSS
         self._views = list(views)
@@ -243,7 +243,7 @@ class DriftWatch:
         verdict : Verdict
             Verdict of the calibration's model. With another threshold than before, the watch starts again.
         image : ndarray of shape (H, W, 3), uint8, BGR, optional
-            The frame; without it the camera's channels skip this part.
+            Frame of the part; without it the camera's channels skip this part.
         """
         limit = verdict.threshold if verdict.review_threshold is None else verdict.review_threshold
         if limit != self._limit:
@@ -253,7 +253,7 @@ class DriftWatch:
         return self.add_measured(verdict.image_score, map_level(verdict.anomaly_map), view)
 
     def add_measured(self, image_score: float, map_level: float, view: CameraView | None = None) -> DriftState:
-        """Take the next part by its measures: its score, the level of its anomaly map, its view."""
+        """Take the next part by its measures: its score, the median of its anomaly map, its view."""
         self._parts += 1
         passes = image_score <= self._limit  # also False for a NaN
         self._flagged.add(not passes)
@@ -281,7 +281,7 @@ class DriftWatch:
         return DriftState("warning", "camera" if images else "product", reason, self._parts, self._alarm_part, evidence)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON types, for `restore`."""
+        """Return the whole state as JSON types, for `restore`."""
         return {
             "made_for": self._made_for(),
             "limit": self._limit,
@@ -346,7 +346,7 @@ class DriftWatch:
 
     @property
     def _bar(self) -> float:
-        """Bar of one channel: the channels share the rate of false alarms."""
+        """Evidence at which a channel raises the warning: all channels together keep the rate of false alarms."""
         return self.section.average_run_length * (len(self._values) + 1)
 
     def _made_for(self) -> str:

@@ -1,4 +1,4 @@
-"""Drift warnings, in words for the person at the line."""
+"""Texts of drift warnings for the person at the line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Record of every verdict, with images of some, for questions that come weeks later."""
+"""Evidence: a record of every verdict, with images of some, for questions weeks later."""
 
 from __future__ import annotations
 

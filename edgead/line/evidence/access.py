@@ -1,4 +1,4 @@
-"""Access of people to the database: errors that explain, and every change in the audit."""
+"""Access to the database for reading and writing: errors that explain, and the audit of changes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Access:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Open one transaction: all of it is written, or nothing."""
+        """Open one transaction: the block's changes are all written, or none."""
         try:
             with self._engine.begin() as connection:
                 try:
@@ -57,13 +57,13 @@ class Access:
             raise unreachable(self._engine, "cannot be written", error) from None
 
     def _advance(self, head: chain.Head) -> None:
-        """Keep the newer head: threads that write in one order may come here in another."""
+        """Keep the newer head of the audit: threads may get here in another order than they wrote in."""
         with self._advancing:
             if self.audit_head is None or head.seq > self.audit_head.seq:
                 self.audit_head = head
 
     def add_audit(self, connection: Connection, **change: Any) -> None:
-        """Record a change in the caller's transaction, as its last step: other changes wait for that."""
+        """Record a change in the caller's transaction; call it last, since other changes wait for its end."""
         head, whole = chain.append(connection, {"at": self.now(), **change}, self.audit_head)
         self._heads[connection] = head
         self.audit_is_cut |= not whole

@@ -1,4 +1,4 @@
-"""Audit's chain for users: its head, whether it is intact, and export of all rows to a file."""
+"""Chain of the audit's rows, for its users: its last row, a check, and the export of all rows to a file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AuditChain:
 
     @property
     def head(self) -> chain.Head | None:
-        """Last row found at the start or written here since; None if there is neither."""
+        """Last known row: found at the start, or written here since; None if none is known."""
         return self._access.audit_head
 
     @property
@@ -60,7 +60,7 @@ class AuditChain:
             return not chain.is_there(connection, known)
 
     def check(self) -> chain.Checked:
-        """Check all rows; a result less than a minute old is returned again if the last row is still there.
+        """Check all rows; a result less than a minute old is returned again if the last row still exists.
 
         Raises
         ------
@@ -85,7 +85,7 @@ def export_audit(rows: Iterable[chain.Row], file: Path) -> int:
     Raises
     ------
     OSError
-        It cannot be written; an existing file stays as it was.
+        The file cannot be written; an existing file stays as it was.
     """
     found = [{name: row[name] for name in _FIELDS} for row in rows]
     text = _as_table(found) if file.suffix == ".csv" else "".join(f"{json.dumps(row)}\n" for row in found)
@@ -99,7 +99,7 @@ def read_exported(file: Path) -> Iterator[dict[str, Any]]:
     Raises
     ------
     SettingsError
-        A line is not such a row.
+        A line is not a row of the audit.
     """
     with file.open(encoding="utf-8") as lines:
         for number, line in zip(range(1, _MAX_ROWS), lines, strict=False):

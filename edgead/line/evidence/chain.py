@@ -1,8 +1,8 @@
 """The audit as a chain: each row's hash covers its content and the hash of the row before it.
 
-A row that is changed, inserted, removed or moved breaks it. Rows cut off at the end do not: SQLite's numbering shows
-them, so does a running daemon, which knows the last row, and a hash kept elsewhere. Somebody who may write the database
-can make the whole chain again; only the last two reveal that.
+A row that is changed, inserted, removed or moved breaks the chain. Rows cut off at the end do not break it: SQLite's
+numbering reveals that they are missing; so do a running daemon, which knows the last row, and a hash kept elsewhere. If
+somebody who may write the database makes the whole chain again, only the daemon and the kept hash reveal it.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Result of a check of a chain.
+    """Result of checking the hash chain of the audit.
 
     Attributes
     ----------
     rows : int
-        Number of rows in order, from the first one on.
+        Number of valid rows from the start.
     head : Head
-        Last of these rows.
+        Last of the valid rows.
     problem : str or None
-        Problem of the first row that is not in order, or of the kept hash.
+        Problem of the first row that is not valid, or of the hash kept elsewhere; None if there is none.
     """
 
     rows: int
@@ -66,9 +66,9 @@ class Checked:
 def append(connection: Connection, change: Row, known: Head | None = None) -> tuple[Head, bool]:
     """Append a row to the audit, in the connection's transaction.
 
-    Returns the row's head, and whether the known head was still there.
+    Returns the new head, and whether the row of the known head still exists.
 
-    If the known row is gone, the new one follows it all the same: so the chain stays broken, and shows where.
+    If that row is gone, the new row carries its hash anyway: so the chain stays broken, and shows where.
     """
     if connection.dialect.name == "postgresql":  # SQLite has one writer at a time: the one that has inserted
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtext("edgead audit"))))
@@ -89,7 +89,7 @@ def append(connection: Connection, change: Row, known: Head | None = None) -> tu
 
 
 def is_there(connection: Connection, known: Head | None) -> bool:
-    """Return whether a row that was once the last is still there; also True if none is known."""
+    """Return whether a row that was once the last still exists; also True if none is known."""
     if known is None or not known.seq:
         return True
     return connection.scalar(select(audit.c.hash).where(audit.c.seq == known.seq)) == known.hash
@@ -103,13 +103,13 @@ def last_numbered(connection: Connection) -> int | None:
 
 
 def newest(connection: Connection) -> Head:
-    """Return the head of the chain, unchecked."""
+    """Read the last row's number and hash, without a check of the chain."""
     row = connection.execute(select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)).first()
     return Head() if row is None else Head(row.seq, row.hash)
 
 
 def rows_of(connection: Connection) -> Iterator[dict[str, Any]]:
-    """Yield all rows in order, as `read_rows` returns them."""
+    """Yield all rows in order, in the form that `read_rows` returns."""
     query = select(audit.c.seq).order_by(audit.c.seq).limit(_AT_ONCE)
     seqs = connection.scalars(query).all()
     while seqs:
@@ -118,9 +118,9 @@ def rows_of(connection: Connection) -> Iterator[dict[str, Any]]:
 
 
 def read_rows(connection: Connection, seqs: Sequence[int]) -> list[dict[str, Any]]:
-    """Read rows by their numbers, in that order, as `as_written` returns them; a damaged row has no content.
+    """Read the rows of these numbers, in the given order, in the form that `as_written` returns.
 
-    Its `action` is `UNREADABLE`, and it has no hash.
+    A damaged row has no content and no hash, and its `action` is `UNREADABLE`.
     """
     try:
         found = {row.seq: as_written(row) for row in connection.execute(select(audit).where(audit.c.seq.in_(seqs)))}
@@ -139,7 +139,7 @@ def as_written(row: DatabaseRow) -> dict[str, Any]:
     Raises
     ------
     ValueError, TypeError, RecursionError
-        edgead has not written the row.
+        The row has values that edgead does not write.
     """
     written = {**row._asdict(), "at": row.at.isoformat(timespec="microseconds")}
     hash_of(written, written["previous"])
@@ -147,7 +147,7 @@ def as_written(row: DatabaseRow) -> dict[str, Any]:
 
 
 def hash_of(row: Row, previous: str) -> str:
-    """Return SHA-256 of a JSON list, in ASCII without spaces: the form, the hash before, and the row's content."""
+    """Return the SHA-256 of a JSON list, ASCII without spaces: form, hash of the previous row, the row's content."""
     content = [_FORM, previous, *(row[name] for name in _SAID)]
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -158,11 +158,11 @@ def check(rows: Iterable[Row], kept: str | None = None, last: int | None = None)
     Parameters
     ----------
     rows : iterable of mappings
-        In their order, as `as_written` returns them.
+        Rows in order, in the form that `as_written` returns.
     kept : str, optional
         Hash of a row that was once the last, kept where nobody could change it.
     last : int, optional
-        See `last_numbered`: no number up to this may be missing.
+        Number of the last row ever written (see `last_numbered`): no number up to this may be missing.
     """
     left, head, seen = iter(rows), Head(), {FIRST}
     for row in left:
@@ -191,7 +191,7 @@ def _not_its_own(row: Row) -> str:
 
 
 def _not_behind(row: Row, head: Head, seen: set[str], left: Iterable[Row]) -> str:
-    """Explain why an unchanged row does not follow the one before it."""
+    """Explain why a row does not follow the previous one, though its own hash is right."""
     where = f"row {head.seq}" if head.seq else "the beginning"
     if row["previous"] in seen:
         return f"row {row['seq']} of {_day(row)} was not written behind {where}: rows were put in between, or moved"

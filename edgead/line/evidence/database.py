@@ -49,11 +49,11 @@ class EvidenceError(EdgeadError):
 
 
 class StoreAwayError(EvidenceError, NotNowError):
-    """The database cannot be read or written now: locked, full, damaged or away; nothing was written."""
+    """Database that cannot be read or written now: locked, full, damaged or not reachable; nothing was written."""
 
 
 class DamagedTablesError(EvidenceError):
-    """Tables of the store hold data that edgead has not written."""
+    """Tables with data that edgead has not written."""
 
 
 def open_engine(section: StoreSection, *, read_only: bool = False) -> Engine:
@@ -63,7 +63,7 @@ def open_engine(section: StoreSection, *, read_only: bool = False) -> Engine:
     ----------
     section : StoreSection
     read_only : bool
-        The database itself refuses changes.
+        Whether the database itself refuses changes.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def _only_read(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def close_engine(engine: Engine) -> None:
-    """Close the idle connections now, and each other one when it is returned."""
+    """Close the idle connections now, and each busy connection when its user returns it."""
     event.listen(engine, "checkin", _close_returned)  # a disk that hangs may hold one for longer than the store waits
     engine.dispose()
 
@@ -146,7 +146,7 @@ def problem_of(error: Exception) -> str:
 
 
 def unreachable(engine: Engine, doing: str, error: Exception) -> EvidenceError:
-    """Make the error of a failed operation: EvidenceError for values that no database takes, or else StoreAwayError."""
+    """Make the error of a failed operation: EvidenceError for values that no database takes, else StoreAwayError."""
     values = isinstance(error, (UnicodeError, DataError, IntegrityError))
     return (EvidenceError if values else StoreAwayError)(f"{shown_address(engine)}: {doing}: {problem_of(error)}")
 
@@ -157,7 +157,7 @@ def is_damage(error: Exception) -> bool:
 
 
 def set_aside(engine: Engine, error: Exception) -> Path | None:
-    """Rename a damaged SQLite file with its log, so that a new one can begin; None if the file is not damaged."""
+    """Rename a damaged SQLite file with its log, and return its new path; None if the file is not damaged."""
     file = database_file(engine)
     if file is None or not is_damage(error):
         return None
@@ -171,7 +171,7 @@ def set_aside(engine: Engine, error: Exception) -> Path | None:
 
 
 def may_pass(engine: Engine, error: Exception) -> bool:
-    """Return whether a failure may pass by itself, as a full disk or a server that is away does."""
+    """Return whether a failure may end by itself, as with a full disk or a server that does not answer."""
     if not isinstance(error, OperationalError):
         return False
     if engine.url.get_backend_name() != "sqlite":

@@ -1,4 +1,4 @@
-"""Images on the disk, in folders whose names show the order of arrival."""
+"""Folder of the kept images, whose subfolders are named in order of arrival."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ _FULL_SHELF = 256
 class ImageFolder:
     """Folder of images, `SHELF/ID/NAME.jpg`; lossless ones are `frame.png`, or `frame.tiff` for floats.
 
-    Shelves are numbered; each takes some hundred ids, and a new one begins when the clock was set back to before its
-    first. So names sort by arrival, except among neighbours, whatever clock and database say, and the oldest images can
-    be found when the disk is full. If several pipelines judge a capture, its second folder is `ID.2`. Names are made of
-    ids and numbers only.
+    A shelf is a numbered folder for some hundred ids, which begin with a time. If the clock was set back to before the
+    shelf's first id, a new shelf begins. So names sort by arrival, except among neighbours, and the oldest images are
+    found without the database when the disk is full. If several pipelines judge a capture, its second folder is `ID.2`.
     """
 
     def __init__(self, root: Path):
@@ -40,7 +39,7 @@ class ImageFolder:
         self._on_shelf: list[str] = []
 
     def place(self, id: str) -> str | None:
-        """Choose the folder for the images of a verdict, `SHELF/ID`; None if the id is not one."""
+        """Choose the folder for the images of a verdict, `SHELF/ID`; None if `id` is no id of edgead."""
         if not _ID.fullmatch(id):
             return None
         with self._lock:
@@ -59,7 +58,7 @@ class ImageFolder:
             self.used += len(data)
 
     def names(self, place: str) -> list[str]:
-        """List the images of a verdict: frames before, the frame, its heat map, frames after; pages show no TIFF."""
+        """List the names of a verdict's images: frames before, the frame, its heat map, frames after; no TIFF files."""
         try:
             names = (entry.name for entry in os.scandir(self.root / place))
             found = [name for name in names if _IMAGE.fullmatch(name)]
@@ -75,7 +74,7 @@ class ImageFolder:
         return path if path.is_file() else None
 
     def frame(self, place: str) -> Path | None:
-        """Return the judged frame, as it was captured if that is kept, otherwise its JPEG; None if there is none."""
+        """Return the file of the judged frame: lossless if it is kept so, otherwise JPEG; None if neither exists."""
         return next(filter(None, (self.path(place, name) for name in FRAMES)), None)
 
     def size(self, place: str) -> int:
@@ -98,7 +97,7 @@ class ImageFolder:
                 shelf.rmdir()
 
     def tidy(self) -> None:
-        """Measure the folder, and remove unfinished files of a killed process."""
+        """Measure the size of the folder, and remove unfinished files of a killed process."""
         used = 0
         for folder, _, names in os.walk(self.root):
             for name in names:

@@ -1,4 +1,4 @@
-"""Keeper of images of rejects and reviews, with frames from before and after, in its own thread."""
+"""Keeper of images: writes those of rejects and reviews, with frames from before and after, in its own thread."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ImageCounts:
 
 
 class ImageKeeper:
-    """Keeper of images: JPEGs; without loss also marked parts and frames of 16 bits or floats.
+    """Keeper of images as JPEG; without loss it also keeps marked parts, and frames of 16 bits or floats.
 
     When the disk is full, or too many images come, they are dropped and counted.
     """
@@ -79,7 +79,7 @@ class ImageKeeper:
 
     @property
     def problem(self) -> str | None:
-        """Problem of keeping images now, or None."""
+        """Reason why images cannot be kept now, or None."""
         return self._problem or self._thread.problem
 
     def keep(self, place: str, frame: Frame, verdict: Verdict, before: Sequence[Frame]) -> None:
@@ -97,7 +97,7 @@ class ImageKeeper:
                 self._followed.append(_Followed(place, frame.source, frame.captured_ns, frame.captured_ns))
 
     def follow(self, frame: Frame) -> None:
-        """Queue a frame for each verdict of its camera that still needs frames from after it; never blocks."""
+        """Queue a frame for each earlier verdict of its camera that still needs frames from after it; never blocks."""
         with self._changed:
             wanting = [
                 followed
@@ -204,7 +204,7 @@ class ImageKeeper:
         return data.tobytes() if encoded else None
 
     def _make_room(self, size: int, place: str) -> None:
-        """Remove the oldest images until the quota holds, except those of the verdict in work."""
+        """Remove the oldest images until the new one fits the quota, but none of the verdict at `place`."""
         most = self._section.most_mib * _MIB
         if self._folder.used + size <= most:
             return

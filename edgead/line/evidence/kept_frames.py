@@ -1,4 +1,4 @@
-"""Frames of rejects, and of parts that people marked, from an evidence store."""
+"""Reader of frames in an evidence store: those of rejects, and those of parts that people marked."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Marked:
     Attributes
     ----------
     good, bad : list of Path
-        As captured if the store has that, otherwise its JPEGs.
+        Files of the judged frames: lossless if the store has them so, otherwise JPEGs.
     lossy : int
-        Number of JPEGs among them, which differ a little from the judged frames.
+        Number of JPEGs among these files, which differ a little from the judged frames.
     missing : int
         Number of marked parts without an image.
     """
@@ -40,7 +40,7 @@ class Marked:
     missing: int = 0
 
     def notes(self) -> list[str]:
-        """Write notes on these images for a person."""
+        """Return notes for a person about lossy and missing images."""
         notes = []
         if self.lossy:
             notes.append(
@@ -53,7 +53,7 @@ class Marked:
 
 
 def read_span(text: str) -> timedelta:
-    """Parse a span of time such as 7d, 12h or 30m; raises SettingsError for others."""
+    """Parse a span of time such as 7d, 12h or 30m; raise SettingsError if it is none."""
     match = _SPAN.fullmatch(text.strip())
     if not match:
         raise SettingsError(f"{text!r} is no span of time: write 30m, 12h, 7d or 2w")
@@ -61,7 +61,7 @@ def read_span(text: str) -> timedelta:
 
 
 def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
-    """Find the images of rejects and reviews, newest first; the store is only read.
+    """Find the images of rejects and reviews, newest first; write nothing to the store.
 
     Parameters
     ----------
@@ -70,12 +70,12 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
     url : str, optional
         SQLAlchemy URL of the database.
     since : timedelta
-        How far back from now.
+        Time before now in which the parts were judged.
 
     Raises
     ------
     SettingsError
-        There is no store, or it has no such image.
+        There is no store, or it has no image of that time.
     EvidenceError
         The store cannot be read.
     """
@@ -108,9 +108,9 @@ def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipelin
     url : str, optional
         SQLAlchemy URL of its database, if that is not in the folder.
     since : timedelta, optional
-        Only parts judged in this time before now.
+        Time before now in which the parts were judged; without it, all times.
     pipeline : str, optional
-        Only parts that it judged. Without it, only one pipeline may have marked parts.
+        Pipeline that judged the parts. Without it, the marked parts must be of one pipeline.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipelin
 
 
 def _newest(records: Records, **wanted: Any) -> Iterator[tuple[dict[str, Any], str | None]]:
-    """Yield all matching records, with the folders of their images, page by page."""
+    """Yield all matching records with the folders of their images, newest first."""
     before: str | None = None
     while page := records.newest(before_id=before, limit=_PAGE, **wanted):
         yield from page

@@ -1,7 +1,7 @@
 """Kinds of defects as people see them: their counts, their places on the part, and their names.
 
-A model judges in its own names. People may rename a kind, show several as one, and correct the kind of one verdict;
-none of that changes what was judged.
+A model has its own names of kinds. People may rename a kind, show several as one, and correct the kind of one verdict;
+the stored verdict keeps the model's name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_VERDICTS = 20_000
 class Kinds:
     """Kinds of an evidence store; safe from any thread.
 
-    Parts that a person marked as false rejects have no defect, and count for no kind.
+    Parts that a person marked as false rejects have no defect, so they count for no kind.
     """
 
     def __init__(self, access: Access):
@@ -40,7 +40,7 @@ class Kinds:
         Returns
         -------
         dict
-            `kinds`: list of dict with `kind`, `count` and `corrected` (how many a person put there), most
+            `kinds`: list of dict with `kind`, `count` and `corrected` (how many of these a person corrected), most
             frequent first; `unsorted`: verdicts without a kind; `false_rejects`.
         """
         marked = func.count(marks.c.id)
@@ -65,7 +65,7 @@ class Kinds:
         kind: str | None = None,
         decision: Decision = "reject",
     ) -> list[list[dict[str, Any]]]:
-        """List the boxes of each verdict in a period, newest first, for at most 20,000 verdicts."""
+        """List the boxes of each verdict in a period, without false rejects, newest first; at most 20,000 verdicts."""
         query = select(verdicts.c.boxes).select_from(with_kinds()).where(*_within(pipeline, since, until, decision))
         query = query.where(marks.c.id.is_(None)).order_by(verdicts.c.judged_at.desc()).limit(_MAX_VERDICTS)
         if kind is not None:
@@ -74,12 +74,12 @@ class Kinds:
             return list(connection.execute(query).scalars())
 
     def names(self, pipeline: str) -> dict[str, str]:
-        """Map the model's kinds to the names that people gave them; others are left out."""
+        """Map the model's kinds to the names that people gave them; kinds without such a name are left out."""
         with self._access.reading() as connection:
             return _names(connection, pipeline)
 
     def known(self, pipeline: str) -> dict[str, list[str]]:
-        """Map the kinds that a pipeline shows to the model's kinds behind each."""
+        """Map each kind that a pipeline shows to the list of the model's kinds that are shown under this name."""
         with self._access.reading() as connection:
             known = _Known(connection, pipeline)
         return {kind: known.judged_of(kind) for kind in sorted(known.shown)}
@@ -121,12 +121,12 @@ class Kinds:
             self._audit(connection, pipeline, by, "merge_kinds", kind, into)
 
     def split(self, pipeline: str, kind: str, judged: str, name: str | None = None, *, by: str) -> None:
-        """Show one of the model's kinds under a name of its own again, by default the model's.
+        """Show one of the model's kinds separately again, under a new name or by default the model's.
 
         Raises
         ------
         EvidenceError
-            It is not shown as that kind, the name is taken, or it cannot be written.
+            `judged` is not shown as `kind`, the name is taken, or it cannot be written.
         """
         name = judged if name is None else name
         with self._access.writing() as connection:
@@ -139,7 +139,7 @@ class Kinds:
             self._audit(connection, pipeline, by, "split_kind", {"kind": kind, "judged": judged}, name)
 
     def correct(self, id: str, kind: str | None, *, by: str, pipeline: str | None = None) -> None:
-        """Correct the kind of one verdict, to a known or a new one; None takes the correction back.
+        """Correct the kind of one verdict, to a known or a new kind; None takes the correction back.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class Kinds:
 
 
 class _Known:
-    """Kinds of a pipeline: those of its verdicts, and those that people have named."""
+    """Known kinds of a pipeline: those of its verdicts, and those that people have named."""
 
     def __init__(self, connection: Connection, pipeline: str):
         self._pipeline = pipeline
@@ -174,7 +174,7 @@ class _Known:
         self.shown.update(connection.execute(of_people).scalars())
 
     def judged_of(self, kind: str) -> list[str]:
-        """List the model's kinds that are shown as one."""
+        """List the model's kinds that are shown as `kind`."""
         return [judged for judged in self._judged if self._names.get(judged, judged) == kind]
 
     def check(self, kind: str) -> None:

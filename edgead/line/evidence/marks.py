@@ -1,4 +1,4 @@
-"""Marks of people on parts: good or bad, whatever the verdict. Marked parts are kept without loss."""
+"""Marks of people on parts: good or bad, whatever the verdict. Frames of marked parts are kept without loss."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Marks:
         Returns
         -------
         bool
-            True if its image is kept without loss. False if it left the memory, or cannot be written: `problems` of the
-            store says why.
+            True if the frame is kept without loss. False if it is no longer in memory, or cannot be written: `problems`
+            of the store says why.
 
         Raises
         ------
@@ -39,7 +39,7 @@ class Marks:
         return self._mark(self._row(id, pipeline), opinion, by, note, f"mark_{opinion}")
 
     def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
-        """Mark a rejected or reviewed part as good, as `mark` does.
+        """Mark a part with the decision reject or review as good; see `mark`.
 
         Raises
         ------
@@ -52,7 +52,7 @@ class Marks:
         return self._mark(row, "good", by, note, "mark_false_reject")
 
     def take_back(self, id: str, *, by: str, pipeline: str | None = None) -> None:
-        """Take a mark back; images kept for it stay.
+        """Remove a mark; images kept because of it stay.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class Marks:
         return lossless
 
     def _keep(self, id: str, place: str | None) -> tuple[str | None, bool]:
-        """Write the frame as it was captured; return the verdict's folder, and whether that frame is there."""
+        """Write the frame without loss; return the verdict's folder, and whether the lossless frame is kept."""
         if place is not None and any(self._folder.path(place, name) for name in LOSSLESS):
             return place, True
         image = self._recent.find(id)

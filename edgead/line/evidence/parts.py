@@ -1,4 +1,4 @@
-"""Records of parts that several pipelines judge together: one row each."""
+"""Records of parts that several pipelines judge together: one row for each part."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _MAX_ROWS = 1000
 class PartRecords:
     """Records of parts' verdicts; safe from any thread.
 
-    A row is removed with the record of the view that represents the part, once that is too old.
+    A row is removed together with the record of the view that represents the part, when that is too old.
 
     Parameters
     ----------
     access : Access
     engine : Engine
     within_s : float
-        Longest that `add` waits for its row.
+        Longest time, in seconds, that `add` waits until its row is written.
     """
 
     def __init__(self, access: Access, engine: Engine, within_s: float):
@@ -36,7 +36,7 @@ class PartRecords:
         self._opening = threading.Lock()
 
     def add(self, frame: Frame, verdict: PartVerdict) -> bool:
-        """Record a part's verdict, as `EvidenceStore.add` does."""
+        """Record a part's verdict; return whether the row is committed, see `EvidenceStore.add`."""
         with self._opening:
             if self._rows is None:
                 self._rows = RowWriter(self._engine, lambda: prepare_tables(self._engine), table=parts)
@@ -55,14 +55,14 @@ class PartRecords:
     def newest(
         self, part: str, *, serial: str | None = None, before_id: str | None = None, limit: int = 50
     ) -> list[dict[str, Any]]:
-        """List the verdicts of a part's name, newest first.
+        """List the verdicts on the parts that the site file calls `part`, newest first.
 
         Parameters
         ----------
         serial : str, optional
             Only parts with this serial number.
         before_id : str, optional
-            Only verdicts before this one, the last of the page before.
+            Only verdicts before this one, which is the last of the previous page.
         """
         query = select(parts).where(parts.c.part == part).order_by(parts.c.seq.desc())
         if serial is not None:
@@ -74,7 +74,7 @@ class PartRecords:
             return [dict(row._mapping) for row in connection.execute(query.limit(max(0, min(limit, _MAX_ROWS))))]
 
     def problems(self) -> list[str]:
-        """List the problems of recording parts now."""
+        """List the reasons why parts cannot be recorded now; empty if there are none."""
         if self._rows is None or not self._rows.problem:
             return []
         counts = self._rows.counts

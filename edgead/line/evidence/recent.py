@@ -1,4 +1,4 @@
-"""Newest judged frames, without loss, so that a part can be marked and kept after it has passed."""
+"""Newest judged frames, held in memory without loss: a part can be marked and kept after it has passed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MB = 10**6
 class RecentFrames:
     """Buffer of the newest frames, limited by number and bytes; safe from any thread.
 
-    Frames are held uncompressed. Compressing each would cost the line more than the memory is worth, and few are ever
+    Frames are held uncompressed: compressing each would cost more time than the memory is worth, and few are ever
     requested.
 
     Parameters
@@ -54,6 +54,6 @@ class RecentFrames:
             self._bytes += size
 
     def find(self, id: str) -> np.ndarray | None:
-        """Return the judged image, values or pair of a capture; None if it is no longer held."""
+        """Return what was judged of a capture, its image, values or pair; None if it is no longer held."""
         with self._lock:
             return self._images.get(id)

@@ -1,6 +1,6 @@
-"""Reader of the evidence store, also while a daemon writes it, and writer of the audit's rows.
+"""Reader of the evidence store, which a daemon may write meanwhile, and writer of the audit's rows.
 
-Rows of verdicts come with people's marks, corrections and names of kinds.
+Records of verdicts include people's marks, corrections and names of kinds.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _NAME = re.compile(r"[!-~]{1,64}")
 
 
 def with_kinds(marked: ColumnElement[bool] = _MARKED_GOOD) -> FromClause:
-    """Join verdicts with the tables that `SHOWN` needs, and with marks: by default those of good parts."""
+    """Join verdicts with the tables that `SHOWN` needs, and with marks: by default only with marks as good."""
     corrected = and_(corrections.c.id == verdicts.c.id, corrections.c.pipeline == verdicts.c.pipeline)
     named = and_(names.c.pipeline == verdicts.c.pipeline, names.c.kind == verdicts.c.kind)
     return verdicts.outerjoin(marks, marked).outerjoin(corrections, corrected).outerjoin(names, named)
 
 
 def with_opinions() -> Select:
-    """Select all columns that `as_record` needs."""
+    """Select verdicts with people's opinions: marks, corrections and shown kinds, as `as_record` needs them."""
     columns = (
         verdicts,
         marks.c.at.label("marked_at"),
@@ -72,7 +72,7 @@ def defect(connection: Connection, id: str, pipeline: str | None, so: str) -> Ro
     Raises
     ------
     EvidenceError
-        There is none, or it was ok; `so` names the consequence in the message.
+        There is no such verdict, or it was ok; `so` ends the message with the consequence.
     """
     row = connection.execute(one(id, pipeline)).first()
     if row is None:
@@ -83,7 +83,7 @@ def defect(connection: Connection, id: str, pipeline: str | None, so: str) -> Ro
 
 
 def is_shown_as(kind: str, pipeline: str | None) -> ColumnElement[bool]:
-    """Make the condition that a verdict is shown as of a kind, by the index of verdicts with a defect."""
+    """Make the SQL condition that a verdict is shown as of a kind, using the index of verdicts with a defect."""
     found = select(verdicts.c.seq).select_from(with_kinds()).where(WITH_DEFECT, SHOWN == kind)
     if pipeline is not None:
         found = found.where(verdicts.c.pipeline == pipeline)
@@ -91,18 +91,18 @@ def is_shown_as(kind: str, pipeline: str | None) -> ColumnElement[bool]:
 
 
 def is_marked(opinion: Opinion) -> ColumnElement[bool]:
-    """Make the condition that a person marked a verdict so, by the few marks."""
+    """Make the SQL condition that a person gave a verdict this mark; it starts from the marks, which are few."""
     return verdicts.c.seq.in_(select(verdicts.c.seq).join(marks, _MARKED).where(marks.c.verdict == opinion))
 
 
 def is_of_part(part: Part) -> list[ColumnElement[bool]]:
-    """Make a condition for each value that a part names, by the index of verdicts that name one."""
+    """Make an SQL condition for each value that `part` has, using the index of verdicts with such a value."""
     named = {name: value for name, value in asdict(part).items() if value}
     return [and_(NAMES_PART[name], verdicts.c[name] == value) for name, value in named.items()]
 
 
 def as_record(row: Row) -> dict[str, Any]:
-    """Convert a row to a record as of `edgead.serialization.verdict_record`, with people's marks and corrections."""
+    """Convert a row to a record like `edgead.serialization.verdict_record`, with people's marks and corrections."""
     without = {*_BESIDE, *(name for name in _OF_SOME if row._mapping[name] is None)}
     record = {name: value for name, value in row._mapping.items() if name not in without}
     record["stage_times"] = {name: record.pop(name) for name in _TIMES}
@@ -124,7 +124,7 @@ def _correction(row: Row) -> dict[str, Any] | None:
 
 
 class Records:
-    """Queries of the page and the API; safe from any thread."""
+    """Queries of the store for the page and the API; safe from any thread."""
 
     def __init__(self, access: Access):
         self._access = access

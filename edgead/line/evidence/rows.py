@@ -28,7 +28,7 @@ _FAILURES = (SQLAlchemyError, EvidenceError, *_VALUES)
 
 
 class Ticket:
-    """Row to write, until it is committed or given up."""
+    """Row to write, with its state: waiting, committed or given up."""
 
     def __init__(self, row: dict[str, Any], committed: Callable[[], None] | None):
         self.row, self.on_commit = row, committed
@@ -55,9 +55,9 @@ class RowWriter:
     ----------
     engine : Engine
     prepare : callable
-        Makes the tables; called before the first row, until it succeeds once.
+        Makes the tables; called before the first row, and again until it succeeds.
     table : Table
-        Table of verdicts, or of parts.
+        Table to write: that of verdicts, or that of parts.
     most : int
     """
 
@@ -82,9 +82,9 @@ class RowWriter:
         return self._problem or self._thread.problem
 
     def commit(self, row: dict[str, Any], within_s: float, committed: Callable[[], None] | None = None) -> bool:
-        """Queue a row and wait until it is committed: not for long, and not at all while the database fails.
+        """Queue a row, and wait for its commit for at most `within_s`, or not at all while the database fails.
 
-        `committed` is called, in another thread, once the row is committed, however late.
+        Returns whether the row is committed. `committed` is called in another thread at the commit, however late.
         """
         ticket = Ticket(row, committed)
         with self._changed:
@@ -146,7 +146,7 @@ class RowWriter:
             return list(islice(self._tickets, _MAX_AT_ONCE))
 
     def _write_singly(self, batch: list[Ticket]) -> bool:
-        """Write rows one by one, and drop those that the database refuses; return False if another failure comes."""
+        """Write rows one by one, and drop rows that the database refuses; return False if the database itself fails."""
         for ticket in batch:
             try:
                 self._write([ticket])
@@ -160,7 +160,7 @@ class RowWriter:
         return True
 
     def _wait(self, for_s: float) -> bool:
-        """Wait before the next try; return False if the store is closed, which does not try for long."""
+        """Wait before the next try; return False if the writer is being closed: then it tries no more."""
         deadline = time.monotonic() + for_s
         with self._changed:
             while not self._closing and (left_s := deadline - time.monotonic()) > 0:
@@ -189,7 +189,7 @@ class RowWriter:
 
 
 def _is_of_one_row(error: Exception) -> bool:
-    """Return whether the database refuses a value, in contrast to failing itself."""
+    """Return whether the error is about a value of one row, and the database itself works."""
     if isinstance(error, _VALUES) and not isinstance(error, EvidenceError):
         return True
     return isinstance(error, DataError | IntegrityError) or type(error) is StatementError

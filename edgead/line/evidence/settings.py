@@ -12,17 +12,17 @@ from typing_extensions import Self
 from edgead.components.options import Secretive, Section
 
 Kept = Literal["none", "reject", "review", "all"]
-KeepDays = Annotated[float, Field(gt=0, le=36_500, description="Older rows, and their images, are deleted.")]
+KeepDays = Annotated[float, Field(gt=0, le=36_500, description="Rows that are older, and their images, are deleted.")]
 # Mode of folders that edgead makes: images of parts, and the audit, are for the operator of the device only.
 FOLDER_MODE = 0o700
 _RELATIVE_SQLITE = re.compile(r"^(sqlite(?:\+\w+)?:///)(?=[^/:?])")
 
 
 class RecentSection(Section):
-    """Frames that stay in memory without loss, so that a part can be marked after it has passed."""
+    """Newest frames, held in memory without loss, so that a part can be marked after it has passed."""
 
-    frames: Annotated[int, Field(ge=0, le=100_000, description="Most frames that are held; 0 holds none.")] = 500
-    megabytes: Annotated[int, Field(ge=1, le=10**6, description="Most memory that they take, of all cameras.")] = 256
+    frames: Annotated[int, Field(ge=0, le=100_000, description="Frames that are held at most; 0 holds none.")] = 500
+    megabytes: Annotated[int, Field(ge=1, le=10**6, description="Memory for the frames of all cameras.")] = 256
 
 
 class StoreSection(Section):
@@ -31,22 +31,22 @@ class StoreSection(Section):
     url: Annotated[
         Secretive | None, Field(min_length=1, repr=False, description="SQLAlchemy URL; by default SQLite in `folder`.")
     ] = None
-    folder: Annotated[Path, Field(description="Where the database and the images lie.")] = Path("evidence")
-    evidence: Annotated[Kept, Field(description="Which verdicts keep images; review has the rejects too.")] = "review"
+    folder: Annotated[Path, Field(description="Folder of the database and the images.")] = Path("evidence")
+    evidence: Annotated[Kept, Field(description="Verdicts that keep images; review includes rejects.")] = "review"
     before: Annotated[int, Field(ge=0, le=100, description="Frames kept from before a verdict with evidence.")] = 2
-    after: Annotated[int, Field(ge=0, le=100, description="Frames kept from after it.")] = 2
-    jpeg_quality: Annotated[int, Field(ge=1, le=100, description="Of the images that are kept.")] = 90
+    after: Annotated[int, Field(ge=0, le=100, description="Frames kept from after such a verdict.")] = 2
+    jpeg_quality: Annotated[int, Field(ge=1, le=100, description="Quality of the kept JPEG images.")] = 90
     recent: Annotated[
         RecentSection,
-        Field(description="The newest frames without loss, from which a marked part is kept."),
+        Field(description="Newest frames without loss, from which a marked part is kept."),
     ] = RecentSection()
     keep_days: KeepDays = 90.0
-    most_mib: Annotated[int, Field(ge=1, le=10**9, description="Most that images may take.")] = 10_000
+    most_mib: Annotated[int, Field(ge=1, le=10**9, description="Disk space that all images may take.")] = 10_000
     free_mib: Annotated[
-        int, Field(ge=0, le=10**9, description="Left free on the disk: below it no image is written.")
+        int, Field(ge=0, le=10**9, description="Disk space that stays free: with less, no image is written.")
     ] = 500
     commit_within_ms: Annotated[
-        float, Field(ge=0, le=10_000, description="Longest that a verdict waits for its row when the disk stalls.")
+        float, Field(ge=0, le=10_000, description="Longest wait of a verdict for its row if the disk stalls.")
     ] = 250.0
 
     def beside(self, folder: Path) -> Self:

@@ -19,8 +19,8 @@ class SqliteOptions(SinkOptions):
     """The evidence store: every verdict in SQLite, and images of some."""
 
     kind: Literal["sqlite"]
-    folder: Annotated[Path, Field(description="Where the database and the images lie.")]
-    evidence: Annotated[Kept, Field(description="Which verdicts keep images; review has the rejects too.")] = "review"
+    folder: Annotated[Path, Field(description="Folder of the database and the images.")]
+    evidence: Annotated[Kept, Field(description="Verdicts that keep images; review includes rejects.")] = "review"
     keep_days: KeepDays = 90.0
 
 

@@ -1,4 +1,4 @@
-"""Evidence store: one row for every verdict, images of some, marks, and an audit of changes."""
+"""Evidence store: a row for every verdict, images of some, people's marks, and an audit of changes."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class EvidenceStore:
         return self._rows.commit(self._row(frame, verdict), self._section.commit_within_ms / 1e3, committed)
 
     def keep(self, frame: Frame, verdict: Verdict, before: Sequence[Frame] = ()) -> None:
-        """Hold the frame of a recorded verdict, and queue images if its decision keeps them; never blocks.
+        """Hold a recorded verdict's frame in memory, and queue its images if its decision keeps them; never blocks.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class EvidenceStore:
             self._images.keep(place, frame, verdict, before)
 
     def follow(self, frame: Frame) -> None:
-        """Offer a frame to the verdicts of its camera that still need frames from after them; never blocks."""
+        """Keep a frame for earlier verdicts of its camera that still need frames from after them; never blocks."""
         self._images.follow(frame)
 
     def _row(self, frame: Frame, verdict: Verdict) -> dict[str, Any]:
@@ -165,17 +165,17 @@ class EvidenceStore:
         Parameters
         ----------
         kind : str, optional
-            Only of this kind, as it is shown.
+            Only verdicts with this kind, by its shown name.
         part : Part, optional
-            Only of parts with the values that it names.
+            Only verdicts on parts with the values that this names.
         mark : {"good", "bad"}, optional
-            Only parts that a person marked so.
+            Only verdicts on parts that a person gave this mark.
         before_id : str, optional
-            Only records before this one, the last of the page before.
+            Only records before this one, which is the last of the previous page.
         until : datetime, optional
-            Only records judged until then.
+            Only records judged at or before this time.
         at_least : float, optional
-            Only scores from this on, on the scale where 100 was the limit; records without a scale are left out.
+            Only scores of at least this, on the scale where 100 was the limit; records without a scale are left out.
         """
         found = self._records.newest(
             limit=limit,
@@ -191,7 +191,7 @@ class EvidenceStore:
         return [self._with_images(*one) for one in found]
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
-        """Return one record, with the names of its `images`; the first one if pipelines share the capture."""
+        """Return one record with the names of its `images`, or None; the first one if pipelines share the capture."""
         found = self._records.find(id, pipeline)
         return None if found is None else self._with_images(*found)
 
@@ -210,14 +210,14 @@ class EvidenceStore:
         Parameters
         ----------
         since : datetime, optional
-            Only records that came after the last one judged before this.
+            Only records that came after the last record judged before this time.
         """
         return self._records.counts(pipeline=pipeline, since=since)
 
     # Marks and changes
 
     def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
-        """See `edgead.line.evidence.marks.Marks.mark_false_reject`."""
+        """Mark a part with the decision reject or review as good; see `edgead.line.evidence.marks.Marks`."""
         return self.marks.mark_false_reject(id, by=by, note=note, pipeline=pipeline)
 
     def add_audit(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None:
@@ -232,7 +232,7 @@ class EvidenceStore:
 
     @contextmanager
     def audited(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> Iterator[None]:
-        """Record a change before the block makes it; if the block fails, a second row takes it back.
+        """Record a change before the block makes it; if the block fails, a second row records that it was undone.
 
         Raises
         ------
@@ -252,7 +252,7 @@ class EvidenceStore:
             raise
 
     def note_change(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None:
-        """Record a change that was made already and cannot be refused; if that fails, only the log has it."""
+        """Record a change that was made already; if it cannot be recorded, only the log has it."""
         try:
             self.add_audit(by=by, action=action, pipeline=pipeline, before=before, after=after)
         except EvidenceError as error:
@@ -266,7 +266,7 @@ class EvidenceStore:
     # Its own state
 
     def status(self) -> dict[str, Any]:
-        """Count written, waiting and lost rows and images since the start."""
+        """Return the counts of written, waiting and lost rows and images since the start."""
         rows, images = self._rows.counts, self._images.counts
         return {
             "rows_written": rows.written,
@@ -296,7 +296,7 @@ class EvidenceStore:
         return tuple(found)
 
     def remove_old(self) -> int:
-        """Remove records older than `keep_days`, as happens every minute anyway; return their number.
+        """Remove records older than `keep_days` now, not at the next minute; return their number.
 
         Raises
         ------
@@ -309,7 +309,7 @@ class EvidenceStore:
             raise unreachable(self._engine, "cannot be written", error) from None
 
     def close(self, within_s: float = 1.0) -> None:
-        """Write what is queued, as far as the time allows, and release the database."""
+        """Write queued rows and images, as far as the time allows, and release the database."""
         deadline = time.monotonic() + within_s
         for part in (self._rows, self.parts, self._images, self._upkeep):
             part.close(max(0.05, deadline - time.monotonic()))

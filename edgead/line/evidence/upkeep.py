@@ -35,7 +35,7 @@ class Upkeep:
     now : callable
         Returns the wall clock's time.
     watch : callable
-        Checks the audit.
+        Checks whether the audit is intact; called every minute.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class Upkeep:
     def remove_old(self) -> int:
         """Remove records older than `keep_days`, with their images; return their number.
 
-        Records are removed in order of arrival up to the first that is young enough, so a clock that was set back, or
-        that began in 1970, removes nothing too early. Records of this process cannot be older than the process.
+        Records are removed in order of arrival, up to the first that is young enough. Until this process has run for
+        `keep_days`, it removes none of its own records, whatever the clock says.
         """
         removed = 0
         while not self._closing.is_set():
@@ -122,9 +122,9 @@ class Upkeep:
 
 
 def bring_to_disk(database: Path) -> None:
-    """Make committed rows outlive a power failure, and keep SQLite's log short.
+    """Sync committed rows to the disk, so that they outlive a power failure, and keep SQLite's log short.
 
-    Syncing the log is enough for that. When it has grown, it is moved into the database without making a writer wait.
+    Syncing the log is enough. A log that has grown is moved into the database; no writer waits for that.
     """
     log = database.with_name(f"{database.name}-wal")
     try:

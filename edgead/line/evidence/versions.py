@@ -1,4 +1,4 @@
-"""Version of the store's tables, and the upgrade of those that an earlier edgead made."""
+"""Version of the store's tables, and the upgrade of tables that an earlier edgead made."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LOCKED_S = 5
 
 
 def begin_tables(engine: Engine, *, may_set_aside: bool) -> str | None:
-    """Prepare the tables when a store opens, as far as that is possible now.
+    """Make or upgrade the tables when a store opens; do nothing if the database fails in a way that may pass.
 
     Parameters
     ----------
@@ -79,9 +79,9 @@ def begin_tables(engine: Engine, *, may_set_aside: bool) -> str | None:
 
 
 def prepare_tables(engine: Engine) -> None:
-    """Make missing tables, and upgrade those of an earlier edgead to today's version.
+    """Make missing tables, and upgrade those of an earlier edgead to this one's version.
 
-    All of it is one transaction: if it is interrupted, the tables are as before.
+    All steps are one transaction: if it is interrupted, the tables are as before.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def prepare_tables(engine: Engine) -> None:
 
 
 def check_version(connection: Connection) -> None:
-    """Raise EvidenceError unless the tables are of today's version, which a reader needs."""
+    """Raise EvidenceError unless the tables have this edgead's version, since a reader cannot upgrade them."""
     found = _version(connection)
     if found != SCHEMA_VERSION:
         holds = "holds no tables of an evidence store" if found is None else f"its tables are of version {found}"
@@ -160,7 +160,7 @@ def _missing(connection: Connection) -> set[str]:
 
 @contextmanager
 def _alone(engine: Engine) -> Iterator[Connection]:
-    """Open a transaction that excludes other changes of tables, and may take its time."""
+    """Open a transaction that excludes other changes of tables, and whose statements have no time limit."""
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 by itself begins none before a change of tables

@@ -17,15 +17,15 @@ from edgead.sources import check_there
 
 
 def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
-    """Report each model that cannot be read or is not accepted, and each local source that is missing.
+    """Yield a message for each model that cannot be read or is not accepted, and each local source that is missing.
 
-    Network cameras are not asked: they may be switched off while the file is written.
+    Network cameras are not checked: they may be switched off while the file is written.
 
     Parameters
     ----------
     site : Site
     file : YamlFile
-        File that it was read from; a path that exists from the working directory, but not from the file, is shown.
+        File of the site. If a path exists only relative to the working directory, the message says so.
     """
     for name, camera in site.cameras.items():
         try:
@@ -59,7 +59,7 @@ def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
 
 
 def find_taken(site: Site, file: YamlFile) -> Iterator[str]:
-    """Report that the page's address cannot be used, unless a daemon with this store uses it."""
+    """Yield a message if the page's address cannot be used, unless a daemon with this store uses it."""
     if site.http is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""Errors of a site file in its own terms: line, place, what was expected, and the likely intention."""
+"""Errors of a site file as text for its author: line, place, what was expected, and the likely intention."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAME = "lower-case letters, digits, - and _, beginning with a letter, at most 3
 
 
 class PlacedError(ValueError):
-    """An error at another place of the site file than that of the model which finds it."""
+    """Error at another place of the site file than that of the pydantic model which finds it."""
 
     def __init__(self, place: Place, reason: str):
         super().__init__(f"{dotted(place) or 'the file'}: {reason}")
@@ -30,7 +30,7 @@ def dotted(place: Place) -> str:
 
 
 def explain(error: ValidationError, model: type[BaseModel], file: YamlFile) -> str:
-    """Report all of pydantic's errors in a site file, one problem per line; no value is quoted."""
+    """Return pydantic's errors in a site file as text, one problem per line, without the file's values."""
     schema = model.model_json_schema()
     found: dict[Place, list[str]] = {}
     missing: set[Place] = set()
@@ -60,9 +60,9 @@ def explain(error: ValidationError, model: type[BaseModel], file: YamlFile) -> s
 
 
 def _place(schema: Schema, location: Sequence[Any]) -> tuple[Place, Schema]:
-    """Return the keys of a location that stand in the file, without pydantic's own, and the section of the last one.
+    """Return a location's keys that are in the file, and the schema of the section that holds the last one.
 
-    Pydantic's locations also hold the kind that it chose (`sinks.broker.mqtt.host`) and the branch of a union.
+    Pydantic's locations also name the kind that it chose (`sinks.broker.mqtt.host`) and the branch of a union.
     """
     definitions = schema.get("$defs", {})
     place: list[Any] = []
@@ -81,7 +81,7 @@ def _place(schema: Schema, location: Sequence[Any]) -> tuple[Place, Schema]:
 
 
 def _resolved(node: Schema, definitions: Schema) -> Schema:
-    """Follow a schema's references; a schema that may also be null becomes what it otherwise is."""
+    """Follow a schema's references; of a schema that may also be null, return the other branch."""
     while True:
         if "$ref" in node:
             node = definitions[node["$ref"].rpartition("/")[2]]

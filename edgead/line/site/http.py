@@ -37,40 +37,40 @@ RoleName = Annotated[Role, Field(description="view, operate or engineer.")]
 
 
 class TokenSection(Section):
-    """A token of one program, with a name and a role of its own."""
+    """Token of one program, with its own name and role."""
 
     token: Annotated[Token, Field(description="16 characters or more; best from the environment.")]
     role: RoleName = "view"
 
 
 class PanelSection(Section):
-    """A panel at the line, whose browser stays signed in."""
+    """Panel at the line, whose browser stays signed in."""
 
-    token: Annotated[Token, Field(description="Typed once on the panel; another one signs it out.")]
-    role: Annotated[
-        Literal["view", "operate"], Field(description="What anybody may do who stands there: view or operate.")
-    ] = "operate"
-    days: Annotated[float, Field(gt=0, le=3650, description="How long the panel stays signed in.")] = 365.0
+    token: Annotated[Token, Field(description="Typed once on the panel; a new token signs it out.")]
+    role: Annotated[Literal["view", "operate"], Field(description="Role of anybody at the panel: view or operate.")] = (
+        "operate"
+    )
+    days: Annotated[float, Field(gt=0, le=3650, description="Time that the panel stays signed in.")] = 365.0
 
 
 class ProxySection(Section):
-    """A proxy that signs people in (OIDC, LDAP), and says in headers who they are."""
+    """Proxy that signs people in (OIDC, LDAP), and sends their names and groups in headers."""
 
     from_: Annotated[
         tuple[Annotated[IPvAnyNetwork, AfterValidator(_not_all)], ...],
-        Field(alias="from", min_length=1, max_length=16, description="Its addresses, such as [127.0.0.1/32]."),
+        Field(alias="from", min_length=1, max_length=16, description="The proxy's addresses, such as [127.0.0.1/32]."),
     ]
-    user_header: Annotated[Header, Field(description="Who it is.")] = "X-Forwarded-User"
-    groups_header: Annotated[Header, Field(description="The groups of that person.")] = "X-Forwarded-Groups"
-    separator: Annotated[str, Field(pattern=r"^[,;|]$", description="Between groups: `,`, `;` or `|`.")] = ","
+    user_header: Annotated[Header, Field(description="Header with the person's name.")] = "X-Forwarded-User"
+    groups_header: Annotated[Header, Field(description="Header with the person's groups.")] = "X-Forwarded-Groups"
+    separator: Annotated[str, Field(pattern=r"^[,;|]$", description="Sign between groups: `,`, `;` or `|`.")] = ","
     roles: Annotated[
         dict[Annotated[str, Field(min_length=1, max_length=255)], Role],
-        Field(min_length=1, description="Roles by group; the highest counts. Who is in none of them is refused."),
+        Field(min_length=1, description="Roles by group; the highest counts. A person in none of them is refused."),
     ]
-    secret_header: Annotated[Header, Field(description="Carries `secret`.")] = "X-Proxy-Secret"
+    secret_header: Annotated[Header, Field(description="Header with `secret`.")] = "X-Proxy-Secret"
     secret: Annotated[
         Token | None,
-        Field(description="What only the proxy knows; must be set for a proxy on this computer."),
+        Field(description="Secret that only the proxy knows; needed if the proxy runs on this computer."),
     ] = None
 
     @model_validator(mode="after")
@@ -84,39 +84,35 @@ class ProxySection(Section):
 
 
 class HttpSection(Section):
-    """The page and the API. Without a token, users, panels or a proxy only this computer can reach them."""
+    """The page and the API. Without a token, users, panels or a proxy, only this computer can reach them."""
 
     host: Annotated[
-        Host, Field(description="Address to listen on; any but this computer alone demands a token or users.")
+        Host, Field(description="Address to listen on; any but this computer's own needs a token or users.")
     ] = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535, description="0 takes a free one.")] = 8080
+    port: Annotated[int, Field(ge=0, le=65535, description="Port; 0 takes a free one.")] = 8080
     token: Annotated[
         SecretStr | None,
-        Field(description="Of the role engineer. 16 characters or more; best from the environment."),
+        Field(description="Token with the role engineer, 16 characters or more; best from the environment."),
     ] = None
     users: Annotated[
         Path | None, Field(description="File of the people who sign in by name; `edgead user` writes it.")
     ] = None
     tokens: Annotated[
-        dict[Name, TokenSection], Field(description="More tokens, by the name that stands in the list of changes.")
+        dict[Name, TokenSection], Field(description="More tokens, by the names that the list of changes shows.")
     ] = {}
     panels: Annotated[dict[Name, PanelSection], Field(description="Panels at the line, by name.")] = {}
-    unlock_minutes: Annotated[float, Field(gt=0, le=480, description="How long a PIN raises the role of a panel.")] = (
-        5.0
-    )
+    unlock_minutes: Annotated[float, Field(gt=0, le=480, description="Time that a PIN raises a panel's role.")] = 5.0
     proxy: Annotated[ProxySection | None, Field(description="A proxy that signs people in.")] = None
-    secure_cookie: Annotated[bool, Field(description="Behind a proxy that speaks HTTPS, and no other way.")] = False
-    session_hours: Annotated[float, Field(gt=0, le=24 * 365, description="How long a sign-in on the page lasts.")] = (
-        12.0
-    )
+    secure_cookie: Annotated[bool, Field(description="Set it only behind a proxy that serves HTTPS.")] = False
+    session_hours: Annotated[float, Field(gt=0, le=24 * 365, description="Longest time that a sign-in lasts.")] = 12.0
     session_idle_minutes: Annotated[
         float,
-        Field(gt=0, le=60 * 24 * 365, description="A sign-in ends before where no page is open for so long."),
+        Field(gt=0, le=60 * 24 * 365, description="A sign-in ends earlier if no page is open for this time."),
     ] = 60.0
     failures_most: Annotated[
-        int, Field(ge=1, le=10**6, description="Wrong tokens and passwords of one address within `failures_within_s`.")
+        int, Field(ge=1, le=10**6, description="Wrong tokens and passwords of an address in `failures_within_s`.")
     ] = 10
-    failures_within_s: Annotated[Seconds, Field(description="The time in which they are counted.")] = 60.0
+    failures_within_s: Annotated[Seconds, Field(description="Time in which wrong ones are counted.")] = 60.0
 
     @property
     def is_open(self) -> bool:

@@ -29,9 +29,9 @@ def load_site(path: str | os.PathLike[str], environment: Mapping[str, str] = os.
     Raises
     ------
     SettingsError
-        Not a readable regular file of at most 1 MiB, no YAML, an alias, a key that stands twice or is unknown, a value
-        that does not fit, a variable that is not set. Every problem is named by its line and place, and no value is
-        quoted that may be a secret.
+        The path is no readable regular file of at most 1 MiB; or the file is no YAML, or has an alias, a repeated or
+        unknown key, a value that does not fit, or a variable that is not set. The message names the line and place of
+        every problem, and quotes no value that may be a secret.
     """
     return read_site(path, environment)[0]
 
@@ -69,7 +69,7 @@ def _check_watched(site: Site) -> None:
 
 
 def resolved(site: Site) -> str:
-    """Write a site as YAML, with every default and without secrets."""
+    """Return a site as YAML text, with every default and without secrets."""
     return yaml.safe_dump(site.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
 
 

@@ -1,4 +1,4 @@
-"""Models that follow a registry's tag, and reports of a device: their sections of the site file."""
+"""Sections of the site file for models that follow a registry's tag, and for a device's reports."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ def _one_level(name: str) -> str:
 
 
 class FollowSection(Section):
-    """The tag of a registry whose model judges, as soon as it has passed its self-test here."""
+    """Tag of a registry; the model that it names judges as soon as it has passed its self-test on this device."""
 
     source: Annotated[TaggedModel, Field(alias="from", description="oci://HOST/NAME:TAG.")]
-    every_s: Annotated[Seconds, Field(ge=1, description="How often the tag is looked at.")] = 300.0
+    every_s: Annotated[Seconds, Field(ge=1, description="Interval at which the device checks the tag.")] = 300.0
     jitter: Annotated[
-        float, Field(ge=0, le=1, description="Share of `every_s` by which each look is earlier or later, by chance.")
+        float, Field(ge=0, le=1, description="Share of `every_s` by which each request is randomly earlier or later.")
     ] = 0.2
     most_kib_s: Annotated[
         int | None,
-        Field(ge=16, le=1 << 20, description="For a model that comes; by default all that the network gives."),
+        Field(ge=16, le=1 << 20, description="Limit of the rate of downloads; by default there is none."),
     ] = None
 
 
 class FleetSection(BrokerOptions):
-    """The MQTT broker that this device reports to: which models judge, and how they do."""
+    """MQTT broker that gets this device's reports: its pipelines, their models, and counts of verdicts."""
 
     device: Annotated[
         str | None,
-        Field(description="Its name in the fleet; by default the computer's."),
+        Field(description="Name of the device in the fleet; by default the computer's name."),
         AfterValidator(lambda name: name if name is None else _one_level(name)),
     ] = None
-    topic: Annotated[Topic, Field(description="Before its name.")] = "edgead/fleet"
-    every_s: Annotated[Seconds, Field(ge=1, description="How often it reports; a change is reported at once.")] = 60.0
+    topic: Annotated[Topic, Field(description="Topic; the device's name follows.")] = "edgead/fleet"
+    every_s: Annotated[Seconds, Field(ge=1, description="Interval of reports; changes are reported at once.")] = 60.0
 
     @property
     def name(self) -> str:

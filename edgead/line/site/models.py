@@ -1,4 +1,4 @@
-"""Section `models` of the site file: whose signature a model needs."""
+"""Section `models` of the site file: keys of which a model needs a signature."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from edgead.components.options import Section
 
 
 class ModelsSection(Section):
-    """Models that may judge: all, or only those that a key of the site has signed."""
+    """Models that may judge: all, or only models that a key of the site has signed."""
 
     require_signed: Annotated[
-        bool, Field(description="Refuse every model that none of `keys` has signed, whatever opens it.")
+        bool, Field(description="Whether to refuse every model that none of `keys` has signed.")
     ] = False
     keys: Annotated[
         tuple[Path, ...], Field(max_length=64, description="Public keys, each a file that `edgead key new` made.")
     ] = ()
     device_key: Annotated[
         Path | None,
-        Field(description="Private key of this device: what is learned on it is signed with it, and is let in here."),
+        Field(description="Private key of this device: it signs models learnt here, and these are accepted here."),
     ] = None
 
     def open_trust(self) -> ModelTrust:

@@ -1,4 +1,4 @@
-"""Options by which a pipeline learns which part a frame shows, besides its trigger."""
+"""Options that name the part in a frame: a code on the part, and recipes."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ _Side = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class CodeSection(Section):
-    """A code on the part, which is its serial number."""
+    """Code on the part that gives its serial number."""
 
     region: Annotated[
         tuple[_Offset, _Offset, _Side, _Side],
-        Field(description="x, y, width and height in pixels of the frame: where the code lies, with some room."),
+        Field(description="x, y, width and height, in pixels of the frame, around the code with some room."),
     ]
     kinds: Annotated[
         tuple[CodeKind, ...],
         Field(min_length=1, description="qr, data_matrix, code_128, and barcode: EAN-8, EAN-13, UPC-A and UPC-E."),
     ] = ("qr",)
     within_ms: Annotated[
-        float, Field(gt=0, le=2000, description="What takes longer to read counts as unread, and is not waited for.")
+        float, Field(gt=0, le=2000, description="Longest wait for the reading; a slower one counts as unread.")
     ] = 100.0
 
 
 class RecipeSection(Section):
     """Model and thresholds of one product."""
 
-    model: Annotated[Path, Field(description="Of its product; relative to the site file.")]
-    thresholds: Annotated[Limits | None, Field(description="In place of those of the model.")] = None
+    model: Annotated[Path, Field(description="Folder of the model, relative to the site file.")]
+    thresholds: Annotated[Limits | None, Field(description="Thresholds in place of the model's.")] = None
 
 
 class PartNamingSection(Section):
-    """Names of parts that come from the frame, not from the trigger."""
+    """Names of parts that are read from the frame, not given by the trigger."""
 
-    code: Annotated[CodeSection | None, Field(description="A code in the image that is the serial number.")] = None
+    code: Annotated[CodeSection | None, Field(description="Code in the image with the serial number.")] = None

@@ -10,30 +10,30 @@ from edgead.components.options import Name, Section
 
 
 class PartSection(Section):
-    """One verdict for one part, of several pipelines: cameras, or regions of one camera."""
+    """Verdict on a part from those of several pipelines: of several cameras, or of regions of one camera."""
 
     pipelines: Annotated[
-        tuple[Name, ...], Field(min_length=2, max_length=32, description="The views of a part, by name.")
+        tuple[Name, ...], Field(min_length=2, max_length=32, description="Names of the pipelines that view a part.")
     ]
     rule: Annotated[
         Literal["worst", "any", "k_of_n"],
-        Field(description="worst: ok where all views are; any: where one is; k_of_n: where `k` are. Likewise review."),
+        Field(description="The part is ok if so many views are: worst: all; any: one; k_of_n: `k`. Same for review."),
     ] = "worst"
-    k: Annotated[int | None, Field(ge=1, le=32, description="Of rule k_of_n: so many views must be ok.")] = None
+    k: Annotated[int | None, Field(ge=1, le=32, description="With k_of_n: views that must be ok.")] = None
     timeout_ms: Annotated[
         float,
-        Field(gt=0, le=600_000, description="From the first capture of a part to the verdict of its last view."),
+        Field(gt=0, le=600_000, description="Time from a part's first capture to the verdict of its last view."),
     ] = 1000.0
     apart_ms: Annotated[
         float,
         Field(
             ge=0,
             le=600_000,
-            description="Captures of two cameras this far apart may show one part, where no serial number says so: "
-            "less than half the shortest time between two parts.",
+            description="Longest time between captures of one part by two cameras, if no serial number decides: less "
+            "than half the shortest time between two parts.",
         ),
     ] = 50.0
-    sinks: Annotated[tuple[Name, ...], Field(description="Sinks of the part's verdict, by name.")] = ()
+    sinks: Annotated[tuple[Name, ...], Field(description="Names of sinks that get the part's verdict.")] = ()
 
     @property
     def needed(self) -> int:

@@ -31,12 +31,12 @@ KINDS: tuple[tuple[Registry[Any], str], ...] = (
 
 
 def reference(*, own: bool = False) -> str:
-    """Write the reference: every component with its schemes, and its options with bounds and defaults.
+    """Return the reference as Markdown: every component with its schemes, and its options with bounds and defaults.
 
     Parameters
     ----------
     own : bool
-        Leave out components of other packages.
+        Whether to leave out components of other packages.
     """
     parts = ["# Components"]
     for registry, text in KINDS:
@@ -63,7 +63,7 @@ def _section(component: Component) -> Iterator[str]:
 
 
 def options_table(options: type[Section], *, without: set[str]) -> list[str]:
-    """Write a section's options as a Markdown table, without some; a list of one table, or of none if it is empty."""
+    """Return a list with a Markdown table of a section's options except those in `without`, or an empty list."""
     schema = options.model_json_schema()
     named = {name: field for name, field in schema.get("properties", {}).items() if name not in without}
     if not named:
@@ -86,7 +86,7 @@ def _default(value: Any) -> str:
 
 
 def _takes(field: Schema, definitions: Schema) -> str:
-    """Describe in words what a field takes, from its JSON Schema."""
+    """Describe in words the values that a field takes, from its JSON Schema."""
     if "$ref" in field:
         inner = definitions[field["$ref"].rpartition("/")[2]]["properties"]
         return ", ".join(f"`{name}:` {_takes(item, definitions)}" for name, item in inner.items())

@@ -1,4 +1,4 @@
-"""Schema of the site file, composed of the components' options, the page and limits; unknown keys are refused."""
+"""Schema of the site file, composed of the components' options, the page and limits; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ RuntimeName = Annotated[
 
 
 class RealtimeSection(Section):
-    """Priority and cores of the threads that judge: the pipeline's, its network's, and those of the kernels."""
+    """Priority and cores of judging threads: the pipeline's own, those of its network, and those of the kernels."""
 
     priority: Annotated[
         int | None,
-        Field(ge=1, le=99, description="Of SCHED_FIFO: before all that has none. Where it is refused, without."),
+        Field(ge=1, le=99, description="Priority of SCHED_FIFO; if the system refuses it, threads run without it."),
     ] = None
     cores: Annotated[
         tuple[Annotated[int, Field(ge=0, le=4095)], ...],
-        Field(max_length=256, description="Cores to stay on, such as [2, 3]; by default all that edgead may use."),
+        Field(max_length=256, description="Cores to run on, such as [2, 3]; by default all that edgead may use."),
     ] = ()
 
     @property
@@ -60,15 +60,15 @@ class RealtimeSection(Section):
 
 
 class PipelineSection(Section):
-    """One model that judges one camera."""
+    """Pipeline: one model that judges the frames of one camera."""
 
     camera: Name
-    model: Annotated[Path, Field(description="The model's folder, relative to the site file.")]
+    model: Annotated[Path, Field(description="Folder of the model, relative to the site file.")]
     commissioned: Annotated[
         bool,
         Field(
-            description="Its model is made on the page: as long as there is none, it waits; and the one that was put "
-            "into service last judges after a restart, until `model` names another."
+            description="The model is made on the page; the pipeline waits until there is one. After a restart, the "
+            "model that was put into service last judges, until `model` names another."
         ),
     ] = False
     follow: Annotated[
@@ -78,14 +78,14 @@ class PipelineSection(Section):
     runtime: RuntimeName = AUTO
     precision: Annotated[
         Literal["fp32", "fp16", "int8"] | None,
-        Field(description="Which graph; by default the one that the model names."),
+        Field(description="Precision of the graph; by default that of the model's default graph."),
     ] = None
     threads: Annotated[
         int | None,
         Field(
             ge=1,
             le=256,
-            description="Of the network; by default one for each of its `cores`, else an equal share of all.",
+            description="Threads of the network; by default one for each of `cores`, else an equal share of all.",
         ),
     ] = None
     realtime: Annotated[
@@ -94,39 +94,37 @@ class PipelineSection(Section):
     trigger: Annotated[
         TriggerOptions, OneOf(TRIGGERS), Field(description="Which frames are judged; by default every one.")
     ] = EveryFrameOptions()
-    part: Annotated[
-        PartNamingSection | None, Field(description="How it learns which part a frame shows, besides its trigger.")
-    ] = None
+    part: Annotated[PartNamingSection | None, Field(description="Names of parts that come from the frame.")] = None
     recipes: Annotated[
         dict[Annotated[str, Field(min_length=1, max_length=MAX_PART_CHARACTERS)], RecipeSection],
-        Field(description="Models by the recipe that a part asks for; a part that names none has the pipeline's own."),
+        Field(description="Models by recipe, for parts that name one; `model` judges parts that name none."),
     ] = {}
     unknown_recipe: Annotated[
         Literal["fault", "review"],
         Field(
-            description="A part that asks for another recipe: no verdict, and a fault; or judged by the pipeline's own "
-            "model, and never better than review."
+            description="For a part that names another recipe: no verdict, and a fault; or a verdict by the pipeline's "
+            "own model, never better than review."
         ),
     ] = "fault"
-    sinks: Annotated[tuple[Name, ...], Field(description="Sinks, by name.")] = ()
+    sinks: Annotated[tuple[Name, ...], Field(description="Names of sinks that get the verdicts.")] = ()
     budget_ms: Annotated[
         float | None,
         Field(
             gt=0,
             le=86_400_000,
-            description="From the capture to the verdict; what takes longer is counted as late, and a model whose "
-            "frames take longer is refused in place of one in service.",
+            description="Time from the capture to the verdict; later verdicts are counted as late, and a model that "
+            "takes longer cannot replace one in service.",
         ),
     ] = None
     palette: Annotated[
         Palette,
         Field(description="Colours of heat maps; blue is seen better on yellow, brown and red parts."),
     ] = "warm"
-    drift: Annotated[DriftSection | None, Field(description="null watches for none.")] = DriftSection()
-    alarms: Annotated[AlarmsSection, Field(description="When it raises an alarm; by default never.")] = AlarmsSection()
+    drift: Annotated[DriftSection | None, Field(description="Drift watch; null for none.")] = DriftSection()
+    alarms: Annotated[AlarmsSection, Field(description="Limits that raise alarms.")] = AlarmsSection()
 
     def check_model(self, artifact: Artifact) -> None:
-        """Raise SettingsError if a model cannot judge frames as the trigger chooses them."""
+        """Raise SettingsError if a model cannot judge the frames that the trigger chooses."""
         if artifact.manifest.head.in_order and not self.trigger.wants_all:
             raise SettingsError(
                 f"{artifact.path} judges every frame in order, and the trigger {self.trigger.kind} picks some: leave "
@@ -140,21 +138,21 @@ class LimitsSection(Section):
     restarts: Annotated[
         int, Field(ge=0, le=10**6, description="Restarts of a pipeline within `restarts_within_s`.")
     ] = 5
-    restarts_within_s: Annotated[Seconds, Field(description="The time in which restarts are counted.")] = 600.0
-    drain_s: Annotated[float, Field(gt=0, le=60, description="For work in progress when it stops.")] = 1.5
+    restarts_within_s: Annotated[Seconds, Field(description="Time in which restarts are counted.")] = 600.0
+    drain_s: Annotated[float, Field(gt=0, le=60, description="Time for current work at a stop.")] = 1.5
     lesson_s: Annotated[
-        Seconds, Field(description="Longest that a lesson which was asked for on the page may take.")
+        Seconds, Field(description="Longest time for a lesson, or a sorting of rejects, from the page.")
     ] = 1800.0
 
 
 class PauseSection(BrokerOptions):
-    """The MQTT topic whose messages pause and resume pipelines: `{"paused": true, "reason": "cleaning"}`."""
+    """MQTT topic whose messages pause and resume pipelines: `{"paused": true, "reason": "cleaning"}`."""
 
-    topic: Annotated[Topic, Field(description="Whose messages do that.")]
+    topic: Annotated[Topic, Field(description="MQTT topic of the messages.")]
 
 
 class Site(Section):
-    """A whole site file."""
+    """Content of a site file."""
 
     cameras: dict[Name, CameraSection] = Field(min_length=1, description="Cameras, by name.")
     pipelines: dict[Name, PipelineSection] = Field(
@@ -162,20 +160,20 @@ class Site(Section):
     )
     sinks: Annotated[dict[Name, Annotated[SinkOptions, OneOf(SINKS)]], Field(description="Sinks, by name.")] = {}
     parts: Annotated[
-        dict[Name, PartSection], Field(description="Parts, by name: each makes one verdict of several pipelines.")
+        dict[Name, PartSection], Field(description="Parts, by name: one verdict from those of several pipelines.")
     ] = {}
     shifts: Annotated[
         dict[Name, ShiftSection], Field(description="Shifts, by name; by default one a day, from midnight on.")
     ] = {}
-    store: Annotated[StoreSection, Field(description="The record of every verdict.")] = StoreSection()
+    store: Annotated[StoreSection, Field(description="Record of every verdict.")] = StoreSection()
     http: Annotated[HttpSection | None, Field(description="The page and the API; null for none.")] = HttpSection()
-    models: Annotated[ModelsSection, Field(description="Which models may judge.")] = ModelsSection()
-    fleet: Annotated[FleetSection | None, Field(description="To whom it reports which models judge here.")] = None
-    pause: Annotated[PauseSection | None, Field(description="Where other systems pause the line by messages.")] = None
+    models: Annotated[ModelsSection, Field(description="Models that may judge.")] = ModelsSection()
+    fleet: Annotated[FleetSection | None, Field(description="Broker for this device's reports.")] = None
+    pause: Annotated[PauseSection | None, Field(description="Topic by which other systems pause the line.")] = None
     notices: Annotated[
-        NoticesSection, Field(description="Who receives notices of alarms, faults and drift, besides the page.")
+        NoticesSection, Field(description="Receivers of notices of alarms, faults and drift, besides the page.")
     ] = NoticesSection()
-    limits: Annotated[LimitsSection, Field(description="What the daemon bears before it gives up.")] = LimitsSection()
+    limits: Annotated[LimitsSection, Field(description="Limits of restarts and waiting.")] = LimitsSection()
 
     @model_validator(mode="after")
     def _known_names(self) -> Site:
@@ -210,7 +208,7 @@ def _expect(name: str, known: Mapping[str, object], place: Place) -> None:
 
 
 def current(parts: Mapping[str, _T], name: str, kind: str = "pipeline") -> _T:
-    """Return one of a site's parts, or its section, by name; raise SettingsError if a reload has removed it."""
+    """Return the pipeline or camera (or its section) of this name; raise SettingsError if a reload has removed it."""
     if name not in parts:
         raise SettingsError(f"there is no {kind} {name} any more: the site file has changed")
     return parts[name]

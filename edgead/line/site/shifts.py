@@ -1,7 +1,7 @@
-"""Shifts: their section of the site file, and the shift that an instant belongs to.
+"""Shifts of production: their section of the site file, and the shift that an instant belongs to.
 
-A shift begins at its time of day, by the local clock, and ends where the next one begins. So every instant belongs to
-exactly one, also in the hour that summer time removes or adds.
+A shift begins at its time of day, by the local clock, and ends when the next one begins. So every instant belongs to
+exactly one shift, also in the hour that summer time removes or adds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ShiftSection(Section):
         Field(description="Time of day by the device's local clock, such as '06:00'."),
     ]
     days: Annotated[
-        tuple[Day, ...], Field(min_length=1, max_length=7, description="Days of the week on which it begins.")
+        tuple[Day, ...], Field(min_length=1, max_length=7, description="Days of the week on which the shift begins.")
     ] = _DAYS
 
 
@@ -70,9 +70,9 @@ def shift_at(instant: datetime, shifts: Shifts, zone: tzinfo | None = None) -> P
     Parameters
     ----------
     instant : datetime
-        With a time zone.
+        Instant with a time zone.
     shifts : mapping of str to ShiftSection
-        By name; none are one a day.
+        Shifts by name; without any, each day is one shift.
     zone : tzinfo, optional
         Zone of the local clock; by default the system's.
     """
@@ -105,6 +105,6 @@ def _starts(shifts: Shifts, begin: datetime, end: datetime, zone: tzinfo | None)
 
 
 def _instant(day: date, at: time, zone: tzinfo | None) -> datetime:
-    """Return the first instant at which the local clock shows a time, or the time shown instead of a skipped one."""
+    """Return the first instant when the local clock shows `at`; a time that summer time skips becomes an hour later."""
     local = datetime.combine(day, at, zone)
     return local.astimezone(timezone.utc)

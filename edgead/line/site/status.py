@@ -1,4 +1,4 @@
-"""Status of the running parts of a site: of pipelines, and of parts that several pipelines judge together."""
+"""Status of pipelines, and of parts that several pipelines judge together: state and counts."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ class PipelineStatus:
     kinds : dict of int
         Rejects by the kind of their defect; those without a kind are left out.
     taken, judged : int
-        Frames taken from its camera, and those among them that got a verdict.
+        Frames that the pipeline took from its camera, and how many of these got a verdict.
     dropped : int
         Frames that a newer one replaced before the pipeline took them.
     skipped : int
         Frames that should have been judged but came while the pipeline was in fault.
     unasked : int
-        Frames that its trigger did not choose, which is no fault.
+        Frames that the trigger did not choose, which is no fault.
     warming_up : int
-        Frames without a verdict because the model remembers frames, and a new stream began.
+        Frames at the start of a stream without a verdict, because the model needs several frames first.
     late : int
         Verdicts that came later after the capture than `budget_ms`.
     missed : int
-        Frames that should have got a verdict and got none; if the trigger chooses frames, announced parts.
+        Frames that should have got a verdict and got none; if the trigger chooses frames, also announced parts.
     parts_missed : int
-        Announced parts without a verdict: no frame came for them, or theirs could not be judged.
+        Announced parts without a verdict: no frame came for them, or their frame could not be judged.
     codes : dict of int
         Counts of part codes by outcome; empty if none are read. See `PartCode.counts`.
     latency : dict of Latency
-        Per stage; `total` runs from the capture to the last sink.
+        Latency of each stage; `total` runs from the capture to the last sink.
     drift : DriftState or None
-        State of the drift watch after the last part; None before one, or if drift is not watched.
+        State of the drift watch after the last part; None before the first, or if drift is not watched.
     realtime_problem : str or None
-        What the system refused of the pipeline's `realtime`.
+        Error text if the system refused the section `realtime`; None if it did not.
     """
 
     name: str
@@ -86,7 +86,7 @@ class PartStatus:
     waiting : int
         Parts that wait for a view, or for a part before them.
     unmatched : int
-        Views that came after their part went out, or fit several parts.
+        Views that came after their part got its verdict, or that fit several parts.
     reason : str
         Reason of the last fault.
     problem : str or None

@@ -1,4 +1,4 @@
-"""People who sign in by name: a file of names, roles and hashes, written by `edgead user`.
+"""Users who sign in by name: a file of names, roles and hashes, written by `edgead user`.
 
 Passwords and PINs are kept as hashes of Argon2id.
 """
@@ -65,12 +65,12 @@ def check_argon2() -> None:
 
 
 def hash_secret(secret: str) -> str:
-    """Hash a password or a PIN, with its own salt."""
+    """Hash a password or a PIN with a new salt."""
     return _hasher().hash(_bytes(secret))
 
 
 def is_secret(stored: str | None, given: str) -> bool:
-    """Compare a secret with a hash; without a hash it takes as long, and is False.
+    """Return whether a secret fits a hash; without a hash it takes the same time, and returns False.
 
     Raises
     ------
@@ -87,15 +87,15 @@ def is_secret(stored: str | None, given: str) -> bool:
 
 
 def is_easy(pin: str) -> bool:
-    """Return whether a PIN is among the first to be guessed: equal digits, or digits in a row."""
+    """Return whether a PIN is easy to guess: equal digits, or digits in a row such as 1234."""
     steps = {int(after) - int(before) for before, after in pairwise(pin)}
     return len(steps) == 1 and steps <= {-1, 0, 1}
 
 
 def is_known(password: str) -> bool:
-    """Return whether a password is made only of parts that are guessed first: common words, rows of keys, repetitions.
+    """Return whether a password consists only of parts that attackers guess first: words, rows of keys, repetitions.
 
-    Digits that stand for letters, and characters around or between, do not make it a better one.
+    Digits in place of letters, and other characters around or between such parts, do not make it better.
     """
     left = unicodedata.normalize("NFKC", password).casefold()
     if len(set(left)) <= _FEWEST_LETTERS:
@@ -138,7 +138,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 def user_name(name: str) -> str:
     """Check the name of a person, which the audit shows as it is.
 
-    Letters and digits of any script, with spaces and `. - _ @ '` between them: no name can look like what edgead adds.
+    Letters and digits of any script, with spaces and `. - _ @ '` between them: no name can imitate edgead's additions.
 
     Raises
     ------
@@ -173,12 +173,12 @@ class _Users(RootModel[dict[Annotated[str, AfterValidator(user_name)], User]]):
 
 
 def read_users(path: Path) -> dict[str, User]:
-    """Read the users of a file, by name; none if there is no file.
+    """Read the users of a file, by name; empty if there is no file.
 
     Raises
     ------
     SettingsError
-        The file cannot be read, is not as `edgead user` writes it, or two names differ by case only.
+        The file cannot be read, has not the form that `edgead user` writes, or two names differ only by case.
     """
     if not path.exists():
         return {}
@@ -195,18 +195,18 @@ def read_users(path: Path) -> dict[str, User]:
 
 
 def check_users(path: Path) -> None:
-    """Raise SettingsError if a file of users lets nobody sign in: it has none, or cannot be read."""
+    """Raise SettingsError if a file of users lets nobody sign in: it has no user, or cannot be read."""
     if not read_users(path):
         raise SettingsError(f"{path} has nobody: `edgead user add`")
 
 
 def write_users(path: Path, users: Mapping[str, User]) -> None:
-    """Write a file of users, atomically; only its owner can read it, and root keeps the owner that it had.
+    """Write a file of users atomically, readable only by its owner; if root writes it, its owner stays the same.
 
     Raises
     ------
     OSError
-        It cannot be written; what was there stays.
+        The file cannot be written; the earlier one stays.
     """
     content = {name: user.model_dump(exclude_none=True) for name, user in sorted(users.items())}
     text = _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
@@ -217,6 +217,6 @@ def write_users(path: Path, users: Mapping[str, User]) -> None:
 
 
 def find_user(users: Mapping[str, User], name: str) -> tuple[str, User] | None:
-    """Find a person by a name as typed; return the stored name with the record, or None."""
+    """Find a person by the typed name; return the stored name with the record, or None."""
     asked = same_name(name)
     return next(((known, user) for known, user in users.items() if same_name(known) == asked), None)

@@ -1,4 +1,4 @@
-"""Triggers of judgements: every frame, one in an interval, frames on request, one for each part."""
+"""Triggers, which choose the frames to judge: all, one in each interval, on request, or one for each part."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def open_trigger(options: TriggerOptions) -> Trigger:
     Raises
     ------
     SettingsError
-        Its line cannot be opened, or a package is missing.
+        Its connection cannot be opened, or a package is missing.
     """
     found = TRIGGERS.named(options.kind)
     if found is None:

@@ -1,4 +1,4 @@
-"""Interface of a trigger."""
+"""Interface of a trigger, with its extensions for requests, named parts and answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgead.types import NO_PART, Frame, Part, Verdict
 
 
 class Trigger(Protocol):
-    """Choice of the frames that are judged."""
+    """Trigger: chooses the frames that are judged."""
 
     def accepts(self, frame: Frame) -> bool:
         """Return whether to judge a frame; called with every frame of a pipeline, in order."""
@@ -20,7 +20,7 @@ class Trigger(Protocol):
 
 @runtime_checkable
 class RequestTrigger(Trigger, Protocol):
-    """Trigger that takes requests for a frame, from the page or the API."""
+    """Trigger that takes requests for a frame from the page or the API."""
 
     def fire(self, at_ns: int | None = None) -> None:
         """Request the first frame after a moment (`time.perf_counter_ns()`, now by default); from any thread."""
@@ -43,7 +43,7 @@ class PartTrigger(NamingTrigger, RequestTrigger, Protocol):
 
     @property
     def missed(self) -> int:
-        """Parts that were announced but got no frame."""
+        """Number of parts that were announced but got no frame."""
         ...
 
     def fire(self, at_ns: int | None = None, part: Part = NO_PART) -> None: ...
@@ -51,11 +51,11 @@ class PartTrigger(NamingTrigger, RequestTrigger, Protocol):
 
 @runtime_checkable
 class AnsweringTrigger(Trigger, Protocol):
-    """Trigger whose requester waits for the verdict."""
+    """Trigger that gives the verdict back to its requester, such as a PLC."""
 
     @property
     def problem(self) -> str | None:
-        """Why requests cannot come; None while all is well. Read with every frame, and while none comes."""
+        """Reason why requests cannot come; None if they can. Read at every frame, and also while no frames come."""
         ...
 
     def answer(self, verdict: Verdict | None) -> None:
@@ -64,10 +64,10 @@ class AnsweringTrigger(Trigger, Protocol):
 
 
 class TriggerOptions(Section):
-    """Options of a trigger. Those of each kind have a field `kind: Literal[NAME]`, and a default for it or none."""
+    """Options of a trigger; the options of each kind have a field `kind: Literal[NAME]`, with or without default."""
 
     kind: str
     on_request: ClassVar[bool] = False
-    """Whether they open a RequestTrigger."""
+    """Whether these options open a RequestTrigger."""
     wants_all: ClassVar[bool] = False
     """Whether every frame must have a verdict: one without it counts as not inspected."""

@@ -1,4 +1,4 @@
-"""Handshake with a PLC that requests verdicts: the part it requests, and the answer. No I/O, no clock."""
+"""Handshake with a PLC: it requests the verdict on a part, and gets the answer. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Command:
     Attributes
     ----------
     sequence : int
-        Number of the part that it requests; 0 requests none.
+        Number of the requested part; 0 requests none.
     heartbeat : int
-        Changes while its program runs.
+        Number that changes while the PLC's program runs.
     recipe : int
-        Number of the product that it makes; 0 for none in particular.
+        Number of the recipe of the part; 0 names none.
     reset : int
-        A change of it resets the counters and the fault.
+        Number whose change resets the counters and the fault.
     serial, batch : str
         Serial number and batch of the part.
     """
@@ -49,17 +49,17 @@ class Status:
     Attributes
     ----------
     ready, busy, done, fault : bool
-        A part may be requested; one was; the last request is answered; a person must look.
+        A part may be requested; a requested part waits; the last request is answered; a person must look.
     heartbeat : int
-        Counts the writes.
+        Number of writes so far.
     accepted, answered : int
-        Number of the part requested last, and of the last one with an answer.
+        Number of the part requested last, and of the part answered last.
     decision : int
         Decision on the answered part: 0 ok, 1 review, 2 reject, `NOT_JUDGED`.
     score : float
-        Its image score.
+        Image score of the answered part.
     recipe, reset : int
-        The PLC's numbers that are in force.
+        Numbers of the PLC's command that are in force.
     judged, rejected, not_judged : int
         Parts since the last reset, modulo 65,536.
     """
@@ -107,25 +107,25 @@ class _Asked:
 
 
 class Handshake:
-    """Handshake state: the part that a PLC requests and its answer, each number once, also over a lost connection.
+    """Handshake state: the part that a PLC requests and its answer, each number once, even if the connection is lost.
 
-    The PLC writes the part, then a new `sequence`; `accepted` shows that it was read, `answered` that its verdict is
-    there. An answered number cannot be requested again until another one was. The PLC keeps its number until the
-    answer; 0 withdraws it.
+    The PLC writes the part, then a new number in `sequence`. The same number in `accepted` shows that edgead has read
+    it, and in `answered` that the verdict can be read. The PLC keeps the number until the answer; 0 withdraws the
+    request. An answered number counts as a new request only after another number.
 
     Parameters
     ----------
     recipes : mapping of int to str
         Names of recipes by number; if it is empty, a recipe's name is its number.
     within_ns : int
-        After this time, a part without a verdict is answered as not judged.
+        Time after which a part without a verdict is answered as not judged.
 
     Attributes
     ----------
     part : Part
         Part that the last accepted frame shows.
     unknown_recipe : int or None
-        Requested recipe that `recipes` does not have.
+        Requested number of a recipe that `recipes` does not have; None if it has it.
     """
 
     def __init__(self, recipes: Mapping[int, str], within_ns: int):
@@ -144,9 +144,9 @@ class Handshake:
     def meet(self, registers: Sequence[int]) -> None:
         """Take the status registers that the PLC holds after a new connection.
 
-        If they are those last written, the handshake continues. Otherwise the PLC or this program has restarted: the
-        registers say what was answered, and any request counts as new. Requests are read only after the PLC has taken a
-        first heartbeat, by which it is recognised later.
+        If they are the registers written last, the handshake continues. Otherwise the PLC or this program has
+        restarted: the registers say what was answered, and any request counts as new. Requests are read only after the
+        PLC has taken a first write, by which later connections recognise it.
         """
         if tuple(registers) in (self._confirmed, self._under_way):
             self._confirmed = tuple(registers)  # the next write may be lost too
@@ -171,13 +171,13 @@ class Handshake:
         return self._under_way
 
     def confirm(self) -> None:
-        """Note that the PLC has taken the registers written last."""
+        """Record that the PLC has taken the registers written last."""
         self._confirmed = self._under_way
 
     # The PLC
 
     def read(self, command: Command, now_ns: int) -> None:
-        """Take the PLC's command as it is now."""
+        """Take the PLC's current command; do nothing until the PLC has taken a first write."""
         if self._confirmed is None:
             return
         if command.reset != self._status.reset:
@@ -209,7 +209,7 @@ class Handshake:
     # The pipeline
 
     def accepts(self, captured_ns: int) -> bool:
-        """Return whether a frame is the one that the PLC requests: the first after its request."""
+        """Return whether a frame is the requested one: the first captured after the PLC's request."""
         self._frame_ns = captured_ns
         asked = self._asked
         if asked is None or asked.taken or captured_ns < asked.at_ns:
@@ -219,12 +219,12 @@ class Handshake:
         return True
 
     def answer(self, decision: Decision | None, score: float = 0.0) -> None:
-        """Take the verdict of the last accepted frame, or None; it is dropped if nobody waits for it."""
+        """Take the decision on the last accepted frame, None without a verdict; drop it if the PLC no longer waits."""
         if self._asked is not None and self._asked.taken:
             self._answer(NOT_JUDGED if decision is None else DECISIONS.index(decision), score)
 
     def leave(self) -> None:
-        """Answer a part that is still requested as not judged, since nobody will judge it."""
+        """Answer "not judged" for a part that still waits, since the trigger is being closed."""
         if self._asked is not None:
             self._answer(NOT_JUDGED, 0.0)
         self._frame_ns = None

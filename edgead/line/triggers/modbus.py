@@ -20,7 +20,7 @@ Words = Annotated[int, Field(ge=0, le=32)]
 
 
 class ModbusTriggerOptions(TriggerOptions, PlcOptions, HandshakeOptions):
-    """Judge the part that a PLC asks for over Modbus/TCP, and answer it: ready, busy, done, decision, score."""
+    """Judge the part that a PLC requests over Modbus/TCP, and answer the PLC: ready, busy, done, decision, score."""
 
     kind: Literal["modbus"]
     command: Annotated[
@@ -29,9 +29,9 @@ class ModbusTriggerOptions(TriggerOptions, PlcOptions, HandshakeOptions):
     status: Annotated[int, Field(ge=0, le=65_524, description="First of the holding registers that edgead writes.")] = (
         300
     )
-    serial_registers: Annotated[Words, Field(description="Of the serial number, two ASCII characters each.")] = 0
-    batch_registers: Annotated[Words, Field(description="Of the batch, which follow the serial number.")] = 0
-    low_byte_first: Annotated[bool, Field(description="The first of two characters is in the low byte.")] = False
+    serial_registers: Annotated[Words, Field(description="Registers of the serial number, 2 characters each.")] = 0
+    batch_registers: Annotated[Words, Field(description="Registers of the batch, after the serial number.")] = 0
+    low_byte_first: Annotated[bool, Field(description="Whether the first of 2 characters is in the low byte.")] = False
 
 
 class ModbusLink:
@@ -68,7 +68,7 @@ class ModbusLink:
 
 
 def words_text(registers: tuple[int, ...], low_byte_first: bool = False) -> str:
-    """Decode ASCII, two characters per register, as `text_of`."""
+    """Decode ASCII text with two characters per register; see `text_of`."""
     return text_of(struct.pack(f"{'<' if low_byte_first else '>'}{len(registers)}H", *registers))
 
 

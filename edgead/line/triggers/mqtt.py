@@ -16,24 +16,24 @@ from edgead.types import NO_PART
 
 
 class MqttTriggerOptions(TriggerOptions, BrokerOptions):
-    """Judge the first frame that was captured after a message of a topic, or a call over HTTP.
+    """Judge the first frame that was captured after a message on a topic, or after a call over HTTP.
 
     A message may name the part: as JSON with `serial`, `batch` and `recipe`, or as plain text, its serial number.
     """
 
     kind: Literal["mqtt"]
-    topic: Annotated[str, Field(min_length=1, description="Whose messages ask for a frame.")]
+    topic: Annotated[str, Field(min_length=1, description="Topic of messages that request a frame.")]
     within_ms: WithinMs = None
     on_request: ClassVar[bool] = True
 
 
 class MqttTrigger(SoftwareTrigger):
-    """Trigger that every message of a topic fires.
+    """Trigger that every message on a topic fires.
 
     Raises
     ------
     SettingsError
-        The package `paho-mqtt` is missing. A broker that is away is no error: it may come.
+        The package `paho-mqtt` is missing. It is no error if the broker does not answer yet.
     """
 
     def __init__(self, options: MqttTriggerOptions):

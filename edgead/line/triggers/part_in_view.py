@@ -21,14 +21,14 @@ _IN_THE_MIDDLE, _PAST_IT = 0.05, 0.1  # of half a zone
 
 
 class PartInViewOptions(TriggerOptions):
-    """Judge each part on a conveyor once: when it has come into view and is in the middle of a zone."""
+    """Judge each part on a conveyor once: when it is in the middle of a zone of the image."""
 
     kind: Literal["part_in_view"]
     zone: Annotated[
-        tuple[float, float, float, float], Field(description="x, y, width, height, as shares of the image.")
+        tuple[float, float, float, float], Field(description="x, y, width and height as shares of the image.")
     ] = (0.3, 0.0, 0.4, 1.0)
     changed_above: Annotated[
-        float, Field(gt=0, le=255, description="Mean change of grey level against the empty view.")
+        float, Field(gt=0, le=255, description="Mean change of grey level from which the zone is not empty.")
     ] = 12.0
 
     @field_validator("zone")
@@ -44,9 +44,9 @@ class PartInViewOptions(TriggerOptions):
 class PartInViewTrigger:
     """Trigger that accepts one frame for each part that crosses the zone.
 
-    A part is where the image differs from the empty view. A frame is accepted when the middle of the difference is in
-    the middle of the zone, or has just been nearest to it, and then none until the zone is empty. So the conveyor must
-    show between two parts for the length of the zone, and a part must be in the zone for at least two frames.
+    A part is the area where the image differs from the empty view. A frame is accepted when the centre of this area is
+    in the middle of the zone, or has just been nearest to it; then no frame is accepted until the zone is empty. So the
+    gap between two parts must be as long as the zone, and a part must be in the zone for at least two frames.
     """
 
     def __init__(self, section: PartInViewOptions):
@@ -71,7 +71,7 @@ class PartInViewTrigger:
         pass
 
     def _has_come(self, distance: float) -> bool:
-        """Return whether the part is in the middle, or has just been nearest to it."""
+        """Return whether the part is in the middle of the zone, or has just been nearest to it."""
         nearest = min(distance, self._nearest if self._nearest is not None else distance)
         self._nearest = nearest
         self._done = distance < _IN_THE_MIDDLE or distance > nearest + _PAST_IT
@@ -84,9 +84,9 @@ class PartInViewTrigger:
 
 
 class _EmptyView:
-    """Empty view: the median of recent images, since parts pass, the conveyor stays, and the light may change.
+    """Empty view, learnt as the median of recent images: parts pass, the conveyor stays, and the light may change.
 
-    A part that stands still is not learned, however long it stands.
+    Images of a part that stands still are left out, however long it stands.
     """
 
     def __init__(self, limit: float):
@@ -125,7 +125,7 @@ def _small(image: np.ndarray) -> np.ndarray:
 
 
 def _distance(change: np.ndarray, limit: float) -> float:
-    """Return the distance from the middle of the difference to the middle of the zone, in halves of its sides."""
+    """Return the distance from the centre of the changed area to the middle of the zone, in halves of its sides."""
     moments = cv2.moments((change > limit).astype(np.uint8), binaryImage=True)
     if moments["m00"] == 0:
         return float("inf")

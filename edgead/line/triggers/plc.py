@@ -1,4 +1,4 @@
-"""Trigger by a PLC that names the part and waits for its verdict, over any protocol."""
+"""Trigger by a PLC that names the part and waits for the verdict, independent of the protocol."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ _LEAVE_S = 1.0
 
 
 class HandshakeOptions(Section):
-    """Options of every trigger by a PLC's handshake."""
+    """Options of triggers by a PLC, whatever the protocol."""
 
     recipes: Annotated[
         dict[Annotated[int, Field(ge=1, le=65_535)], str],
         Field(description="Names of recipes by the PLC's numbers; a number that is not listed is refused."),
     ] = {}
-    poll_ms: Annotated[float, Field(ge=1, le=10_000, description="Between two looks at the PLC.")] = 10.0
-    beat_s: Annotated[Seconds, Field(description="edgead's heartbeat counts at least so often.")] = 0.5
+    poll_ms: Annotated[float, Field(ge=1, le=10_000, description="Interval at which the PLC is read.")] = 10.0
+    beat_s: Annotated[Seconds, Field(description="Longest interval between two counts of edgead's heartbeat.")] = 0.5
     silent_s: Annotated[
-        Seconds | None, Field(description="The PLC's heartbeat must change within that; by default none is expected.")
+        Seconds | None, Field(description="Time in which the PLC's heartbeat must change; by default it need not.")
     ] = None
     answer_within_s: Annotated[
-        Seconds, Field(description="A part without a verdict by then is answered as not judged.")
+        Seconds, Field(description="Time after which a part without a verdict is answered as not judged.")
     ] = 5.0
 
 
 class PlcError(EdgeadError):
-    """A PLC that is away, refuses, or answers something else."""
+    """PLC that does not answer, refuses, or sends an answer of another form."""
 
 
 class PlcLink(Protocol):
-    """Access to command and status in a PLC, for one thread, within `plc.connected`; all its methods raise PlcError.
+    """Access to command and status in a PLC, for one thread, within `plc.connected`; all methods may raise PlcError.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class PlcLink(Protocol):
     def read_command(self) -> Command: ...
 
     def read_status(self) -> tuple[int, ...]:
-        """Read back the registers of `write_status` from the PLC."""
+        """Read back from the PLC the registers that `write_status` writes."""
         ...
 
     def write_status(self, registers: tuple[int, ...]) -> None:
@@ -73,8 +73,8 @@ class PlcLink(Protocol):
 class PlcTrigger:
     """Trigger that accepts the first frame captured after a PLC's request, and answers with its verdict.
 
-    The PLC is the server, as for the sink: most have one, it needs no address of the device, and nothing on the device
-    can be reached from its network. If the PLC is away, connecting is tried until it is back.
+    The PLC is the server, as for the sink: most PLCs have one, the PLC needs no address of the device, and its network
+    cannot reach anything on the device. If the PLC does not answer, the trigger tries to connect until it does.
     """
 
     def __init__(self, link: PlcLink, options: HandshakeOptions):
@@ -99,7 +99,7 @@ class PlcTrigger:
 
     @property
     def problem(self) -> str | None:
-        """Why parts cannot be requested; None while all is well."""
+        """Reason why the PLC cannot request parts; None if it can."""
         return self._problem
 
     def accepts(self, frame: Frame) -> bool:
@@ -107,7 +107,7 @@ class PlcTrigger:
             return self._handshake.accepts(frame.captured_ns)
 
     def answer(self, verdict: Verdict | None) -> None:
-        """Answer the request of the last accepted frame; None if it has no verdict."""
+        """Answer the request for the last accepted frame; `verdict` is None if it has none."""
         with self._lock:
             if verdict is None:
                 self._handshake.answer(None)
@@ -133,7 +133,7 @@ class PlcTrigger:
         self._plc.close()
 
     def _step(self) -> str | None:
-        """Read the PLC's command and write its answer; return what is wrong, or None."""
+        """Read the PLC's command and write the answer; return an error text, or None."""
         plc = self._plc
         try:
             with plc.connected():

@@ -12,7 +12,7 @@ from edgead.line.triggers.contract import Trigger, TriggerOptions
 
 @dataclass(frozen=True, slots=True)
 class TriggerComponent(Component):
-    """Registration of a trigger; `open` makes it from its options, or raises SettingsError."""
+    """Registration of a kind of trigger; `open` makes the trigger from its options, or raises SettingsError."""
 
     open: Callable[[Any], Trigger]
 

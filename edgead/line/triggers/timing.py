@@ -23,21 +23,21 @@ WithinMs = Annotated[
     Field(
         gt=0,
         le=86_400_000,
-        description="A call is void where its frame is captured later after it than that; a part that it names is "
-        "missed, as the camera would see the next one. By default it waits for ever.",
+        description="Longest time from a call to the capture of its frame; later the call is void and its part is "
+        "missed, as the camera would see the next part. By default a call waits for ever.",
     ),
 ]
 
 
 class EveryFrameOptions(TriggerOptions):
-    """Judge every frame that is not overtaken by a newer one."""
+    """Judge every frame, except frames that a newer one replaces first."""
 
     kind: Literal["every_frame"] = "every_frame"
     wants_all: ClassVar[bool] = True
 
 
 class IntervalOptions(TriggerOptions):
-    """Judge the first frame in each interval; a clock that is set changes nothing."""
+    """Judge the first frame in each interval; setting the system's clock changes nothing."""
 
     kind: Literal["interval"]
     every_s: Annotated[Seconds, Field(description="Length of an interval.")]
@@ -62,7 +62,7 @@ class EveryFrameTrigger:
 
 
 class IntervalTrigger:
-    """Trigger that accepts the first frame of every interval; a missed interval is not made up for."""
+    """Trigger that accepts the first frame of every interval; an interval without a frame is skipped."""
 
     def __init__(self, every_s: float):
         self._every_ns = round(every_s * 1e9)
@@ -85,22 +85,22 @@ class IntervalTrigger:
 class SoftwareTrigger:
     """Trigger that accepts the first frame captured after `fire`; of several calls before it, only the last one counts.
 
-    A part is missed if another call follows its own before a frame, or if no frame follows in time: it is counted and
-    logged, and gets no later frame.
+    A part is missed if another call follows before a frame, or if no frame follows in time: the trigger counts and logs
+    it, and gives it no later frame.
 
     Parameters
     ----------
     within_ms : float, optional
-        After this time a call is void. None waits for its frame for ever.
+        Time after which a call is void. With None a call waits for ever.
 
     Attributes
     ----------
     part : Part
         Part that the last accepted frame shows.
     missed : int
-        Parts that were announced but got no frame.
+        Number of parts that were announced but got no frame.
     log : Logger
-        Limited in its rate, since callers are not.
+        Logger with a limited rate, since the rate of calls has no limit.
     """
 
     def __init__(self, within_ms: float | None = None) -> None:

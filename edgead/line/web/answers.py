@@ -38,27 +38,27 @@ class CameraAnswer(Answer):
     reason: str | None
     since: datetime
     fps: Number
-    age_s: Annotated[Number, Field(description="Of the newest frame.")]
+    age_s: Annotated[Number, Field(description="Age of the newest frame.")]
     captured: int
     reconnects: int
     corrupt: int
     duplicates: int
-    lost_packets: Annotated[int, Field(description="Of a GenICam camera, that did not arrive.")]
-    lost_frames: Annotated[int, Field(description="That a GenICam camera numbered, and that did not arrive.")]
-    health: Annotated[tuple[str, ...], Field(description="dark, bright, blurred, moved, frozen.")]
+    lost_packets: Annotated[int, Field(description="Packets of a GenICam camera that did not arrive.")]
+    lost_frames: Annotated[int, Field(description="Frames that a GenICam camera numbered, but that did not arrive.")]
+    health: Annotated[tuple[str, ...], Field(description="Faults of the images: dark, bright, blurred, moved, frozen.")]
 
 
 class DriftAnswer(Answer):
     """State of the drift watch."""
 
     state: Annotated[
-        Literal["ok", "warning", "off"], Field(description="off: the model cannot be watched, `reason` says why.")
+        Literal["ok", "warning", "off"], Field(description="off: the model cannot be watched, for `reason`.")
     ]
     cause: Literal["camera", "product"] | None
     reason: str | None
-    parts: Annotated[int, Field(description="Seen since the watch began.")]
-    alarm_part: Annotated[int | None, Field(description="The part at which the warning was raised.")]
-    evidence: Annotated[Number, Field(description="1 raises the warning.")]
+    parts: Annotated[int, Field(description="Parts since the watch began.")]
+    alarm_part: Annotated[int | None, Field(description="Number of the part that raised the warning.")]
+    evidence: Annotated[Number, Field(description="Evidence of a change; 1 raises the warning.")]
 
 
 class PipelineAnswer(Answer):
@@ -75,36 +75,36 @@ class PipelineAnswer(Answer):
     judged: int
     dropped: Annotated[int, Field(description="Frames that a newer one replaced before they were taken.")]
     skipped: Annotated[int, Field(description="Frames that came while the pipeline was in fault.")]
-    unasked: Annotated[int, Field(description="Frames taken that its trigger did not ask for, which is no fault.")] = 0
-    warming_up: Annotated[int, Field(description="Frames that a model which remembers frames needs before it judges.")]
+    unasked: Annotated[int, Field(description="Frames that the trigger did not choose, which is no fault.")] = 0
+    warming_up: Annotated[int, Field(description="Frames that a model of several frames needs before it judges.")]
     late: Annotated[int, Field(description="Verdicts that took longer than the budget.")]
     missed: Annotated[
-        int, Field(description="Frames, or parts where the trigger chooses frames, that should have got a verdict.")
+        int, Field(description="Frames, or announced parts if a trigger chooses frames, that got no verdict.")
     ]
-    parts_missed: Annotated[int, Field(description="Parts that were named and got no verdict.")]
-    codes: Annotated[dict[str, int], Field(description="Codes of parts: read, unread, and differs from the trigger.")]
+    parts_missed: Annotated[int, Field(description="Announced parts that got no verdict.")]
+    codes: Annotated[dict[str, int], Field(description="Part codes: read, unread, differs (from the trigger).")]
     restarts: int
     fps: Number
     latency: dict[str, LatencyAnswer]
-    thresholds: Annotated[dict[str, Number] | None, Field(description="review and reject.")]
+    thresholds: Annotated[dict[str, Number] | None, Field(description="Thresholds `review` and `reject`.")]
     can_roll_back: bool
     drift: DriftAnswer | None
-    realtime_problem: Annotated[str | None, Field(description="What the system refuses of its `realtime`.")] = None
-    trigger: Annotated[str, Field(description="Its kind, as in the site file.")] = "every_frame"
-    on_request: Annotated[bool, Field(description="The trigger takes requests.")] = False
-    takes_images: Annotated[bool, Field(description="Its camera is `request:`: sent images are judged.")] = False
+    realtime_problem: Annotated[str | None, Field(description="Error if the system refused `realtime`.")] = None
+    trigger: Annotated[str, Field(description="Kind of the trigger, as in the site file.")] = "every_frame"
+    on_request: Annotated[bool, Field(description="Whether the trigger takes requests.")] = False
+    takes_images: Annotated[bool, Field(description="Whether its camera is `request:`, for sent images.")] = False
 
 
 class GoodScoresAnswer(Answer):
-    typical_score: Annotated[Number, Field(description="Their median; null where there are none.")]
-    good_scores: Annotated[list[Number], Field(description="Ascending.")]
+    typical_score: Annotated[Number, Field(description="Median of the good scores; null without any.")]
+    good_scores: Annotated[list[Number], Field(description="Good scores, ascending.")]
     false_reject_rates: Annotated[
-        list[Number], Field(description="Of a limit at or above so many of them: none, the first, and so on to all.")
+        list[Number], Field(description="Rate of a limit at or above the first 0, 1, ... all good scores.")
     ]
 
 
 class SinkAnswer(Answer):
-    """A sink and the queue before it."""
+    """Sink with its queue."""
 
     name: str
     uri: str
@@ -113,10 +113,10 @@ class SinkAnswer(Answer):
     dropped: int
     failed: int
     problem: str | None
-    required: Annotated[bool, Field(description="The device is ready only while it works.")]
-    failing_s: Annotated[Number, Field(description="For how long it has taken nothing.")]
-    blocks: Annotated[bool, Field(description="It is required, and has failed for longer than is tolerated.")]
-    notices_waiting: Annotated[int, Field(description="Notices; the other counts are of verdicts.")] = 0
+    required: Annotated[bool, Field(description="Whether the device is ready only while it works.")]
+    failing_s: Annotated[Number, Field(description="Seconds for which it has failed.")]
+    blocks: Annotated[bool, Field(description="Whether it is required, and has failed for too long.")]
+    notices_waiting: Annotated[int, Field(description="Waiting notices; other counts are of verdicts.")] = 0
     notices_lost: int = 0
 
 
@@ -126,11 +126,11 @@ class BoxAnswer(Answer):
     width: int
     height: int
     peak: Number
-    place: Annotated[str, Field(description="The ninth of the frame that its centre lies in, such as top left.")] = ""
-    width_mm: Annotated[Number | None, Field(description="Where the model knows how many mm a pixel is.")] = None
-    height_mm: Annotated[Number | None, Field(description="Likewise.")] = None
-    lowest_mm: Annotated[Number | None, Field(description="Of a model of heights: above the part's plane.")] = None
-    highest_mm: Annotated[Number | None, Field(description="Likewise.")] = None
+    place: Annotated[str, Field(description="Ninth of the frame with the box's centre, such as top left.")] = ""
+    width_mm: Annotated[Number | None, Field(description="Width in mm, if the model knows the size of a pixel.")] = None
+    height_mm: Annotated[Number | None, Field(description="Height in mm, as `width_mm`.")] = None
+    lowest_mm: Annotated[Number | None, Field(description="Lowest place above the part's plane, from heights.")] = None
+    highest_mm: Annotated[Number | None, Field(description="Highest place, as `lowest_mm`.")] = None
 
 
 class PartAnswer(Answer):
@@ -139,16 +139,16 @@ class PartAnswer(Answer):
     name: str
     pipelines: tuple[str, ...]
     rule: Literal["worst", "any", "k_of_n"]
-    decisions: Annotated[dict[str, int], Field(description="Verdicts since the start; fault where a view is missing.")]
-    waiting: Annotated[int, Field(description="Parts that wait for a view, or for a part before them.")]
-    unmatched: Annotated[int, Field(description="Views that came too late, or could be of several parts.")]
-    reason: Annotated[str, Field(description="Of the last fault; empty without one.")]
+    decisions: Annotated[dict[str, int], Field(description="Verdicts since the start; fault if a view is missing.")]
+    waiting: Annotated[int, Field(description="Parts that wait for a view, or for an earlier part.")]
+    unmatched: Annotated[int, Field(description="Views that came too late, or fit several parts.")]
+    reason: Annotated[str, Field(description="Reason of the last fault; empty without one.")]
     problem: str | None
 
 
 class ViewAnswer(Answer):
     pipeline: str
-    id: Annotated[str, Field(description="Of its verdict, for /api/verdicts/{id}.")]
+    id: Annotated[str, Field(description="Id of its verdict, for /api/verdicts/{id}.")]
     decision: Decision
     score: Number = None
     image_score: Number
@@ -156,13 +156,13 @@ class ViewAnswer(Answer):
 
 
 class PartVerdictAnswer(Answer):
-    id: Annotated[str, Field(description="Of the capture of the view that stands for the part.")]
+    id: Annotated[str, Field(description="Id of the capture by the view that represents the part.")]
     part: str
     serial: str
     batch: str
     recipe: str
     decision: Decision
-    reason: Annotated[str, Field(description="Of a fault; otherwise empty.")]
+    reason: Annotated[str, Field(description="Reason of a fault; otherwise empty.")]
     captured_at: datetime
     judged_at: datetime
     views: list[ViewAnswer]
@@ -182,9 +182,9 @@ class StatusAnswer(Answer):
     pipelines: list[PipelineAnswer]
     parts: list[PartAnswer]
     sinks: list[SinkAnswer]
-    evidence: Annotated[dict[str, Number], Field(description="What the store wrote, what waits and what was lost.")]
+    evidence: Annotated[dict[str, Number], Field(description="Counts of written, waiting and lost rows and images.")]
     evidence_problems: list[str]
-    audit_head: Annotated[str | None, Field(description="Hash of the newest change, to be kept elsewhere.")]
+    audit_head: Annotated[str | None, Field(description="Hash of the newest change; keep a copy elsewhere.")]
 
 
 class VerdictAnswer(Answer):
@@ -192,14 +192,14 @@ class VerdictAnswer(Answer):
     pipeline: str
     number: int
     name: str
-    serial: Annotated[str, Field(description="Of the part, where somebody said so.")] = ""
+    serial: Annotated[str, Field(description="Serial number of the part, if it is known.")] = ""
     batch: str = ""
     recipe: str = ""
     captured_at: datetime
     source: str
-    first_line: Annotated[int | None, Field(description="Of a line-scan camera: number of the frame's first.")] = None
-    lost_lines: Annotated[int | None, Field(description="Before it, that are in no frame.")] = None
-    first_mm: Annotated[Number, Field(description="The first line in mm, where the camera has mm_per_line.")] = None
+    first_line: Annotated[int | None, Field(description="With line scan: number of the frame's first line.")] = None
+    lost_lines: Annotated[int | None, Field(description="Lines before this frame that are in no frame.")] = None
+    first_mm: Annotated[Number, Field(description="Place of the first line in mm, if mm_per_line is set.")] = None
     score: Annotated[Number, Field(description="0 is the typical good part, 100 the limit; null without both.")] = None
     image_score: Number
     threshold: Number
@@ -208,26 +208,26 @@ class VerdictAnswer(Answer):
         Number, Field(description="Median score of the good parts of the thresholds; null where none are known.")
     ] = None
     decision: Decision
-    p_value: Annotated[Number, Field(description="Of a score as high or higher for a good part, at most.")] = None
-    kind: Annotated[str | None, Field(description="Of its defect, in the model's words.")] = None
-    kind_p_value: Annotated[Number, Field(description="Of a known reject as far from all others of its kind.")] = None
-    shown_kind: Annotated[str | None, Field(description="The kind as people call it; null in events.")] = None
-    kind_correction: Annotated[dict[str, Any] | None, Field(description="Who said it is that one, and when.")] = None
+    p_value: Annotated[Number, Field(description="Chance that a good part scores as high, at most.")] = None
+    kind: Annotated[str | None, Field(description="Kind of the defect, in the model's words.")] = None
+    kind_p_value: Annotated[Number, Field(description="Share of known rejects as far from their kind.")] = None
+    shown_kind: Annotated[str | None, Field(description="Shown name of the kind; null in events.")] = None
+    kind_correction: Annotated[dict[str, Any] | None, Field(description="Author and time of a correction.")] = None
     model: str
     other_format: Annotated[
-        str | None, Field(description="How the frame's size differs from those learnt: proportions, size or small.")
+        str | None, Field(description="Difference of the frame's size from learnt ones: proportions, size or small.")
     ] = None
-    measured: Annotated[dict[str, Number], Field(description="What the model measured beside its scores.")] = {}
+    measured: Annotated[dict[str, Number], Field(description="Measures of the model besides its scores.")] = {}
     boxes: list[BoxAnswer]
     stage_times: dict[str, Number]
-    false_reject: Annotated[dict[str, Any] | None, Field(description="Who marked it as one, when, and why.")] = None
-    mark: Annotated[dict[str, Any] | None, Field(description="good or bad, who says so, when, and why.")] = None
+    false_reject: Annotated[dict[str, Any] | None, Field(description="Author, time and note of such a mark.")] = None
+    mark: Annotated[dict[str, Any] | None, Field(description="Mark: good or bad, with author, time and note.")] = None
 
 
 class VerdictDetail(VerdictAnswer):
-    words: Annotated[str | None, Field(description="A sentence of what is recorded; null for an ok part.")] = None
-    images: Annotated[list[str], Field(description="Names, for /api/verdicts/{id}/images/{name}.")] = []
-    recent: Annotated[bool, Field(description="The frame is still held: /api/verdicts/{id}/recent.")] = False
+    words: Annotated[str | None, Field(description="Sentence that describes the verdict; null for an ok part.")] = None
+    images: Annotated[list[str], Field(description="Names of images, for /api/verdicts/{id}/images/{name}.")] = []
+    recent: Annotated[bool, Field(description="Whether /api/verdicts/{id}/recent still has the frame.")] = False
 
 
 class VerdictPage(Answer):
@@ -236,15 +236,15 @@ class VerdictPage(Answer):
 
 
 class KindAnswer(Answer):
-    kind: Annotated[str, Field(description="As it is shown.")]
+    kind: Annotated[str, Field(description="Shown name of the kind.")]
     count: int
-    corrected: Annotated[int, Field(description="Of these, how many a person said are of it.")]
+    corrected: Annotated[int, Field(description="Number of these that a person corrected to this kind.")]
 
 
 class IntervalAnswer(Answer):
     begin: datetime
     end: datetime
-    counts: Annotated[dict[str, int], Field(description="By kind as it is shown.")]
+    counts: Annotated[dict[str, int], Field(description="Counts by shown kind.")]
 
 
 class KindsAnswer(Answer):
@@ -253,17 +253,17 @@ class KindsAnswer(Answer):
     until: datetime
     decision: Decision
     kinds: Annotated[list[KindAnswer], Field(description="Most frequent first.")]
-    unsorted: Annotated[int, Field(description="Verdicts without a kind: their model knows none.")]
-    false_rejects: Annotated[int, Field(description="Verdicts that a person marked as such.")]
-    names: Annotated[dict[str, str], Field(description="What the model's kinds are shown as, where it differs.")]
-    known: Annotated[dict[str, list[str]], Field(description="All kinds of any time, as shown, with the model's.")]
+    unsorted: Annotated[int, Field(description="Verdicts without a kind, as their model knows none.")]
+    false_rejects: Annotated[int, Field(description="Verdicts that a person marked as false rejects.")]
+    names: Annotated[dict[str, str], Field(description="Shown names of the model's kinds, if these differ.")]
+    known: Annotated[dict[str, list[str]], Field(description="All kinds of any time, with the model's kinds.")]
     intervals: list[IntervalAnswer]
 
 
 class PositionsAnswer(Answer):
-    """Boxes over the cells of a grid on the image."""
+    """Counts of boxes in the cells of a grid over the image."""
 
-    width: Annotated[int, Field(description="Of the image, in pixels.")]
+    width: Annotated[int, Field(description="Width of the image in pixels.")]
     height: int
     verdicts: int
     counts: Annotated[list[list[int]], Field(description="Boxes that touch each cell, row by row.")]

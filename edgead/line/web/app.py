@@ -53,7 +53,7 @@ def build_app(daemon: Served) -> FastAPI:
     Parameters
     ----------
     daemon : Served
-        Its section `site.http` says who may sign in.
+        Daemon to show; its section `site.http` says who may sign in.
     """
     section = daemon.site.http or HttpSection()
     app = FastAPI(
@@ -113,7 +113,7 @@ async def _alive(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _describe_problems(app: FastAPI) -> None:
-    """Add the model of a problem to the OpenAPI, which lacks models of other media types than plain JSON."""
+    """Add the schema of a problem to the OpenAPI: FastAPI lists only schemas of plain JSON by itself."""
     describe = app.openapi
 
     def described() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Deadlines and limits of connections: uvicorn keeps connections without a request for ever."""
+"""Deadlines and limits of connections, since uvicorn keeps connections without a request for ever."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ STALL_S = 30.0
 
 
 class BoundedConnection(H11Protocol):
-    """Connection that ends in time if its client does not act; if there are too many, the busiest address loses one.
+    """Connection that ends if its client does nothing for too long, or if its address has most of too many.
 
     Attributes
     ----------
     network : str
         Address or network of the client.
     waits_since_s : float or None
-        Start of its wait for the client; None while the client waits for us.
+        Monotonic time since when it waits for the client; None while the client waits for the answer.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -88,7 +88,7 @@ class BoundedConnection(H11Protocol):
         self.transport.abort()
 
     def _follow_phase(self) -> None:
-        """Set the deadline of the request's phase; bytes that trickle in within a phase do not extend it."""
+        """Set the deadline when a new phase of the request begins; slow bytes within a phase do not extend it."""
         phase = (self.conn.their_state, self.cycle, self._answered)
         if phase == self._phase:
             return
@@ -104,7 +104,7 @@ class BoundedConnection(H11Protocol):
         return self.cycle is not None and self.cycle.response_complete
 
     def _seconds(self) -> float | None:
-        """Return how long this phase may last; None while the client waits for us."""
+        """Return the seconds that this phase may last; None while the client waits for the answer."""
         state = self.conn.their_state
         if state is h11.SEND_BODY:
             return LINGER_S if self._answered else BODY_S
@@ -123,7 +123,7 @@ class BoundedConnection(H11Protocol):
 
 
 def _least_entitled(connections: Iterable[Any]) -> Any:
-    """Choose the connection to end: of those that wait for their client, the oldest of the address with most."""
+    """Choose the connection to end: one that waits for its client, the longest waiting of the busiest address."""
     waiting = [one for one in connections if one.waits_since_s is not None]
     if not waiting:
         return next(iter(connections))

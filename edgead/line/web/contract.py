@@ -1,6 +1,6 @@
 """Interfaces of the daemon for the web server, with helpers over them: readiness, and units of counting.
 
-The server knows nothing else of the daemon.
+The server uses nothing else of the daemon.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Served(Protocol):
 
 
 def pipelines_waited_for(daemon: Served) -> list[str]:
-    """Name the pipelines that are not in service; a paused one is in service."""
+    """List the names of the pipelines that are not in service; a paused pipeline counts as in service."""
     # Copied, here and below: a reload may change the dictionary meanwhile.
     return [name for name, pipeline in daemon.pipelines.items() if pipeline.status().state not in ("running", "paused")]
 
@@ -147,7 +147,7 @@ def failing_sinks(daemon: Served) -> dict[str, str]:
 
 
 def counted_once(site: Site) -> tuple[Unit, ...]:
-    """List the units that count each part once: parts of several views, and pipelines that are no view."""
+    """List the units that count each part once: parts of several views, and pipelines that view no such part."""
     views = {view for part in site.parts.values() for view in part.pipelines}
     alone = [Unit(name) for name in site.pipelines if name not in views]
     return (*(Unit(name, is_part=True) for name in site.parts), *alone)
@@ -159,5 +159,5 @@ def all_units(site: Site) -> tuple[Unit, ...]:
 
 
 def running(order: Mapping[str, Any], now: datetime) -> Period:
-    """Return the period of the current order: up to an hour from now, so that all callers share one cached count."""
+    """Return the period of the current order; it ends in an hour, so that all callers share one cached count."""
     return Period(order["name"], datetime.fromisoformat(order["started_at"]), now + timedelta(hours=1))

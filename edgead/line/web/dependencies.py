@@ -1,4 +1,4 @@
-"""FastAPI dependencies: the daemon, the parts of it that a request names, the caller and its language."""
+"""FastAPI dependencies: the daemon, its parts that a request names, the caller and the caller's language."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ Value = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=MAX_PART_CHARACTERS),
     AfterValidator(must_be_printable),
-    Field(description="Of the part; empty where nobody says so.", examples=["A-0017"]),
+    Field(description="Value that names the part; empty if unknown.", examples=["A-0017"]),
 ]
 
 
 class NamedPart(BaseModel):
-    """Part of a request's body; values that nobody gives are empty."""
+    """Part that a request's body names; values that it does not give are empty."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -100,7 +100,7 @@ AskedPart = Annotated[Part, Depends(_asked_part)]
 
 async def _language(
     language: Annotated[
-        str, Query(max_length=100, description="Of the words, such as de; by default the browser's.")
+        str, Query(max_length=100, description="Language of texts, such as de; by default the browser's.")
     ] = "",
     accept_language: Annotated[str, Header()] = "",
 ) -> str:
@@ -111,7 +111,7 @@ Language = Annotated[str, Depends(_language)]
 
 
 def words_of(row: Mapping[str, Any], daemon: Served, language: str) -> str | None:
-    """Describe a row of the evidence store in a sentence; a row of today comes with today's counts."""
+    """Describe a record of the evidence store in a sentence, None if it is ok; one of today with today's counts."""
     if row["decision"] == "ok":
         return None
     # The local day of the people here, not that of UTC.

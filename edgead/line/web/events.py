@@ -1,4 +1,4 @@
-"""Broadcast of verdicts and notices as server-sent events: one thread reads them, each listener has a queue."""
+"""Server-sent events of verdicts and notices: one thread reads them, and each listener has a queue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _JOIN_S = 2.0
 
 
 class TooManyListeners(Exception):
-    """A refused listener: as many as are allowed listen already."""
+    """Refused listener: the allowed number of listeners is reached."""
 
 
 class VerdictEvents:
@@ -75,7 +75,7 @@ class VerdictEvents:
                 self._listeners.discard(listener)
 
     def _pump(self) -> None:
-        """Pass on news as long as somebody listens."""
+        """Pass verdicts and notices on to the listeners, as long as somebody listens."""
         news = self._subscribe()
         while listeners := self._listening():
             try:
@@ -123,7 +123,7 @@ class _Listener:
         self._wake()
 
     async def take(self, timeout_s: float) -> tuple[int, list[str]]:
-        """Wait for events; return the number dropped before them, and the events, both empty after the timeout."""
+        """Wait for events; return the number of dropped ones and the events; 0 and no events after the timeout."""
         try:
             await asyncio.wait_for(self._news.wait(), timeout_s)
         except asyncio.TimeoutError:

@@ -1,4 +1,4 @@
-"""Focus of a camera's newest frame, beside that of golden images: measured once for all viewers."""
+"""Focus of a camera's newest frame, and of golden images for comparison: measured once for all viewers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OFTENEST_S = 0.5
 
 
 class FocusMeter:
-    """Meter of newest frames, in the caller's thread, which keeps each result for a moment."""
+    """Meter of the focus of newest frames, in the caller's thread; it keeps each result for half a second."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -29,7 +29,7 @@ class FocusMeter:
         self._lock = threading.Lock()
 
     def measure(self, camera: str, frame: Frame) -> tuple[str, Focus]:
-        """Return the id of a frame and its focus; those of an earlier frame if that was measured just now."""
+        """Return the id of a frame and its focus, or those of a frame that was measured less than half a second ago."""
         with self._lock:
             made_s, id, found = self._kept.get(camera, (-_OFTENEST_S, "", None))
             if found is None or self._clock() - made_s >= _OFTENEST_S:

@@ -1,4 +1,4 @@
-"""Newest image as JPEG, encoded once for all viewers, and too seldom to slow inspection."""
+"""Newest image as JPEG, encoded once for all viewers, and seldom enough not to slow the inspection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _QUALITY = 80
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """View: the part of the daemon that the image comes from, its width, and whether the heat map is drawn."""
+    """View of a camera or pipeline: its kind and name, the image's width, and whether the heat map is drawn."""
 
     kind: str
     name: str
@@ -34,7 +34,7 @@ class Jpeg:
 
 
 class LiveImages:
-    """Encoder of one image at a time, which keeps the newest of each view."""
+    """Encoder that encodes one image at a time, and keeps the newest of each view."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -48,9 +48,9 @@ class LiveImages:
         ----------
         view : View
         tag : str
-            Name of the frame: while it stays the same, nothing is drawn again.
+            Name of the frame; with the same name, the kept image is returned.
         draw : callable
-            Returns the image, (H, W, 3) uint8 BGR; not called if the kept one will do.
+            Returns the image, (H, W, 3) uint8 BGR; not called if the kept image is new enough.
         """
         with self._lock:
             kept = self._kept.get(view)
@@ -65,7 +65,7 @@ class LiveImages:
 
 
 def jpeg_of(image: np.ndarray, width_px: int) -> bytes:
-    """Encode an image, uint8 BGR (H, W, 3), as JPEG, at most so wide."""
+    """Encode an image, uint8 BGR (H, W, 3), as JPEG of at most this width."""
     height, width = image.shape[:2]
     if width > width_px:
         size = width_px, max(1, round(height * width_px / width))

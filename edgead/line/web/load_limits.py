@@ -1,6 +1,6 @@
-"""Limits of the page's load: its requests at a time, its share of the processor, and one download at a time.
+"""Limits of the page's load: number of requests at a time, share of a core, and one download at a time.
 
-Inspection shares its cores, and Python's lock, with all clients.
+The inspection needs the cores, and Python's lock, which all clients use too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _DOWNLOAD_SHARE = 0.2
 
 @dataclass(eq=False, slots=True)
 class _Body:
-    """Body as far as it has arrived, and the reason to refuse the rest."""
+    """Body of a request as far as it has arrived, and the reason to refuse the rest."""
 
     messages: list[Message] = field(default_factory=list)
     size: int = 0
@@ -51,11 +51,11 @@ class _Body:
 class ConcurrencyLimit:
     """Middleware that answers 503 when too many requests, or too large bodies, are under way.
 
-    Open paths are always answered: probes, since a monitor would restart a busy device, and the page's files, since
-    strangers could take their places. Only the limit of connections bounds these.
+    Paths that need no sign-in are always answered: probes, since a monitor would restart a busy device, and the page's
+    files, since anybody may request them and could fill the limit. Only the number of connections limits these.
 
-    Other requests count once their bodies are complete: a slow sender takes no place. If arriving bodies take too much
-    memory, the one that began first is given up.
+    Other requests count once their bodies are complete, so a slow sender does not count. If arriving bodies take too
+    much memory, the one that began first is refused.
     """
 
     def __init__(self, app: ASGIApp):
@@ -85,7 +85,7 @@ class ConcurrencyLimit:
             self._under_way[lane] -= 1
 
     async def _whole(self, receive: Receive) -> _Body:
-        """Receive a whole body, or note why it does not come."""
+        """Receive a whole body, or set its `problem` if it cannot be received."""
         body = _Body()
         self._arriving.append(body)
         try:
@@ -106,7 +106,7 @@ class ConcurrencyLimit:
 
 
 def _again(body: _Body, receive: Receive) -> Receive:
-    """Make a `receive` that returns a body again, and then later messages."""
+    """Make a `receive` function that returns the messages of a received body, and then later messages."""
 
     async def again() -> Message:
         if body.messages:
@@ -119,7 +119,7 @@ def _again(body: _Body, receive: Receive) -> Receive:
 
 
 class PacedSelector(selectors.DefaultSelector):
-    """Selector that makes this thread's event loop rest after more than its share of work; clients wait meanwhile."""
+    """Selector that lets this thread's event loop sleep when it has used more than its share of a core."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,19 +136,19 @@ class PacedSelector(selectors.DefaultSelector):
 
 
 def paced_loop() -> asyncio.AbstractEventLoop:
-    """Make an event loop for the calling thread only."""
+    """Make an event loop, for the calling thread only, that keeps to its share of a core."""
     return asyncio.SelectorEventLoop(PacedSelector())
 
 
 class OneAtATime:
-    """Turn for reports, which read much of the database; other callers are refused meanwhile, and hold no thread."""
+    """Lock for reports, which read much of the database; meanwhile other callers get a 503 at once."""
 
     def __init__(self) -> None:
         self._free = threading.Lock()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Hold the turn during a block."""
+        """Hold the lock during a block; raise HTTPException 503 if it is taken."""
         self._take()
         try:
             yield
@@ -156,7 +156,7 @@ class OneAtATime:
             self._free.release()
 
     def hand_out(self, begin: Callable[[], Iterator[bytes]], media_type: str, name: str) -> StreamingResponse:
-        """Stream a file while it is made; the turn ends with the file, or when its reader leaves."""
+        """Stream a file while it is made; the lock is released at its end, or when its reader leaves."""
         self._take()
         try:
             pieces = begin()

@@ -1,6 +1,6 @@
 """Prometheus metrics of the daemon, read from the status of its parts at each request.
 
-Counts of the current shift and order come from the evidence store, so that a restart loses none.
+Counts of the current shift and order come from the evidence store, so that they survive a restart.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _figures(daemon: Served, period: Period | None) -> Iterator[tuple[str, dict[
 
 
 def build_registry(daemon: Served) -> CollectorRegistry:
-    """Make a registry of this daemon only, and of its process: memory, CPU time, open files."""
+    """Make a registry with the metrics of this daemon and its process: memory, CPU time, open files."""
     registry = CollectorRegistry()
     registry.register(DaemonCollector(daemon))
     ProcessCollector(registry=registry)
@@ -96,7 +96,7 @@ def build_registry(daemon: Served) -> CollectorRegistry:
 
 
 class DaemonCollector(Collector):
-    """Collector of all metrics, from one reading of each part's status."""
+    """Collector of all metrics; it reads the status of each part once per request."""
 
     def __init__(self, daemon: Served):
         self._daemon = daemon
@@ -170,7 +170,7 @@ def _of_pipelines(pipelines: list[PipelineStatus]) -> Iterator[Metric]:
 
 
 def _latency(pipelines: list[PipelineStatus]) -> Metric:
-    """Make a summary: quantiles of the newest frames, sum and count of all; prometheus_client has no quantiles."""
+    """Make the metric of latencies: quantiles over the newest frames, sum and count over all frames."""
     name = "edgead_latency_seconds"
     metric = Metric(name, "Time that a frame spent in a stage; total is from the capture to the last sink.", "summary")
     for one in pipelines:

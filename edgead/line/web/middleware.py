@@ -1,4 +1,4 @@
-"""Gate before all endpoints, and headers for all answers."""
+"""Gate before all endpoints, which also sets the headers of all answers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _HEADERS = {
 
 
 class Gate:
-    """Middleware that refuses foreign pages, strangers and endless bodies; all but the open paths need a sign-in."""
+    """Middleware that refuses other sites' pages, callers who are not signed in, and endless bodies."""
 
     def __init__(self, app: ASGIApp, guard: Guard):
         self._app, self._guard = app, guard
@@ -68,12 +68,12 @@ class Gate:
 
 
 def refuse_foreign_host(headers: Headers) -> None:
-    """Refuse host names other than this computer's own: a page whose name was rebound to 127.0.0.1 sends another one.
+    """Refuse other host names than localhost: an attacker's page whose name was rebound to 127.0.0.1 sends its own.
 
     Raises
     ------
     Refusal
-        421. Not needed with a token: a rebound page has no cookie of ours.
+        421. With a token this check is not needed: a rebound page has no cookie of this server.
     """
     found = _HOST.fullmatch(headers.get("host", ""))
     try:
@@ -86,7 +86,7 @@ def refuse_foreign_host(headers: Headers) -> None:
 
 
 def refuse_foreign_origin(method: str, headers: Headers) -> None:
-    """Refuse requests by pages of other sites: all changes, and everything but plain navigation.
+    """Refuse requests by pages of other sites, except plain navigation that changes nothing.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def refuse_foreign_origin(method: str, headers: Headers) -> None:
 
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:
-    """Limit a body to the most that its endpoint reads."""
+    """Limit a request's body to the most bytes that its endpoint reads; raise Refusal 413 if it is larger."""
     most = MAX_IMAGE_BYTES if _IMAGE_PATH.fullmatch(scope["path"]) else _MAX_BODY_BYTES
     declared = Headers(scope=scope).get("content-length", "0")
     if declared.isdigit() and int(declared) > most:

@@ -18,7 +18,7 @@ from edgead.files.disk import FULL
 
 
 class Problem(BaseModel):
-    """Error answer: what went wrong, and what to do if that is known."""
+    """Error answer: text of what went wrong, and of what to do if that is known."""
 
     type: str = "about:blank"
     title: str
@@ -34,7 +34,7 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the problems that an endpoint may answer with, for its OpenAPI."""
+    """Return the OpenAPI description of the error statuses that an endpoint may answer."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 

@@ -62,7 +62,7 @@ class Server:
 
     @property
     def alive(self) -> bool:
-        """Whether its thread is alive."""
+        """Whether the server's thread is alive."""
         return self._thread.is_alive()
 
     def start(self) -> None:
@@ -71,7 +71,7 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Finish answers under way, for a second at most; may be called more than once."""
+        """Finish current answers, for a second at most; may be called more than once."""
         self._app.state.events.close()  # its streams do not end by themselves
         self._server.should_exit = True
         self._thread.join()
@@ -91,7 +91,7 @@ class Server:
 
 class _Listener(uvicorn.Server):
     async def leave(self) -> None:
-        """Drop open connections: all of them if serving has failed, otherwise those that would not end in time."""
+        """Abort the open connections: all if serving has failed, otherwise those that have not ended in time."""
         for server in getattr(self, "servers", ()):  # none if it failed before it listened
             server.close()
         await asyncio.sleep(0)  # a connection just accepted gets the transport that closes its socket
@@ -112,7 +112,7 @@ class _Listener(uvicorn.Server):
 
 
 def _believing(app: FastAPI, section: HttpSection) -> ASGIApp:
-    """Trust a proxy's headers about the client if the site names one, and keep the proxy's own address."""
+    """Trust a proxy's headers about the client if the site expects a proxy; keep the proxy's own address too."""
     if not (section.secure_cookie or section.proxy):
         return app
     networks = [str(network) for network in section.proxy.from_] if section.proxy else None

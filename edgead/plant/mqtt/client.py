@@ -1,6 +1,6 @@
 """Client of an MQTT broker (paho-mqtt): a connection that reconnects by itself, a publisher, a subscription.
 
-It survives whatever the broker sends, and keeps each message until the broker has it.
+It survives any data from the broker, and keeps each message until the broker has acknowledged it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PUBLISH, _QOS_2 = 0x30, 0x04
 
 
 class _TlsSocket(ssl.SSLSocket):
-    """TLS socket that closes itself if the handshake fails: paho leaves it open until it is collected."""
+    """TLS socket that closes itself if the handshake fails; paho would leave it open until garbage collection."""
 
     def do_handshake(self, block: bool = False) -> None:
         try:
@@ -56,7 +56,7 @@ class _TlsSocket(ssl.SSLSocket):
 
 
 class _Client(paho.Client):
-    """Paho client that ends a connection which would exhaust memory or end paho's thread; `excess` says what came."""
+    """Paho client that ends a connection whose data would fill the memory or end paho's thread; `excess` says why."""
 
     excess: str | None = None
     leaving = False
@@ -98,7 +98,7 @@ class _Client(paho.Client):
 
 
 class Connection:
-    """Connection to an MQTT broker, made and remade by a thread until it is closed.
+    """Connection to an MQTT broker; until `close`, a thread makes it again after every failure.
 
     Attributes
     ----------
@@ -107,10 +107,10 @@ class Connection:
     problem : str or None
         Reason why there is no connection.
     changed : Condition
-        Notified where `connected`, `closed` or `problem` changes, and held for a look at them.
+        Notified when `connected`, `closed` or `problem` changes; hold it to read them together.
     client : paho's Client
-        Its callbacks for messages, publications and subscriptions are the user's; `on_ready` is called once it has
-        connected.
+        Client; users of this class set its callbacks for messages, publications and subscriptions. `on_ready` is called
+        after each connection.
     """
 
     def __init__(self, section: BrokerOptions, client_id: str, *, clean: bool):
@@ -142,7 +142,7 @@ class Connection:
 
     @staticmethod
     def refused(code: MQTTErrorCode) -> str | None:
-        """Return why the client refused a message; None if it took it."""
+        """Return the reason why the client refused a message; None if it accepted it."""
         return None if code == MQTTErrorCode.MQTT_ERR_SUCCESS else error_string(code)
 
     def close(self) -> None:
@@ -188,7 +188,7 @@ class Connection:
         self._lengthen_pause()
 
     def _lengthen_pause(self) -> None:
-        """Double the pause after each connection that did not last; paho resets its own once one was accepted."""
+        """Double the pause after each connection that did not last; paho alone would reset it at every connection."""
         lasted = self._connected_s is not None and time.monotonic() - self._connected_s >= _STEADY_S
         self._connected_s = None
         self._pause_s = 1 if lasted else min(max(1, 2 * self._pause_s), self._retry_most_s)
@@ -204,7 +204,7 @@ class Connection:
 
 
 class Publisher:
-    """Publisher over a connection, which waits until the broker has acknowledged.
+    """Publisher of messages over a connection, which waits until the broker has acknowledged them.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ class Publisher:
     uri : str
         Name of the receiver in errors.
     failed : type of EdgeadError
-        Raised where a message could not be delivered.
+        Class of the errors raised if a message could not be delivered.
     """
 
     def __init__(self, connection: Connection, uri: str, failed: type[EdgeadError]):
@@ -221,7 +221,7 @@ class Publisher:
         connection.client.on_publish = self._hear
 
     def wait_until_there(self) -> None:
-        """Wait for the broker for as long as it takes; raises `failed` where the connection is closed before."""
+        """Wait until the broker is connected, however long; raise `failed` if the connection is closed first."""
         connection = self._connection
         with connection.changed:
             connection.changed.wait_for(lambda: connection.connected or connection.closed)
@@ -276,13 +276,13 @@ class Publisher:
 class Subscription:
     """Subscription to a topic, which calls a function with every message.
 
-    Messages sent while the connection was away, and retained ones, are ignored: they are of the past, and a trigger is
-    for now.
+    Messages sent while there was no connection, and retained messages, are ignored: they are old, and a trigger means
+    the present.
 
     Parameters
     ----------
     section : BrokerOptions
-        Its broker, user and certificates.
+        Options with the broker, the user and the certificates.
     topic : str
     on_message : callable
         Called with the payload, in a thread of the connection; must not block.
@@ -305,7 +305,7 @@ class Subscription:
         return self._connection.problem
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the broker sends what comes from now on: it is there, and has taken the subscription."""
+        """Wait until the broker has accepted the subscription, so that no later message is missed; False if not."""
         with self._connection.changed:
             return self._connection.changed.wait_for(
                 lambda: self._connection.connected and self._subscribed, max(0.0, timeout_s)

@@ -14,17 +14,17 @@ Topic = Annotated[str, Field(pattern=r"^[^+#\s\x00-\x1f$][^+#\x00-\x1f]{0,200}$"
 
 
 class BrokerOptions(Section):
-    """An MQTT broker, and who connects to it."""
+    """MQTT broker, and the user who connects to it."""
 
     host: Annotated[Host, Field(description="Name or address of the broker.")]
-    port: Annotated[Port, Field(description="Of the broker; 8883 is usual with TLS.")] = 1883
+    port: Annotated[Port, Field(description="Port of the broker; 8883 is usual with TLS.")] = 1883
     user: Annotated[str | None, Field(description="Name to sign in with.")] = None
-    password: Annotated[SecretStr | None, Field(description="Best from the environment.")] = None
-    tls: Annotated[bool, Field(description="Encrypt, and check who the broker is.")] = False
+    password: Annotated[SecretStr | None, Field(description="Password; best from the environment.")] = None
+    tls: Annotated[bool, Field(description="Whether to encrypt, and check the broker's certificate.")] = False
     ca_file: Annotated[
-        Path | None, Field(description="Certificates that the broker is checked by; by default those of the system.")
+        Path | None, Field(description="File of certificates to check the broker by; by default the system's.")
     ] = None
     keepalive_s: Annotated[
-        int, Field(ge=2, le=3600, description="A broker that is silent for 1.5 times as long is away.")
+        int, Field(ge=2, le=3600, description="A broker silent for 1.5 times as long counts as lost.")
     ] = 15
     retry_most_s: Annotated[int, Field(ge=1, le=86_400, description="Longest wait between two tries to connect.")] = 15

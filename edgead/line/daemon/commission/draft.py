@@ -1,4 +1,4 @@
-"""Draft of a model: a folder with settings and images of good parts, consistent at any time.
+"""Draft of a model that is to be made: a folder with settings and images of good parts, consistent at any time.
 
 `draft.json` is written atomically, images are lossless and appear whole, and the folder is the list of images: after a
 crash the draft is as it was before or after the last step.
@@ -60,12 +60,12 @@ class DraftSettings(Section):
 
 
 class State(Section):
-    """Content of `draft.json`.
+    """State of a draft, kept in `draft.json`: camera, settings, images, last result.
 
     `revision` counts changes of the settings, so that two people who change them at once notice each other. `learnt`
-    names the folder of the last result, and `learnt_from` its source. `left_out` names images that were taken out and
-    still exist. `sender` is the person who sends images, and `sent` maps the SHA-256 of each sent file to its image.
-    `files` maps an image to the name of its file.
+    names the folder of the last learnt model, and `learnt_from` is the draft's `source` at that time. `left_out` lists
+    images that a person took out; their files are kept, so that they can be put back. `sender` is the person who sends
+    images. `sent` maps the SHA-256 of each sent file to its image, `files` maps an image to the sent file's name.
     """
 
     camera: str
@@ -85,7 +85,7 @@ class State(Section):
 
 
 def check_places(drawn: DraftSettings, frame_size: tuple[int, int]) -> None:
-    """Raise SettingsError if region or places do not fit frames of a size (height, width)."""
+    """Raise SettingsError if the region or an ignored place does not fit frames of a size (height, width)."""
     ignore: list[Place] = [*drawn.places()[1]]
     if drawn.region is not None:
         _, outside = read_region(drawn.region, frame_size)
@@ -94,7 +94,7 @@ def check_places(drawn: DraftSettings, frame_size: tuple[int, int]) -> None:
 
 
 def rates_of(count: int) -> dict[str, Any]:
-    """Return the false-reject rate that so many parts support, the next stricter one, and how many parts that takes."""
+    """Return the false-reject rate that `count` parts allow, the next stricter rate, and the parts that it needs."""
     rate = strictest_rate(count) if count >= FEWEST_IMAGES else None
     stricter = [offered for offered in OFFERED_RATES if rate is None or offered < rate]
     following = stricter[-1] if stricter else None
@@ -107,12 +107,12 @@ def rates_of(count: int) -> dict[str, Any]:
 
 
 class DraftError(EdgeadError):
-    """Refused work on a draft; the message says what to do."""
+    """A refused step of a draft; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Limits of a draft: images, their MiB, and MiB that stay free on the disk."""
+    """Limits of a draft: number of images, their size in MiB, and the MiB that must stay free on the disk."""
 
     images: int = MAX_IMAGES
     mib: float = 4096
@@ -142,7 +142,7 @@ class Draft:
 
     @classmethod
     def begin(cls, folder: Path, camera: str, by: str, bounds: Bounds = Bounds()) -> Draft:  # noqa: B008  frozen
-        """Begin a draft; raise DraftError if there is one already, or it cannot be written."""
+        """Begin a draft; raise DraftError if the folder has one already, or cannot be written."""
         if (folder / STATE).exists():
             raise DraftError(f"camera {camera} has a draft already: go on with it, or discard it")
         discard(folder)  # of writes while an earlier draft was discarded
@@ -158,7 +158,7 @@ class Draft:
         Raises
         ------
         DraftError
-            It is damaged.
+            The draft is damaged.
         """
         try:
             state = State.model_validate_json((folder / STATE).read_bytes())
@@ -187,7 +187,7 @@ class Draft:
         ----------
         image : ndarray of shape (H, W, 3), uint8, BGR
         sha256 : str, optional
-            Of the file, if it was sent; it is remembered then.
+            Hash of the file if the image was sent as one; the draft remembers it.
         file : str, optional
             Name of that file.
 
@@ -199,7 +199,7 @@ class Draft:
         Raises
         ------
         DraftError
-            There is no room, or the camera gives another size than the others have: nothing has changed then.
+            There is no room, or the image has another size than the draft's images: nothing has changed then.
         """
         size = (int(image.shape[0]), int(image.shape[1]))
         self._make_room(image)
@@ -250,7 +250,7 @@ class Draft:
         Raises
         ------
         DraftError
-            There is none of that name, no room, or it repeats an image of the draft or has another size.
+            No such image was taken out, there is no room, or the image repeats one of the draft or has another size.
         """
         if name not in self.left_out:
             raise DraftError(f"image {name} cannot be put back: it is in the draft, or its room was needed")
@@ -281,7 +281,7 @@ class Draft:
         return self.folder / IMAGES / name
 
     def check_size(self, image: np.ndarray) -> None:
-        """Raise ImageError if places are drawn, and an image has another size than the draft's images."""
+        """Raise ImageError if a region or places are drawn, and an image has another size than the draft's images."""
         (height, width), drawn = image.shape[:2], self.state.drawn
         if self.images and (height, width) != self.state.frame_size and (drawn.region or drawn.ignored):
             raise ImageError(
@@ -295,13 +295,13 @@ class Draft:
 
     @property
     def sent(self) -> dict[str, str]:
-        """Images that were sent, also those taken out since: names by the SHA-256 of their files."""
+        """Names of the sent images, also of those taken out since, by the SHA-256 of the sent files."""
         there = {*self.images, *self.left_out}
         return {sha256: name for sha256, name in self.state.sent.items() if name in there}
 
     @property
     def files(self) -> dict[str, str]:
-        """Names of the files that images came from, also those taken out since, by image."""
+        """Names of the sent files by the names of their images, also of images taken out since."""
         there = {*self.images, *self.left_out}
         return {name: file for name, file in self.state.files.items() if name in there}
 
@@ -345,13 +345,13 @@ class Draft:
             self._write(self.state.model_copy(update=update))
 
     def keep_result(self, name: str, learnt_from: str) -> None:
-        """Name the folder of a finished result, and remove the one before."""
+        """Record the folder of a learnt model and its source, and remove the earlier result."""
         self._write(self.state.model_copy(update={"learnt": name, "learnt_from": learnt_from}))
         self.tidy()
 
     @property
     def source(self) -> str:
-        """Text of all that a model would be learnt from now; it changes with images, places and preset."""
+        """Text that changes whenever a newly learnt model would: it names images, region, ignored places and preset."""
         drawn = self.state.drawn
         return f"{' '.join(self.images)} | {drawn.region} | {drawn.ignored}" + f" | {drawn.preset}" * (
             drawn.preset != "auto"
@@ -366,7 +366,7 @@ class Draft:
         discard(self.folder)
 
     def _seen(self) -> Repeats:
-        """Return the draft's images for comparisons; they are read once, for the first comparison."""
+        """Return the finder of repeated images; it reads the draft's images once, at the first call."""
         if self._repeats is None:
             self._repeats = Repeats()
             for name in self.images:
@@ -385,7 +385,7 @@ class Draft:
             raise DraftError(f"there is no image {name} in the draft of {self.state.camera}: it was taken out")
 
     def _make_room(self, image: np.ndarray) -> None:
-        """Raise DraftError if an image has no room; first delete images that were taken out, the oldest first."""
+        """Delete left-out images, oldest first, until a new image has room; raise DraftError if it never has."""
         if len(self.images) >= self.bounds.images:
             raise DraftError(self._full())
         while (lack := self._lack(image)) and self.left_out:
@@ -399,7 +399,7 @@ class Draft:
         return f"the draft holds {len(self.images)} images, as many as it may: take some out, or learn"
 
     def _lack(self, image: np.ndarray) -> str | None:
-        """Say which limit one more image would break, or None."""
+        """Return an error text about the limit that one more image would break, or None."""
         if self.mib + image.nbytes / _MIB > self.bounds.mib:
             most = f"at most {self.bounds.mib:.0f}: take some out, or learn"
             return f"the images take {self.mib:.0f} MiB, {most}"
@@ -425,13 +425,13 @@ class Draft:
 
 
 def discard(folder: Path) -> None:
-    """Remove the draft in a folder in any state; its state goes first, so that a crash leaves no draft."""
+    """Remove a draft, also a damaged one; `draft.json` goes first, so that a crash leaves no draft."""
     (folder / STATE).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def order_of(draft: Draft, images: Sequence[str], folder: str) -> dict[str, Any]:
-    """Make the order for the process that learns."""
+    """Make the order for the learning process; see `edgead.adapt.commission.worker.learn_order`."""
     drawn = draft.state.drawn
     return {
         "images": [str((draft.folder / IMAGES / name).absolute()) for name in images],

@@ -1,6 +1,6 @@
 """Work on the draft of one camera: collecting good parts beside the line, and learning in a process.
 
-It also decides which work excludes other work.
+It also decides which steps cannot run at the same time.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ MODEL, MAPS, RESULT = "model", "maps", "result.json"
 
 
 def give_way() -> None:
-    """Give this thread a lower priority than those that judge; Linux schedules threads one by one."""
+    """Give the calling thread a lower priority than those that judge: on Linux each thread has its own."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
 
 
@@ -70,7 +70,7 @@ class Collector:
     take : callable
         Called with a frame; returning False ends the collecting.
     every_s : float, optional
-        Interval of the frames; by default those that a pipeline of the camera judges.
+        Interval of the frames in seconds; by default it takes every frame that a pipeline of the camera judges.
     """
 
     def __init__(self, line: CameraLine, take: Callable[[Frame], bool], every_s: float | None):
@@ -84,7 +84,7 @@ class Collector:
         return "trigger" if self.every_s is None else "interval"
 
     def stop(self, within_s: float = 2.0) -> None:
-        """Stop collecting."""
+        """Stop collecting, and wait for the thread for at most `within_s`."""
         self._stop.set()
         self._thread.join(within_s)
 
@@ -185,7 +185,7 @@ class CameraLine:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Current step of learning, with its share done."""
+    """Progress of learning: its current stage, and how much of that is done."""
 
     stage: str = "begin"
     done: int = 0
@@ -202,7 +202,7 @@ class Learner:
     log : Path
         File for the process's output about an unforeseen failure.
     ended : callable
-        Called once, from another thread, with the problem, or None for success; not after `cancel`.
+        Called once, from another thread, with the problem or, on success, None; not called after `cancel`.
 
     Raises
     ------
@@ -228,7 +228,7 @@ class Learner:
 
     @property
     def waits(self) -> bool:
-        """Whether it made no step for a minute with less than half a core: other work comes first."""
+        """Whether it waits for busier processes: no step for a minute, and less than half a core meanwhile."""
         stood_s = time.monotonic() - self._stepped_s
         return stood_s > _NO_STEP_S and _cpu_s(self._process.pid) - self._used_s < stood_s / 2
 
@@ -251,7 +251,7 @@ class Learner:
             self._ended(self._why(code) if problem == "" else problem)
 
     def _hear(self, order: dict[str, Any]) -> str | None:
-        """Follow the process's messages; return its problem, None for none, or "" if it ended without a message."""
+        """Send the order and follow the messages; return the problem, None on success, "" if no message said either."""
         problem: str | None = ""
         assert self._process.stdin is not None and self._process.stdout is not None
         # Its input stays open while it works: the process ends when this one does.
@@ -390,7 +390,7 @@ class Work:
         return {"image": name, "like": repeated, "images": len(draft.images)}
 
     def try_image(self, data: bytes) -> tuple[np.ndarray, ImageVerdict]:
-        """Judge the bytes of an image file by the learnt model alone, and keep nothing; raises what `send` does."""
+        """Judge the bytes of an image file by the learnt model alone, and keep nothing; raises the errors of `send`."""
         with self._lock:
             model = self._model()
         image = self._line.decode(data)
@@ -472,7 +472,7 @@ class Work:
 
     @contextmanager
     def finished(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Yield the folder of the learnt model, and its source for the audit.
+        """Yield the folder of the learnt model, and what it was learnt from, for the audit.
 
         During the block, nobody can change or discard the draft.
 
@@ -494,14 +494,14 @@ class Work:
             self._is_going = False
 
     def _model(self) -> Path:
-        """Return the folder of the learnt model; raise DraftError if there is none, or other work goes on."""
+        """Return the folder of the learnt model; raise DraftError if none exists, or one is being learnt or moved."""
         self._refuse_while_busy()
         if self._draft.state.learnt is None:
             raise DraftError("there is no model yet: learn first")
         return self._draft.folder / self._draft.state.learnt / MODEL
 
     def map_of(self, name: str) -> Path | None:
-        """Return the heat map of an image, also of one taken out since; None if there is none."""
+        """Return the file of an image's heat map, also after the image was taken out; None if it has no map."""
         with self._lock:
             learnt = self._draft.state.learnt
             if learnt is None or name not in (*self._draft.images, *self._draft.left_out):

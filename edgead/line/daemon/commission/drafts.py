@@ -1,4 +1,4 @@
-"""Drafts of models: one for each camera, begun, resumed, discarded, and put into service."""
+"""Drafts of the models of a site, one for each camera: begun, resumed, discarded, and put into service."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Commissioning:
-    """Drafts of a site, one per camera; they are stored in the store's folder, and outlive the daemon."""
+    """Drafts of a site, one per camera, kept in the folder of the evidence store over restarts of the daemon."""
 
     def __init__(self, daemon: Inspecting):
         self._daemon = daemon
@@ -42,7 +42,7 @@ class Commissioning:
         self._sending = ThreadPoolExecutor(1, "sent images", give_way)
 
     def open(self) -> None:
-        """Remove unfinished models that a killed daemon or command has left beside the others."""
+        """Remove unfinished models that a killed daemon or command has left beside the finished ones."""
         for folder in {section.model.absolute().parent.resolve() for section in self._daemon.site.pipelines.values()}:
             for removed in remove_abandoned(folder):
                 logger.info("removed %s, which a program that was killed has left unfinished", removed)
@@ -80,7 +80,7 @@ class Commissioning:
             logger.info("%s: a draft of a model is begun by %s", camera, by)
 
     def discard(self, camera: str, by: str) -> None:
-        """Remove a draft with its images, also a damaged one."""
+        """Remove a draft with its images; the draft may be damaged."""
         with self._lock:
             work, folder = self._works.get(camera), self._folder(camera)
             if work is not None:
@@ -143,7 +143,7 @@ class Commissioning:
         Raises
         ------
         EdgeadError
-            Nothing is learnt yet, the name is taken, or the pipeline refuses the model: nothing is left then.
+            Nothing is learnt yet, the name is taken, or the pipeline refuses the model: no copy of it is left then.
         """
         if not self._going.acquire(blocking=False):
             raise DraftError("another model is being put into service: try again when that has ended")
@@ -186,7 +186,7 @@ class Commissioning:
             work.close()
 
     def _aside(self, work: Callable[..., T], *given: Any) -> T:
-        """Decode, write and try images in another thread: verdicts do not wait for it."""
+        """Run work with images in another thread and return its result: verdicts do not wait for it."""
         try:
             return self._sending.submit(work, *given).result()
         except (CancelledError, RuntimeError) as error:
@@ -201,7 +201,7 @@ class Commissioning:
         return row
 
     def _beside(self, camera: str, pipeline: str | None) -> Path:
-        """Return the folder of a pipeline's model; for a new pipeline that of one of the same camera, or of any."""
+        """Return the folder with a pipeline's model; without a pipeline, with that of another, best of this camera."""
         sections = self._daemon.site.pipelines
         if pipeline is None:
             of_camera = [name for name, section in sections.items() if section.camera == camera]

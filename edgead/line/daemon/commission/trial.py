@@ -1,4 +1,4 @@
-"""Trial of a draft's model: it judges images for whoever tries it, beside the line and without a record."""
+"""Trial of a draft's model: people send images to it and see its verdicts, which are not recorded."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from edgead.detector import Detector
 from edgead.images.files import ImageError, UnfitImageError
 from edgead.images.verdict import ImageVerdict
 
-# Whoever tries images sends the next one sooner; after that, the model's memory is the line's again.
+# A person who tries images sends the next one sooner; then the model's memory is free for inspection again.
 _IDLE_S = 60.0
 
 
 class Trial:
-    """Model under trial, open from its first image until nobody has tried one for a minute; safe from any thread."""
+    """Learnt model that people try; open from the first image until a minute without one; safe from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -24,7 +24,7 @@ class Trial:
         self._idle = threading.Timer(_IDLE_S, self.close)
 
     def judge(self, model: Path, data: bytes, image: np.ndarray) -> ImageVerdict:
-        """Judge an image, uint8 BGR (H, W, 3), with its file's bytes; raise ImageError if it was learnt or unfit."""
+        """Judge an image, uint8 BGR (H, W, 3), with its file; raise ImageError if it was learnt or does not fit."""
         with self._lock:
             self._release(unless=model)
             self._detector = self._detector or Detector.load(model, runtime="onnxruntime", threads=1)

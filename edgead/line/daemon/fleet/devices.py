@@ -20,7 +20,7 @@ _MISSED = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Known facts of a device: whether it is connected, its last report, and when that came."""
+    """Known state of a device: whether it is connected, its last report, and when that came (monotonic seconds)."""
 
     name: str
     online: bool = False
@@ -28,18 +28,18 @@ class Device:
     heard_s: float = 0.0
 
     def there(self, now_s: float) -> bool:
-        """Return whether it is online and has reported lately."""
+        """Return whether the device is online and has reported lately."""
         return self.online and self.report is not None and now_s - self.heard_s <= _MISSED * self.report.every_s
 
 
 class Devices:
-    """Listener to the reports of a fleet, until it is closed.
+    """Listener to the reports of a fleet's devices, until it is closed.
 
     Parameters
     ----------
     broker : BrokerOptions
     topic : str
-        Topic as in the site files of the devices.
+        Topic that the site files of the devices name.
 
     Raises
     ------
@@ -78,7 +78,7 @@ class Devices:
             return [self._found[name] for name in sorted(self._found)]
 
     def settled(self, most_s: float = 10.0) -> list[Device]:
-        """Wait until the broker has sent all retained messages; return the devices."""
+        """Wait until no more reports come, at most `most_s`; return the devices."""
         end_s = time.monotonic() + most_s
         while time.monotonic() < min(end_s, self._last_s + _QUIET_S):
             time.sleep(0.05)

@@ -1,6 +1,6 @@
-"""Follower of a tag: asks the registry, pulls a model, tests it, puts it into service, or goes back.
+"""Follower of a registry's tag: pulls the model that it names, tests it, puts it into service, or goes back.
 
-It has no thread, clock or network; `edgead.line.daemon.fleet.followers` brings them.
+It has no thread, clock or network of its own; `edgead.line.daemon.fleet.followers` gives it these.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Tag(Protocol):
 
 
 class Followable(Protocol):
-    """Pipeline that a follower gives models to."""
+    """Interface of a pipeline that a follower gives models to."""
 
     name: str
 
@@ -77,12 +77,12 @@ class Follower:
     ----------
     section : FollowSection
     folder : Path
-        Its own folder: the models by their digests, and the record.
+        Folder of this follower: the models by their digests, and the record.
     tag : Tag
     clock : callable
         Monotonic seconds.
     chance : random.Random, optional
-        Spreads the requests of many devices.
+        Random source that spreads the requests of many devices over time.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Follower:
         return FollowStatus(source, state, record.seen, record.current, reason, self._problem, *dates)
 
     def begin(self) -> Path | None:
-        """Count a start of the daemon; return the model that judges first, None for that of the site file."""
+        """Count a start of the daemon; return the model that judges first, or None for the site file's model."""
         record = self._record
         if record.trying is not None and record.trying == record.current:
             self._count_start(record.trying)
@@ -126,11 +126,11 @@ class Follower:
         return None
 
     def follow_again(self) -> None:
-        """Try the tag's model again, whatever was decided about it; from any thread, done with the next step."""
+        """Let the next step try the tag's model again, even if it was refused; from any thread."""
         self._again = True
 
     def step(self, pipeline: Followable) -> float:
-        """Do everything that is due; return the seconds until the next step."""
+        """Do the work that is due now; return the seconds until the next step."""
         if self._again:
             self._forget_decision()
         self._see_who_judges(pipeline)
@@ -144,7 +144,7 @@ class Follower:
         return self._section.every_s * self._chance.uniform(1 - jitter, 1 + jitter)
 
     def _ask(self, pipeline: Followable) -> None:
-        """Ask where the tag leads, and take a new model. A failure changes nothing in service."""
+        """Ask the registry for the tag's digest, and try a new model; a failure leaves the one in service."""
         try:
             digest = self._tag.digest()
             self._looked_at = datetime.now(timezone.utc)
@@ -204,7 +204,7 @@ class Follower:
         self._tidy()
 
     def _count_start(self, digest: str) -> bool:
-        """Count a trial start of a model; return False if too many ended early, for whatever reason."""
+        """Count a trial start of a model; refuse it and return False if too many trials ended early."""
         record = self._record
         starts = record.starts + 1 if record.trying == digest else 1
         if starts > MAX_STARTS:
@@ -214,7 +214,7 @@ class Follower:
         return True
 
     def _see_who_judges(self, pipeline: Followable) -> None:
-        """Note whether a person or a fault has gone to another model, and whether a new one has passed its trial."""
+        """Record whether a person or a fault has changed the model, and whether a new model has passed its trial."""
         record = self._record
         here = self._digest_of(pipeline.model_path)
         if here != record.current:

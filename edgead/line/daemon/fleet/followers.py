@@ -35,7 +35,7 @@ _LEAVE_S = 0.2
 
 
 class Pace:
-    """Rate limit of a transfer, which waits after each block, and ends the transfer when `stop` is set."""
+    """Rate limit of a transfer: waits after each block, and ends the transfer by RegistryError when `stop` is set."""
 
     def __init__(self, most_bytes_s: float | None, stop: threading.Event, clock: Callable[[], float] = time.monotonic):
         self._rate, self._stop, self._clock = most_bytes_s, stop, clock
@@ -49,7 +49,7 @@ class Pace:
 
 
 class RegistryTag:
-    """Tag of a section; `close` ends a transfer.
+    """Registry's tag that a section names; `close` ends a transfer.
 
     Parameters
     ----------
@@ -65,12 +65,12 @@ class RegistryTag:
         self._stop.set()
 
     def digest(self) -> str:
-        """Ask the registry for the tag's digest; raises RegistryError."""
+        """Ask the registry for the tag's digest; raise RegistryError if that fails."""
         with Registry(self._reference) as registry:
             return registry.digest()
 
     def pull(self, digest: str, destination: Path, reuse: list[Path]) -> None:
-        """Pull the model of a digest; raises as `edgead.artifact.oci.pull.pull`."""
+        """Pull the model of a digest; raises the errors of `edgead.artifact.oci.pull.pull`."""
         failed: list[Exception] = []
 
         def fetch() -> None:
@@ -127,7 +127,7 @@ class RunningFollower:
         self._thread.start()
 
     def follow_again(self, *, by: str) -> None:
-        """Try the tag's model again, whatever was decided about it; the audit records that."""
+        """Try the tag's model again, even if it was refused; the audit records that."""
         status = self.status
         before, after = f"{status.state} {status.digest or 'site file'}", status.source
         self._store.add_audit(by=by, action="follow again", pipeline=self.name, before=before, after=after)
@@ -135,7 +135,7 @@ class RunningFollower:
         self._wake.set()
 
     def stop(self) -> None:
-        """Start nothing more; `close` waits for the step under way."""
+        """Take no further step; `close` waits briefly for the step under way."""
         self._closed = True
         self._tag.close()
         self._wake.set()
@@ -151,13 +151,13 @@ class RunningFollower:
 
 
 class Followers:
-    """Followers of a site, made and ended as the site file says; `named` has them by pipeline."""
+    """Followers of a site, made and ended as the site file says; `named` maps pipelines to them."""
 
     def __init__(self) -> None:
         self.named: dict[str, RunningFollower] = {}
 
     def begin(self, name: str, site: Site, store: EvidenceStore) -> Path | None:
-        """Make the follower of a new pipeline; return the model that judges in place of the site file's, or None."""
+        """Make the follower of a new pipeline; return the model that judges first, or None for the site file's."""
         section = site.pipelines[name].follow
         self._end(name)
         if section is None:
@@ -166,7 +166,7 @@ class Followers:
         return self.named[name].begin()
 
     def follow(self, site: Site, pipelines: Mapping[str, Pipeline], store: EvidenceStore) -> None:
-        """Start new followers, replace those whose section has changed, end those no longer wanted."""
+        """Start new followers, replace followers whose section has changed, end those that no section wants."""
         for name in [name for name in self.named if name not in pipelines]:
             self._end(name)
         for name, pipeline in pipelines.items():
@@ -178,7 +178,7 @@ class Followers:
                 running.start(pipeline)
 
     def stop(self) -> None:
-        """Start nothing more; never waits."""
+        """Let no follower take a further step; never waits."""
         for running in list(self.named.values()):
             running.stop()
 

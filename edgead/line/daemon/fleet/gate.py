@@ -1,4 +1,4 @@
-"""Gate between canaries and all devices: open once enough canaries have judged well by a model for long enough."""
+"""Gate of a rollout: open once enough trial devices (canaries) have judged without fault for long enough."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Opinion:
 
 
 class Gate:
-    """Gate that asks the devices which follow a tag.
+    """Gate that assesses the devices which follow a tag.
 
     Parameters
     ----------
     source : str
-        The tag, as in their site files.
+        The tag, as the devices' site files name it.
     digest : str
-        Digest that the tag leads to.
+        Digest of the model that the tag names.
     healthy : int
-        Number of devices that must judge by it.
+        Number of devices that must judge by this model.
     for_s : float
-        Seconds for which they must do so without a break.
+        Seconds for which they must judge by it without interruption.
     """
 
     def __init__(self, source: str, digest: str, *, healthy: int, for_s: float):
@@ -38,7 +38,7 @@ class Gate:
         self._since_s: float | None = None
 
     def ask(self, devices: Iterable[Device], now_s: float) -> Opinion:
-        """Assess all devices; "stop" if one has refused the model, or somebody has gone back from it."""
+        """Assess all devices: "wait", "go", or "stop" if one has refused the model or gone back from it."""
         healthy, faults, refusals = self._count(devices, now_s)
         if refusals:
             return Opinion("stop", "; ".join(refusals))

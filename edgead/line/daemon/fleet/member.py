@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Member:
-    """Fleet member that follows tags and reports as the site file says; its failures stop no inspection."""
+    """Fleet member: follows tags and sends reports as the site file says; its failures stop no inspection."""
 
     def __init__(self) -> None:
         self._followers = Followers()
@@ -34,7 +34,7 @@ class Member:
         return self._followers.named
 
     def begin(self, name: str, site: Site, store: EvidenceStore) -> Path | None:
-        """Prepare for a new pipeline; return the model that judges in place of the site file's, or None."""
+        """Make the follower of a new pipeline; return the model that judges first, or None for the site file's."""
         return self._followers.begin(name, site, store)
 
     def follow(self, site: Site, pipelines: Callable[[], Mapping[str, Pipeline]], store: EvidenceStore) -> None:
@@ -50,11 +50,11 @@ class Member:
             self._report(site.fleet, pipelines)
 
     def stop(self) -> None:
-        """Follow nothing more; never waits."""
+        """Let no follower take a further step; never waits."""
         self._followers.stop()
 
     def close(self) -> None:
-        """Report that the device is off; waits for the broker for a few seconds at most."""
+        """Stop following, and report that the device is off; wait for the broker for a few seconds at most."""
         self._followers.close()
         if self._reporter is not None:
             self._reporter.close()

@@ -1,4 +1,4 @@
-"""State of a follower that outlives a restart; written atomically."""
+"""State of a follower, kept over restarts and written atomically."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _MAX_REASON = 500
 
 
 class ReplayedModelError(EdgeadError):
-    """A signed model that is older than one that has judged, or of another product; the message says what to do."""
+    """A signed model of another product, or older than one that has judged here; the message says what to do."""
 
 
 class Signed(BaseModel, frozen=True, extra="forbid"):
-    """Product and highest counter that the signatures of a pipeline's models have named so far."""
+    """Product, and highest counter, in the signatures of a pipeline's models so far."""
 
     product: str
     counter: int
@@ -42,7 +42,7 @@ class FollowRecord(BaseModel, frozen=True, extra="forbid"):
     pinned : bool
         Somebody has chosen another model than the tag's.
     trying : str or None
-        Digest that is tested, or new in service; `starts` counts its starts so far.
+        Digest under trial: being tested, or new in service; `starts` counts its starts so far.
     refused : dict of str
         Digests that will not be tried again, with the reasons.
     signed : Signed or None
@@ -70,13 +70,13 @@ class FollowRecord(BaseModel, frozen=True, extra="forbid"):
         return self.model_copy(update={**update, "changed_at": datetime.now(timezone.utc)})
 
     def check_newer(self, signatures: Sequence[Signature]) -> Signed | None:
-        """Compare a new model's signatures with those of earlier models; return the bound for later ones.
+        """Check that a new model is not older than earlier ones; return the bound for later models.
 
         Raises
         ------
         ReplayedModelError
-            All of them are of another product, or older: a move of the tag could otherwise bring back any model that
-            was ever signed.
+            All signatures are of another product, or older: otherwise, whoever moves the tag could bring back any model
+            that was ever signed.
         """
         if not signatures:
             return self.signed

@@ -1,4 +1,4 @@
-"""Report of a device about itself, and the topics under which a broker keeps it."""
+"""Report of a device about itself, and the MQTT topics under which a broker keeps it."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class PipelineReport(BaseModel):
     state : str
         starting, running, fault or stopped; with a `reason`.
     model : str
-        Hash of the manifest of the model in service; empty where none is.
+        Hash of the manifest of the model in service; empty if there is none.
     self_test : {"passed", "failed"} or None
-        Of the tag's model: passed if it is in service, failed if it was refused; None before.
+        Test of the tag's model: passed if it is in service, failed if it was refused; None before the test.
     follows : str or None
-        The tag; None if the site file names the model.
+        Tag that names the model; None if the site file does.
     following : str or None
-        waiting, current, refused or pinned; `why` of the last two.
+        waiting, current, refused or pinned (a person chose another); `why` explains the last two.
     tag_digest, digest : str or None
         Digests of the tag and of the model in service; None for the model of the site file.
     problem : str or None
-        Why the last request to the registry failed.
+        Reason why the last request to the registry failed.
     decisions : dict of int
         Verdicts since the daemon has started, by ok, review and reject.
     """
@@ -79,7 +79,7 @@ class DeviceReport(BaseModel):
 
     @property
     def said(self) -> dict[str, Any]:
-        """Content whose change is reported at once: all except the time and the counts."""
+        """Content whose change is sent at once: all except the time and the counts."""
         return self.model_dump(exclude={"at": True, "pipelines": {"__all__": {"decisions"}}})
 
 

@@ -17,7 +17,7 @@ _LEAVE_S = 1.0
 
 
 class Reporter:
-    """Publisher of the reports that `make` returns: every `every_s`, and whenever their content changes.
+    """Publisher of the device's reports: one every `every_s` seconds, and one whenever the content changes.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Lessons from the page: marked parts, taught to a copy of a model; rejects, sorted and named in it."""
+"""Teaching from the page: a copy of a model learns marked parts; rejects are sorted and get names of kinds."""

@@ -1,4 +1,4 @@
-"""Heaps of rejects: the last ones of a pipeline, sorted in a process, and named in its model by a person."""
+"""Heaps, groups of rejects that look alike: a process sorts a pipeline's last rejects, a person names the groups."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _JOIN_S = 3.0
 
 
 class SortsRejects(Protocol):
-    """Interface of the daemon that heaps use: its site, pipelines and store of now, and the lessons in turn."""
+    """Interface of the daemon that heaps use: its current site, pipelines and store, and its lessons."""
 
     site: Site
     lessons: Lessons
@@ -48,7 +48,7 @@ class SortsRejects(Protocol):
 
 
 class Heaps:
-    """Heaps of a site: those of each pipeline's last sorting, until somebody names or discards them."""
+    """Heaps of a site, groups of rejects from each pipeline's last sorting, until somebody names or discards them."""
 
     def __init__(self, daemon: SortsRejects):
         self._daemon = daemon
@@ -58,16 +58,16 @@ class Heaps:
         self._thread = threading.Thread()
 
     def of(self, pipeline: str) -> dict[str, Any]:
-        """Return the last sorting of a pipeline: `state`, `reason` of a failure, `heaps`, and number `left_out`."""
+        """Return the last sorting of a pipeline: `state`, `reason` of a failure, `heaps`, and the number `left_out`."""
         return self._found.get(pipeline, {"state": "none"})
 
     def sort(self, pipeline: str, since: datetime) -> None:
-        """Sort the last rejects of a pipeline since a time, in a process of its own; at most 200 that have an image.
+        """Sort a pipeline's last rejects since a time into heaps, in a process of its own; at most 200 with an image.
 
         Raises
         ------
         EdgeadError
-            Rejects are being sorted or too few, a lesson has the model, or the pipeline judges by another one.
+            A sorting is running, there are too few rejects, a lesson uses the model, or the pipeline judges by another.
         """
         with self._daemon.lessons.changing(pipeline) as path:
             if busy := [name for name, one in self._found.items() if one["state"] == "running"]:
@@ -85,15 +85,15 @@ class Heaps:
             self._thread.start()
 
     def name(self, pipeline: str, heaps: Mapping[str, Sequence[str]], *, by: str) -> None:
-        """Teach the model kinds, each by its rejects' ids; it judges at once, and the version before is kept.
+        """Teach the model kinds of defects, each by the ids of its rejects; it judges at once, the old version is kept.
 
-        A name that people see already is that kind.
+        If a kind is already shown under a name, that kind gets the rejects.
 
         Raises
         ------
         EdgeadError
-            No heaps are ready, a reject is in none or in two, names that no kind can have, the model was changed
-            meanwhile, or fails its self-test: nothing changes then.
+            No heaps are ready, a reject is in no heap or in two, no kind can have a name, the model was changed
+            meanwhile, or the new one fails its self-test: nothing changes then.
         """
         with self._daemon.lessons.changing(pipeline) as path:
             model, examples = self._examples.get(pipeline, ("", {}))
@@ -117,7 +117,7 @@ class Heaps:
             self.discard(pipeline)
 
     def discard(self, pipeline: str) -> None:
-        """Stop sorting, or forget the heaps."""
+        """Stop the sorting, or forget its heaps."""
         if self.of(pipeline)["state"] == "running":
             self.close()
         self._found.pop(pipeline, None)
@@ -136,7 +136,7 @@ class Heaps:
         return artifact
 
     def _rejects(self, pipeline: str, since: datetime) -> dict[str, dict[str, Any]]:
-        """Find the last rejects by their images, without good parts, other formats and models of recipes."""
+        """Map images of the last rejects to their ids, without false rejects, other formats and recipes' models."""
         recipes, store = current(self._daemon.site.pipelines, pipeline).recipes, self._daemon.store
         found: dict[str, dict[str, Any]] = {}
         for record in store.verdicts(pipeline=pipeline, decision="reject", limit=MAX_REJECTS):

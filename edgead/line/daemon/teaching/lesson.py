@@ -1,6 +1,6 @@
-"""Lesson of a pipeline's model: images of marked parts, its folder, and the process that teaches a copy.
+"""Lesson: the process that teaches a copy of a pipeline's model, the images of marked parts, and its folder.
 
-The process is `edgead teach`, with the lowest priority and a time limit; the one that sorts rejects runs as it does.
+The process is `edgead teach`, with the lowest priority and a time limit; the sorting of rejects runs the same way.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ def good_images(store: EvidenceStore, pipeline: str, section: PipelineSection, i
 
 
 def bad_images(store: EvidenceStore, pipeline: str, section: PipelineSection) -> list[Path]:
-    """Find the images of the newest parts that are marked bad, without those of other models."""
+    """Find the images of the newest parts that are marked bad, without parts that recipes' models judged."""
     marked = store.verdicts(pipeline=pipeline, mark="bad", limit=MAX_PARTS)
     own = (record["id"] for record in marked if record["recipe"] not in section.recipes)
     return [path for id in own if (path := frame_file(store, id, pipeline))]
 
 
 def frame_file(store: EvidenceStore, id: str, pipeline: str) -> Path | None:
-    """Find the kept frame of a verdict, in its best form; None if there is none."""
+    """Find the kept frame of a verdict, without loss if possible; None if no image is kept."""
     found = (store.image(id, name, pipeline=pipeline) for name in FRAMES)
     return next((path for path in found if path), None)
 
@@ -97,18 +97,18 @@ class Lesson(BaseModel):
     Attributes
     ----------
     state : str
-        running; refused: the guard stopped it, and a reason may allow the parts in `doubtful`; failed;
-        ready: the taught model waits for a decision.
+        running; failed; ready: the taught model waits for a decision; refused: `edgead teach` did not accept the parts
+        in `doubtful`, and a person may give a reason for them.
     good : tuple of str
         Ids of the verdicts on the parts to learn.
     bad : int
-        Number of parts marked bad that test it.
+        Number of parts marked bad that test the taught model.
     because : str
-        Reason for learning parts that are far from all good parts too; empty if they are not learnt.
+        A person's reason for also learning parts that are far from all good parts; empty if these are not learnt.
     model_sha256 : str
-        Hash of the model that is taught.
+        Hash of the model whose copy is taught.
     report : dict
-        `before` and `after` of `edgead teach --json`, with ids of verdicts in place of paths.
+        `before` and `after` of `edgead teach --json`, with the ids of verdicts added; and the number `left_out`.
     """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
@@ -132,9 +132,9 @@ class _Record(BaseModel):
 
 
 class LessonFolder:
-    """Folder of a lesson's draft and sheet, hidden beside the model, so that one rename puts the draft there.
+    """Folder of a lesson's taught model and sheet, hidden beside the model, so that one rename replaces the model.
 
-    A file in the store says what the folder holds, and whether it is complete. Beside that file lie the held images.
+    A file in the store's folder records the lesson and its state; copies of the images lie beside that file.
     """
 
     def __init__(self, path: Path, file: Path):
@@ -144,7 +144,7 @@ class LessonFolder:
 
     @classmethod
     def new(cls, model: Path, file: Path) -> LessonFolder:
-        """Make a folder under an unused name, since a process of an earlier daemon may still write into its own."""
+        """Make a folder with a new name: a process of an earlier daemon may still write into an old one."""
         model = model.resolve()
         path = model.with_name(f".{model.name}{_MARK}{secrets.token_hex(4)}")
         path.mkdir()
@@ -153,11 +153,11 @@ class LessonFolder:
         return made
 
     def keep(self, lesson: Lesson) -> None:
-        """Write down the state of the lesson."""
+        """Write the state of the lesson to its file."""
         write_whole(self._file, _Record(folder=self._path, lesson=lesson).model_dump_json().encode())
 
     def hold(self, images: Sequence[Path]) -> list[Path]:
-        """Hold images of the store, which may delete its own at any time; those already gone are left out."""
+        """Link or copy images of the store, which may delete them at any time; return those that still exist."""
         held = []
         for image in images:
             place = self._images / image.parent.name / image.name
@@ -171,13 +171,13 @@ class LessonFolder:
         return held
 
     def let_go(self) -> None:
-        """Delete the held images."""
+        """Delete the copies that `hold` has made."""
         shutil.rmtree(self._images, ignore_errors=True)
 
     def remove(self) -> None:
-        """Remove all of it, the drafts first: after a kill, the file still leads to the rest.
+        """Remove folder, images and file; the file last, so that after a kill it still leads to the rest.
 
-        The process of a killed daemon may have made its folder again, so all folders of the model's lessons go.
+        All lesson folders of the model go: the process of a killed daemon may have made its folder again.
         """
         before, mark, _ = self._path.name.partition(_MARK)
         if mark:
@@ -188,7 +188,7 @@ class LessonFolder:
 
 
 def take_up(file: Path) -> tuple[Lesson, LessonFolder] | None:
-    """Resume a lesson that an earlier daemon left ready for a decision; an unfinished one is removed."""
+    """Read a lesson that an earlier daemon left ready for a decision; remove an unfinished one, and return None."""
     try:
         record = _Record.model_validate_json(file.read_bytes())
     except FileNotFoundError:
@@ -209,7 +209,7 @@ _ONE_THREAD = {name: "1" for name in ("EDGEAD_THREADS", "OMP_NUM_THREADS", "OPEN
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """Result of a lesson's process: its report, the guard's refusal, or the reason why there is neither."""
+    """Result of a lesson's process: its report, its refusal of doubtful parts, or the reason of its failure."""
 
     report: dict[str, Any] | None = None
     refusal: dict[str, Any] | None = None
@@ -218,7 +218,7 @@ class Taught:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Order for a lesson: the model, the images, the author, and where draft and sheet go."""
+    """Order for a lesson: the model, the images, the author, and the paths of the taught model and the sheet."""
 
     model: Path
     good: Sequence[Path]
@@ -238,12 +238,12 @@ class Task:
 
 
 class LessonProcess:
-    """Process beside the line; one thread calls `run` or `output`, any thread may call `stop`.
+    """Process of low priority beside the inspection; one thread calls `run` or `output`, any thread may call `stop`.
 
     Attributes
     ----------
     stopped : bool
-        Somebody has stopped it, or the time limit.
+        Whether somebody, or the time limit, has stopped the process.
     """
 
     def __init__(self) -> None:
@@ -252,14 +252,14 @@ class LessonProcess:
         self._lock = threading.Lock()
 
     def run(self, task: Task, within_s: float) -> Taught:
-        """Teach, and wait for the result."""
+        """Run `edgead teach`, and wait for its result."""
         try:
             return _read(*self.output("edgead.cli", task.arguments, within_s))
         except SettingsError as error:
             return Taught(reason=str(error))
 
     def output(self, module: str, arguments: Sequence[str], within_s: float) -> tuple[int, str, str]:
-        """Run the `main` of a module; return its exit code, output and errors. SettingsError: it ended early."""
+        """Run the `main` of a module; return exit code, stdout and stderr. SettingsError: stopped, or out of time."""
         with self._lock:
             if self.stopped:
                 raise SettingsError("stopped before it began")
@@ -283,7 +283,7 @@ class LessonProcess:
         return self._process.returncode, out, errors
 
     def stop(self) -> None:
-        """End the process: first so that it cleans up, then by force."""
+        """End the process: first by SIGTERM, so that it can clean up, then by SIGKILL."""
         with self._lock:
             self.stopped = True
         process = self._process
@@ -297,7 +297,7 @@ class LessonProcess:
 
 
 def ended(lesson: Lesson, taught: Taught) -> Lesson:
-    """Return a lesson's state after its process has ended."""
+    """Return a lesson with the state that follows from its process's result."""
     if taught.report is not None:
         return lesson.model_copy(update={"state": "ready", "report": _with_ids(taught.report)})
     if taught.refusal is None:

@@ -63,7 +63,7 @@ class Lessons:
         self._changing = threading.Lock()
 
     def open(self) -> None:
-        """Resume lessons that an earlier daemon left ready for a decision, and remove unfinished ones."""
+        """Read the lessons that an earlier daemon left ready for a decision, and remove unfinished ones."""
         for name in self._site().pipelines:
             found = take_up(self._file(name))
             if found is not None:
@@ -84,10 +84,10 @@ class Lessons:
         Parameters
         ----------
         good : sequence of str
-            Ids of verdicts that were marked good. All parts that were marked bad test the lesson, and `LEAST_BAD` or
-            more become known defects, also where no good part is taught.
+            Ids of verdicts that were marked good; may be empty if `LEAST_BAD` parts are marked bad. The newest parts
+            marked bad test the taught model; if they are `LEAST_BAD` or more, it also learns them as known defects.
         reason : str
-            Reason for learning parts that are far from all good parts too; kept in the model and the audit.
+            Reason for also learning parts that are far from all good parts; kept in the model and the audit.
 
         Raises
         ------
@@ -131,8 +131,8 @@ class Lessons:
         Raises
         ------
         EdgeadError
-            No lesson is ready, the model was changed meanwhile, or the taught one fails its self-test or is not signed
-            as the site requires: nothing changes then.
+            No lesson is ready, the model was changed meanwhile, or the taught model fails its self-test or is not
+            signed as the site requires: nothing changes then.
         """
         with self._change():
             lesson, folder = self._ready(pipeline)
@@ -158,7 +158,7 @@ class Lessons:
             self._forget(pipeline)
 
     def discard(self, pipeline: str, *, by: str) -> None:
-        """Stop a lesson under way, or remove its result.
+        """Stop a running lesson, or remove the result of one that has ended.
 
         Raises
         ------
@@ -173,12 +173,12 @@ class Lessons:
                 self._forget(pipeline)
 
     def close(self) -> None:
-        """Stop the lesson under way; one that waits for a decision stays, even while that is being made."""
+        """Stop the running lesson; a lesson that waits for a decision stays."""
         self._stop()
 
     @contextmanager
     def changing(self, pipeline: str) -> Iterator[Path]:
-        """Yield the model of a pipeline for another change; SettingsError where a lesson or another pipeline has it."""
+        """Yield the model of a pipeline for another change; SettingsError if a lesson or another pipeline uses it."""
         with self._change():
             self._check_free(pipeline)
             yield self._model_of(pipeline)
@@ -255,7 +255,7 @@ class Lessons:
     def _new_folder(
         self, model: Path, lesson: Lesson, good: Sequence[Path], bad: Sequence[Path]
     ) -> tuple[LessonFolder, list[Path], list[Path]]:
-        """Make the folder of a lesson; return it with the images that it holds."""
+        """Make the folder of a lesson; return it with its copies of the good and of the bad images."""
         try:
             folder = LessonFolder.new(model, self._file(lesson.pipeline))
             folder.keep(lesson)

@@ -1,4 +1,4 @@
-"""Evidence as annotations: images and their defects as COCO, for annotation tools and `edgead eval`."""
+"""Export of evidence as COCO annotations: images and their defects, for annotation tools and `edgead eval`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _GOOD_NAMES = {"good", "ok", "normal"}
 
 
 def write_coco(export: Export, write: Write, progress: Progress) -> int:
-    """Write the kept images, one per verdict, then the annotations of their defects.
+    """Write the kept frames, one image per verdict, then the annotations of their defects.
 
-    A part that a person marked as good has no annotation, whatever its verdict. One that is marked as bad, or was not
-    found ok, has its verdict's boxes, or one annotation without a place. Without a mark this is the model's opinion:
-    each image has its `decision`, scores, `measured` and `mark`, and `other_format` if it does not fit the model.
+    A part that a person marked as good has no annotation, whatever its verdict. A part that is marked as bad, or whose
+    verdict is not ok, has the boxes of its verdict, or without boxes one annotation without a place. Each image has its
+    `decision`, scores, `measured` and `mark`, and `other_format` if it does not fit the model.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def write_coco(export: Export, write: Write, progress: Progress) -> int:
 
 
 def _write_image(kept: ImageFolder, row: Row, write: Write, id: int) -> dict[str, Any] | None:
-    """Write a judged frame, without loss if it is kept so; None if retention has removed it."""
+    """Write a judged frame and return its COCO entry; None if retention has removed it."""
     path = kept.frame(row.folder)
     try:
         data = path.read_bytes() if path else b""

@@ -1,6 +1,6 @@
-"""Counts of verdicts and their yield over time, of a pipeline or of a part of several views.
+"""Counts of verdicts and their yield over time, of a pipeline or of a part that several pipelines judge.
 
-Each report has a share of the processor and a deadline: it shares the cores, and Python's lock, with judging.
+Each report has a deadline and a limited share of a core, since judging needs the cores and Python's lock too.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _GIVEN_AGAIN: ColumnElement[bool] = and_(marks.c.id == verdicts.c.id, marks.c.pi
 
 
 class QueryBudget:
-    """Budget of one report's time: it rests after each query, and ends when it takes too long.
+    """Budget of a report's time: the report rests after each query, and fails when it takes too long.
 
     Parameters
     ----------
     within_s : float
-        After this time, `rest` raises.
+        Seconds after which `rest` raises.
     share : float
-        Share of one core, on average; 1 never rests.
+        Share of one core that the report may use on average; with 1 it never rests.
     """
 
     def __init__(self, within_s: float = float("inf"), share: float = 1.0):
@@ -42,12 +42,12 @@ class QueryBudget:
         self._worked_s = time.thread_time()
 
     def rest(self) -> None:
-        """Sleep to keep the share, according to the work since the last rest.
+        """Sleep for so long that the work since the last rest keeps to the share.
 
         Raises
         ------
         EvidenceError
-            The time is over.
+            The report takes longer than `within_s`.
         """
         worked_s = time.thread_time() - self._worked_s
         left_s = self._ends_s - time.monotonic()
@@ -62,13 +62,13 @@ class QueryBudget:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts of parts by decision, and of false rejects that people marked since.
+    """Counts of parts by decision, and of false rejects that people marked later.
 
     Attributes
     ----------
     ok, review, reject : int
     fault : int
-        Parts of several views with a missing one: they were not inspected.
+        Parts of several views that are a fault, as when a view is missing: they were not inspected.
     false_rejects : int
         Number of reviews and rejects that a person found good.
     """
@@ -89,16 +89,16 @@ class Tally:
 
     @property
     def first_yield(self) -> float | None:
-        """Share that was found ok; None if nothing was inspected."""
+        """Share of inspected parts that were found ok; None if nothing was inspected."""
         return self.ok / self.inspected if self.inspected else None
 
     @property
     def reviewed_yield(self) -> float | None:
-        """Share of good parts after review: with false rejects that people marked; None if nothing was inspected."""
+        """Share of inspected parts that were ok or marked as false rejects; None if nothing was inspected."""
         return (self.ok + self.false_rejects) / self.inspected if self.inspected else None
 
     def figures(self) -> dict[str, int | float | None]:
-        """Return all figures by names of columns."""
+        """Return all figures by the names of the report's columns."""
         shares = {"yield": self.first_yield, "yield_after_review": self.reviewed_yield}
         return {"inspected": self.inspected, **{one.name: getattr(self, one.name) for one in fields(self)}, **shares}
 
@@ -111,7 +111,7 @@ Key = Literal["batch", "recipe"]
 
 
 class Unit(NamedTuple):
-    """Unit of counting: the verdicts of a pipeline, or the parts that several pipelines judge together."""
+    """Unit that is counted: the verdicts of a pipeline, or the parts that several pipelines judge together."""
 
     name: str
     is_part: bool = False
@@ -121,14 +121,14 @@ class Unit(NamedTuple):
         return parts if self.is_part else verdicts
 
     def within(self, begin: datetime, end: datetime) -> ColumnElement[bool]:
-        """Make the condition of a decision in a period, in the form of the table's index."""
+        """Make the SQL condition for the unit's decisions in a period, so that it uses the table's index."""
         table = self.table
         named = (table.c.part if self.is_part else table.c.pipeline) == self.name
         return and_(named, table.c.judged_at >= begin, table.c.judged_at < end)
 
 
 def units_of(access: Access) -> list[tuple[Unit, bool]]:
-    """List all units of a store, and whether each counts parts once: a pipeline that is a view of a part does not."""
+    """List all units of a store; False marks a pipeline that is a view of a part, whose parts count there already."""
     names = {True: _distinct(access, parts.c.part), False: _distinct(access, verdicts.c.pipeline)}
     views: set[str] = set()
     with access.reading() as connection:
@@ -139,7 +139,7 @@ def units_of(access: Access) -> list[tuple[Unit, bool]]:
 
 
 def _distinct(access: Access, column: ColumnElement[str]) -> list[str]:
-    """List the distinct values of a column that begins an index, with one look-up each, however many rows there are."""
+    """List the distinct values of a column, with one look-up for each; the column must be the first of an index."""
     found: list[str] = []
     with access.reading() as connection:
         while True:
@@ -156,7 +156,7 @@ def pipelines_of(access: Access) -> list[str]:
 
 
 class Said(NamedTuple):
-    """A false reject: a part that was not found ok, and that a person found good."""
+    """False reject: a part that was not found ok, and that a person marked as good."""
 
     judged_at: datetime
     batch: str
@@ -164,7 +164,7 @@ class Said(NamedTuple):
 
 
 def decided(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally:
-    """Count the decisions of a period, without later marks."""
+    """Count the decisions of a period, without people's later marks."""
     decision = unit.table.c.decision
     query = select(decision, func.count()).where(unit.within(begin, end)).group_by(decision)
     with access.reading() as connection:
@@ -172,14 +172,14 @@ def decided(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally
 
 
 def false_rejects(access: Access, unit: Unit, begin: datetime, end: datetime) -> list[Said]:
-    """List the false rejects of a period, looked up from the few marks."""
+    """List the false rejects of a period; the query starts from the marks, since these are few."""
     with access.reading() as connection:
         found = _good_parts if unit.is_part else _good_verdicts
         return list(found(connection, unit.within(begin, end), begin))
 
 
 def tallies(access: Access, unit: Unit, periods: Sequence[Period], budget: QueryBudget) -> list[Tally]:
-    """Count each of several periods, with the false rejects."""
+    """Count the decisions and false rejects of each of several periods."""
     counted = []
     for period in periods:
         counted.append(decided(access, unit, period.begin, period.end))
@@ -199,7 +199,7 @@ def with_false_rejects(access: Access, unit: Unit, periods: Sequence[Period], co
 def tallies_by(
     access: Access, unit: Unit, key: Key, periods: Sequence[Period], budget: QueryBudget
 ) -> dict[str, Tally]:
-    """Count by the parts' batch or recipe; consecutive periods divide the work."""
+    """Count by the parts' batch or recipe over all periods together; one query for each period."""
     column, decision = unit.table.c[key], unit.table.c.decision
     counted: defaultdict[str, Tally] = defaultdict(Tally)
     for period in periods:
@@ -214,7 +214,7 @@ def tallies_by(
 
 
 def span(periods: Sequence[Period]) -> tuple[datetime, datetime]:
-    """Return the time from the first to the last of some periods."""
+    """Return the earliest begin and the latest end of some periods."""
     return min(period.begin for period in periods), max(period.end for period in periods)
 
 
@@ -225,7 +225,7 @@ def _good_verdicts(connection: Connection, wanted: ColumnElement[bool], begin: d
 
 
 def _good_parts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[Said]:
-    """Yield the parts that people found good: every view of them that was not ok is marked so."""
+    """Yield the rejected and reviewed parts that people found good: all their views are ok or marked good."""
     marked = connection.execute(_marked(marks.c.pipeline, marks.c.id).where(marks.c.at >= begin))
     good = {(pipeline, id) for pipeline, id in marked}
     query = select(parts).where(wanted, parts.c.decision.in_(("review", "reject")))

@@ -56,7 +56,7 @@ COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Conditions for verdicts; None sets no condition."""
+    """Conditions that choose verdicts; None sets no condition."""
 
     begin: datetime
     end: datetime
@@ -76,7 +76,7 @@ class Wanted:
 def pages(access: Access, wanted: Wanted, budget: QueryBudget, *also: ColumnElement[bool]) -> Iterator[list[Row]]:
     """Yield pages of verdicts' rows, one pipeline after the other, each in order of time.
 
-    Each page holds the database only while it is read: the consumer may be slow.
+    The database is in use only while a page is read, so the consumer may be slow.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def count(access: Access, wanted: Wanted, budget: QueryBudget) -> int:
 
 
 def kept_images(access: Access, wanted: Wanted, budget: QueryBudget) -> Iterator[Kept]:
-    """Yield the images of verdicts that have any."""
+    """Yield the kept images of each wanted verdict; verdicts without images are left out."""
     for page in pages(access, wanted, budget, verdicts.c.folder.is_not(None)):
         for row in page:
             yield Kept(row.folder, exported_name(row), row.judged_at)
@@ -145,7 +145,7 @@ def _of_pipeline(
 
 
 class Kept(NamedTuple):
-    """Images of a verdict: their folder in the store, their name elsewhere, and the time of the verdict."""
+    """Images of a verdict: their folder in the store, their path in an export, and the time of the verdict."""
 
     place: str
     name: str
@@ -153,14 +153,14 @@ class Kept(NamedTuple):
 
 
 def size_of(folder: ImageFolder, kept: Iterable[Kept]) -> int:
-    """Sum the bytes of images."""
+    """Return the bytes of all these images."""
     return sum(folder.size(one.place) for one in kept)
 
 
 def zip_images(folder: ImageFolder, kept: Iterable[Kept]) -> Iterator[bytes]:
-    """Write images into a ZIP file; yields a piece of it for each verdict.
+    """Make a ZIP file of images; yield a piece of the file for each verdict.
 
-    Images are stored as they are, since JPEGs do not shrink. Images that retention removes meanwhile are left out.
+    Images are not compressed, since JPEGs do not shrink. Images that retention removes meanwhile are left out.
     """
     made = Collected()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
@@ -177,7 +177,7 @@ def add_images(archive: zipfile.ZipFile, folder: ImageFolder, one: Kept) -> None
 
 
 def images_of(folder: ImageFolder, one: Kept) -> Iterator[tuple[str, bytes]]:
-    """Yield the images of a verdict with their names elsewhere; images that retention has removed are left out."""
+    """Yield the path in an export, and the bytes, of each image of a verdict that retention has not removed."""
     for name in folder.names(one.place):
         path = folder.path(one.place, name)
         try:
@@ -194,7 +194,7 @@ Write = Callable[[str, Iterable[bytes]], None]
 
 
 def write_into(folder: Path) -> Write:
-    """Make a `Write` that writes files into an existing folder."""
+    """Make a `Write` function that writes files into an existing folder."""
 
     def write(name: str, pieces: Iterable[bytes]) -> None:
         path = folder / name
@@ -207,7 +207,7 @@ def write_into(folder: Path) -> Write:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """Content of an export: verdicts as a table of one format, with their images if `images` is the store's folder."""
+    """Content of an export: a table of verdicts in one format, with their images unless `images` is None."""
 
     access: Access
     wanted: Wanted
@@ -215,7 +215,7 @@ class Export:
     images: ImageFolder | None = None
 
     def table(self, progress: Progress) -> Iterator[bytes]:
-        """Encode the table piece by piece."""
+        """Encode the table; yield it piece by piece."""
         total, done = self.count(), 0
 
         def rows() -> Iterator[list[dict[str, object]]]:
@@ -255,7 +255,7 @@ def write_export(export: Export, write: Write, progress: Progress) -> int:
 
 
 def export_to_zip(export: Export, path: Path, progress: Progress) -> int:
-    """Write table and images into a ZIP file, the table first; the file appears once it is complete."""
+    """Write table and images into a ZIP file; return the number of verdicts with images. It appears when complete."""
     written = 0
     with open_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open(f"verdicts.{export.kind}", "w", force_zip64=True) as table:

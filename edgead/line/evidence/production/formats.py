@@ -1,4 +1,4 @@
-"""Rows as files, piece by piece: CSV without formulas, JSON lines, Parquet."""
+"""Formats of exported rows, encoded piece by piece: CSV without formulas, JSON lines, Parquet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 class Collected(io.RawIOBase):
-    """File in memory whose content is taken away as it grows; it is not seekable."""
+    """File in memory, not seekable: its writer fills it, and `take` empties it."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -46,7 +46,7 @@ class Collected(io.RawIOBase):
 
 
 def encode(kind: Format, columns: Columns, pages: Iterable[Rows]) -> Iterator[bytes]:
-    """Encode rows as a file; yields a piece of it for each page of rows.
+    """Encode rows as a file; yield a piece of the file for each page of rows.
 
     Raises
     ------

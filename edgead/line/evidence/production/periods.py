@@ -20,13 +20,13 @@ class Period(NamedTuple):
 
 
 def hours_of(period: Period) -> list[Period]:
-    """Divide a period into hours from its begin on; the last may be shorter. Changes of the clock move none."""
+    """Divide a period into hours from its begin on; the last may be shorter. Summer time does not move them."""
     count = max(0, -((period.begin - period.end) // _HOUR))
     begins = [period.begin + index * _HOUR for index in range(count)]
     return [Period(period.name, begin, min(begin + _HOUR, period.end)) for begin in begins]
 
 
 def within(periods: list[Period], begin: datetime, end: datetime) -> list[Period]:
-    """Cut periods to the time between two instants; empty ones are left out."""
+    """Cut periods to the time between two instants; periods that are empty then are left out."""
     cut = [Period(name, max(one, begin), min(other, end)) for name, one, other in periods]
     return [period for period in cut if period.begin < period.end]

@@ -1,6 +1,6 @@
-"""Production figures of a store in service, which the page, the API and Prometheus request again and again.
+"""Production figures of a running store, cached, since the page, the API and Prometheus request them often.
 
-With its orders: a person starts one, and it lasts until the next.
+Also the orders: a person starts an order, and it lasts until the next one starts.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Orders:
         self._access = access
 
     def start(self, *, name: str, batch: str, by: str) -> None:
-        """Start an order, which ends the one before; the audit records it.
+        """Start an order, which ends the previous one; the audit records it.
 
         Raises
         ------
         EvidenceError
-            It cannot be written.
+            The order cannot be written.
         """
         after = {"name": name, "batch": batch}
         with self._access.writing() as connection:
@@ -88,15 +88,15 @@ class Orders:
 class Production:
     """Counts of an evidence store, cached; safe from any thread.
 
-    A page that shows a shift requests it every few seconds. So a past hour, or a past day of a long order, is counted
-    once, and again after half the time since its end; the current hour is counted at most every two seconds.
+    A page that shows a shift requests its counts every few seconds. So a past hour, or a past day of a long order, is
+    counted again only after half the time since its end; the current hour is counted at most every two seconds.
 
     Parameters
     ----------
     reading : Access
-        For counts: connections that cannot write.
+        Connections for counts, which cannot write.
     writing : Access
-        For orders.
+        Connections for orders.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class Production:
         self._lock = threading.Lock()
 
     def by_hour(self, unit: Unit, period: Period) -> list[Tally]:
-        """Count each hour of a period, as `hours_of` divides it, up to now.
+        """Count each hour of a period up to now; see `hours_of`.
 
         Raises
         ------
@@ -142,19 +142,19 @@ class Production:
         return [as_row(row) for row in islice(rows, limit)]
 
     def report_file(self, asked: Question, kind: Format) -> bytes:
-        """Encode a report as a table.
+        """Encode a report as a table; return the bytes of the file.
 
         Raises
         ------
         EvidenceError
-            As `report` does.
+            See `report`.
         SettingsError
             For Parquet without pyarrow.
         """
         return b"".join(encode(kind, REPORT_COLUMNS, [report_table(self.report(asked))]))
 
     def verdicts_file(self, wanted: Wanted, kind: Format) -> Iterator[bytes]:
-        """Encode verdicts as a table, piece by piece.
+        """Encode verdicts as a table; yield the file piece by piece.
 
         Raises
         ------
@@ -175,12 +175,12 @@ class Production:
         )
 
     def images_size(self, wanted: Wanted) -> tuple[int, int]:
-        """Count the verdicts with kept images, and the bytes of these.
+        """Return the number of verdicts with kept images, and the bytes of these images.
 
         Raises
         ------
         EvidenceError
-            As `images_file` does.
+            See `images_file`.
         """
         return self._measured(wanted)[1:]
 

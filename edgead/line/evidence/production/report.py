@@ -1,6 +1,6 @@
 """Production report: counts and yield of a time by shift, day, order, batch or recipe, as a table and as a page.
 
-The page stands alone, for a screen and for paper.
+The page is one file without links to others, for a screen and for paper.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Question:
     ----------
     by : {"shift", "day", "order", "batch", "recipe"}
     periods : tuple of Period
-        Shifts, days or orders; for batches and recipes periods that divide the work, such as days.
+        Shifts, days or orders; for batches and recipes periods of one query each, such as days.
     units : tuple of Unit
         Units to count.
     """
@@ -80,7 +80,7 @@ def report(access: Access, asked: Question, budget: QueryBudget) -> list[Group]:
 
 
 def report_table(groups: list[Group]) -> list[dict[str, Any]]:
-    """Lay a report out as rows with the columns `COLUMNS`, one for each unit of a group."""
+    """Return a report as table rows with the columns `COLUMNS`, one row for each unit of a group."""
     return [
         {"group": group.name, "begin": group.begin, "end": group.end, "unit": unit, **tally.figures()}
         for group in groups
@@ -142,7 +142,7 @@ def report_page(shown: Printed) -> str:
 
 
 def title_of(group: Group) -> str:
-    """Name a group, with its begin if it has one that the name lacks."""
+    """Return the title of a group: its name, and its begin unless the name is that day."""
     if group.begin is None:
         return group.name or "none named"
     day = group.begin.astimezone().date().isoformat()

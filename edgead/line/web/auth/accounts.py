@@ -1,4 +1,4 @@
-"""User accounts from the file of users as it is now: passwords, PINs and roles."""
+"""User accounts from the current file of users: passwords, PINs and roles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Stamp = tuple[int, int, int, int]
 
 
 class Accounts:
-    """Accounts of a file, read again when it changes; if that fails, the known ones stay.
+    """Accounts of a file, read again when it changes; if that fails, the known accounts stay valid.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Identity and role of a caller, also as a trusted proxy names it, and names for the audit."""
+"""Callers: the identity and role of a request's sender, also from a trusted proxy, and names for the audit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Refusal(Exception):
 
 
 def _claim(name: str) -> str:
-    """Normalize a claimed name: no letter imitates edgead's own parentheses, or reverses the line."""
+    """Normalize a name that nobody signed in with, so that it cannot imitate edgead's additions in the audit."""
     name = unicodedata.normalize("NFKC", name).strip()
     if not name.isprintable() or len(name) > _MAX_NAME:
         raise ValueError(f"must be at most {_MAX_NAME} printable characters")
@@ -48,21 +48,21 @@ By = Annotated[
     AfterValidator(_claim),
     Field(
         default="",
-        description="Name of who does it, for the audit. Who is signed in by a name stands there whatever this says.",
+        description="Name of the person, for the audit; if somebody is signed in by name, the audit has that name.",
         examples=["Anna"],
     ),
 ]
 Kind = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=PRINTABLE),
-    Field(description="What a kind of defect is shown as.", examples=["scratch"]),
+    Field(description="Shown name of a kind of defect.", examples=["scratch"]),
 ]
 Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500, pattern=PRINTABLE)]
 
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Identity that a request was admitted with."""
+    """Identity of a request's sender: role, way of signing in, and name."""
 
     role: Role
     way: Literal["open", "token", "password", "pin", "panel", "proxy"]
@@ -70,7 +70,7 @@ class Who:
     """Name of a person or a program; empty if there is none."""
     panel: str = ""
     account: User | None = None
-    """Record of the person at the sign-in; the session ends when the file of users says something else."""
+    """Record of the person at the sign-in; the session ends when the file of users has another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Caller:
 
 
 def named(by: str, caller: Caller) -> str:
-    """Make the author of a change for the audit: the name that is signed in, or else the claimed one.
+    """Return the author of a change for the audit: the name that is signed in, or else the claimed name.
 
     A claimed name never looks like a name that is signed in.
 
@@ -102,7 +102,7 @@ def named(by: str, caller: Caller) -> str:
 
 
 class Proxy:
-    """Sign-in by a proxy's headers, which are trusted from its addresses and refused from all others."""
+    """Sign-in by a proxy's headers, which are trusted from the proxy's addresses and refused from all others."""
 
     def __init__(self, section: ProxySection):
         self._section = section
@@ -116,8 +116,8 @@ class Proxy:
         Raises
         ------
         Refusal
-            403: the headers come from another address, without the secret, twice, under a name that only resembles
-            them, with an empty or impossible name, or with no group that has a role.
+            403: the headers come from another address, without the secret, twice, or under a similar header name; or
+            the name is empty or not valid, or none of the groups has a role.
         """
         given = self._given(request)
         if not given:
@@ -151,7 +151,7 @@ class Proxy:
         return Who(role, "proxy", name)
 
     def _given(self, request: HTTPConnection) -> dict[str, str]:
-        """Collect our headers, each once and by its exact name: proxies that strip them may pass `X_Forwarded_User`."""
+        """Collect the proxy's headers, each once and by its exact name: a client may send `X_Forwarded_User`."""
         given: dict[str, str] = {}
         for raw, value in request.scope["headers"]:
             name = raw.decode("latin-1")

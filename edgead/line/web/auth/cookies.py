@@ -1,6 +1,6 @@
 """Cookies of a browser: its session, its panel, and a panel's role raised by a PIN.
 
-Session cookies are opaque, known only to this process, and gone when it ends.
+Session cookies hold only a random number, known only to this process, and end with it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _OVER_TLS = "__Host-"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Session of a browser: its identity, CSRF token for changes, end, and the time of its last request, `used`."""
+    """Session of a browser: its identity, CSRF token for changes, end, and time of the last request (monotonic s)."""
 
     who: Who
     csrf: str
@@ -40,9 +40,9 @@ class Session:
 
 
 class Sessions:
-    """Bounded table of sessions, per person and in all: one more ends the oldest of the person with most.
+    """Table of sessions, limited per person and in all; beyond a limit, the oldest of the person with most ends.
 
-    They end after their lifetime, and earlier if their browser sends no request for `idle_s`.
+    A session ends after its lifetime, or earlier if its browser sends no request for `idle_s`.
     """
 
     def __init__(self, *, lifetime_s: float, idle_s: float = math.inf, clock: Callable[[], float] = time.monotonic):
@@ -69,7 +69,7 @@ class Sessions:
         return cookie
 
     def find(self, cookie: str | None) -> Session | None:
-        """Return the session of a cookie; None if there is none or it has ended."""
+        """Return the session of a cookie; None if it has none, or the session has ended."""
         if not cookie:
             return None
         key = _digest(cookie)
@@ -108,7 +108,7 @@ def _digest(cookie: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Identity of a request with its CSRF token."""
+    """Identity of a request's sender, with the CSRF token of its session."""
 
     who: Who
     csrf: str | None = None
@@ -125,7 +125,7 @@ class Cookies:
         self._section, self._accounts = section, accounts
 
     def find(self, request: HTTPConnection) -> SignedIn | None:
-        """Find the sender of a request: the person who unlocked its panel, else the one signed in, else the panel."""
+        """Find a request's sender: the person who unlocked its panel, else the signed-in person, else the panel."""
         panel = self.panel_of(request)
         raised = self._valid(self.raised, self._value(request, _RAISED)) if panel else None
         if panel and raised and raised.who.panel == panel.name:
@@ -140,11 +140,11 @@ class Cookies:
         return self.panels.find(self._value(request, _PANEL))
 
     def as_panel(self, name: str) -> Who:
-        """Return the identity of anybody at a panel."""
+        """Return the identity of a panel that nobody has unlocked."""
         return Who(self._section.panels[name].role, "panel", panel=name)
 
     def raised_s(self, request: HTTPConnection) -> float | None:
-        """Return the seconds for which a PIN still raises the role of a panel; None if none does."""
+        """Return the seconds for which a PIN still raises the panel's role; None if no PIN does."""
         session = self.raised.find(self._value(request, _RAISED))
         return None if session is None else self.raised.left_s(session)
 

@@ -1,4 +1,4 @@
-"""Authentication of requests by token, session, panel or proxy; if none is set, every client may do all."""
+"""Authentication of requests by token, session, panel or proxy; if the site sets none, every client may do all."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Guard:
         self._refusals = limited_log(__name__, _MAX_REFUSALS, _REFUSALS_WITHIN_S)
 
     def admit(self, request: HTTPConnection) -> SignedIn:
-        """Admit a request whose caller's role suffices.
+        """Return the caller's identity if the role suffices for the request.
 
         Raises
         ------
@@ -90,7 +90,7 @@ class Guard:
         return self.cookies.find(request)
 
     def holds(self, request: HTTPConnection) -> bool:
-        """Return whether an admitted caller would still be admitted."""
+        """Return whether the caller of an earlier request would still be admitted."""
         try:
             return self.find(request) is not None
         except Refusal:
@@ -103,15 +103,15 @@ class Guard:
         return who
 
     def by_token(self, given: str, address: str) -> Who:
-        """Find the owner of a token, in a time that reveals nothing about it.
+        """Find the owner of a token, in a time that reveals nothing about the valid tokens.
 
-        A right token is always admitted: behind one proxy all callers share an address, and anybody there could
+        A right token is always admitted: behind a proxy all callers share an address, and any of them could
         otherwise lock out the operator.
 
         Raises
         ------
         Refusal
-            401 for a wrong token, 429 for one after too many.
+            401 for a wrong token, 429 for a wrong token after too many failures.
         """
         section, found = self._section, None
         if section.token is not None and same(given, section.token.get_secret_value()):
@@ -130,7 +130,7 @@ class Guard:
         return found
 
     def by_password(self, name: str, password: str, address: str) -> Who:
-        """Find the person who signs in. After too many failures no password from the address is checked.
+        """Find the person who signs in; after too many failures, check no password from the address.
 
         Raises
         ------
@@ -152,7 +152,7 @@ class Guard:
         Raises
         ------
         Refusal
-            403 for a wrong name or PIN, 429 while the person or the panel must wait.
+            403 for a wrong name or PIN, 429 while the person or the panel is locked.
         """
         known = self._accounts.find(name)
         keys = [("panel", panel), *([("person", same_name(known[0]))] if known else [])]
@@ -184,7 +184,7 @@ def log_session(what: str, who: Who, address: str) -> None:
 
 
 def caller_of(request: HTTPConnection) -> Caller:
-    """Return the sender of an admitted request."""
+    """Return the identity and address of an admitted request's sender."""
     return Caller(request.scope["signed_in"].who, client_address(request))
 
 

@@ -23,7 +23,7 @@ _FORGOTTEN_S = 2 * _LONGEST_LOCK_S
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Panel that is signed in."""
+    """Signed-in panel, with the CSRF token of its cookie."""
 
     name: str
     csrf: str
@@ -32,8 +32,8 @@ class Panel:
 class Panels:
     """Cookies of panels: each has a name, an end and a random number, signed with the panel's token.
 
-    They are not stored, so a restart signs no panel out, and another token in the site file signs out all browsers that
-    used the old one.
+    The daemon does not store them, so a restart signs no panel out; a new token in the site file signs out all browsers
+    that used the old one.
     """
 
     def __init__(self, sections: Mapping[str, PanelSection], clock: Callable[[], float] = time.time):
@@ -58,7 +58,7 @@ class Panels:
         return Panel(parts[0], self._seal(parts[0], f"csrf {content}"))
 
     def close(self, cookie: str | None) -> None:
-        """Treat a cookie as signed out until this process ends."""
+        """Sign a cookie out, for as long as this process runs."""
         if self.find(cookie):
             self._closed[(cookie or "").rpartition(".")[0]] = None
             if len(self._closed) > _MAX_CLOSED:
@@ -70,7 +70,7 @@ class Panels:
 
 
 class PinLocks:
-    """Locks after wrong PINs of a panel or a person: from some number on, each wait is twice as long.
+    """Locks of panels and persons after wrong PINs: after some free tries, each wait is twice as long.
 
     A right PIN, or two days without a wrong one, resets the count.
     """
@@ -83,7 +83,7 @@ class PinLocks:
         self._lock = threading.Lock()
 
     def wait_s(self, *keys: tuple[str, str]) -> float:
-        """Return how long these keys must wait; 0 if a PIN may be tried now."""
+        """Return the seconds until none of these keys (panel, person) is locked; 0 if a PIN may be tried now."""
         with self._lock:
             return max(0.0, *(self._until.get(key, 0.0) - self._clock() for key in keys))
 

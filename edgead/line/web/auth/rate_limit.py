@@ -13,7 +13,7 @@ _IPV6_PREFIX = 64  # one customer has at least that many addresses; counting sin
 
 
 class FailureLimit:
-    """Count of failures by address, in constant memory: the addresses that failed longest ago are forgotten."""
+    """Limit of failures by address, in bounded memory: the addresses that failed longest ago are forgotten."""
 
     def __init__(self, *, most: int, within_s: float, clock: Callable[[], float] = time.monotonic):
         self._most, self._within_s, self._clock = most, within_s, clock
@@ -21,7 +21,7 @@ class FailureLimit:
         self._lock = threading.Lock()
 
     def wait_s(self, address: str) -> float:
-        """Return how long an address must wait before its next try; 0 if it may try now."""
+        """Return the seconds until an address may try again; 0 if it may try now."""
         with self._lock:
             count, since = self._failures.get(network_of(address), (0, 0.0))
             left_s = since + self._within_s - self._clock()
@@ -43,7 +43,7 @@ class FailureLimit:
 
 
 def network_of(address: str) -> str:
-    """Return the key of one customer: an IPv4 address, or the network of an IPv6 address."""
+    """Return the key that failures are counted by: an IPv4 address, or the network of an IPv6 address."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

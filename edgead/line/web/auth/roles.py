@@ -1,6 +1,6 @@
-"""Roles that requests need: a table of the routes for operators.
+"""Roles that requests need, with a table of the routes for operators.
 
-A route that it lacks needs `engineer` for changes, and `view` for reading.
+A route that is not in the table needs `engineer` for changes, and `view` for reading.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def role_needed(method: str, path: str) -> Role:
 
 
 def may(role: Role, needed: Role) -> bool:
-    """Return whether a role includes the rights of another."""
+    """Return whether a role includes the rights of the role `needed`."""
     return ROLES.index(role) >= ROLES.index(needed)
 
 

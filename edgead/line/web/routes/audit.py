@@ -1,4 +1,4 @@
-"""Routes of the audit: the changes, and the check of their chain."""
+"""Routes of the audit: the list of changes, and the check of their hash chain."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ routes = APIRouter(prefix="/api", tags=["audit"])
 
 class AuditAnswer(Answer):
     seq: int
-    at: Annotated[datetime | None, Field(description="None of a row that is damaged.")]
+    at: Annotated[datetime | None, Field(description="Empty for a damaged row.")]
     by: str
     action: str
     pipeline: str
     before: Any = None
     after: Any = None
-    hash: Annotated[str, Field(description="SHA-256 of the row and of the hash of the row before it.")]
+    hash: Annotated[str, Field(description="SHA-256 of the row and of the previous row's hash.")]
 
 
 class ChainAnswer(Answer):
     whole: bool
-    rows: Annotated[int, Field(description="That are in order, from the first one on.")]
-    head: Annotated[str, Field(description="Hash of the last one that is in order.")]
-    problem: Annotated[str | None, Field(description="What is wrong with the first row that is not.")]
+    rows: Annotated[int, Field(description="Number of valid rows from the start.")]
+    head: Annotated[str, Field(description="Hash of the last valid row.")]
+    problem: Annotated[str | None, Field(description="Problem of the first row that is not valid.")]
 
 
 @routes.get("/audit")
@@ -40,7 +40,7 @@ def audit(daemon: Daemon, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> 
 
 @routes.get("/audit/chain")
 def audit_chain(daemon: Daemon) -> ChainAnswer:
-    """Check the chain of all changes; the answer may be a minute old, unless the last row is gone since."""
+    """Check the hash chain of all changes; the answer may be a minute old, unless the last row is gone since."""
     found = daemon.store.audit_chain.check()
     return ChainAnswer(
         whole=found.problem is None,

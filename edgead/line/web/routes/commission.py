@@ -40,28 +40,26 @@ class ProgressAnswer(Answer):
     stage: str
     done: int
     total: int
-    waits: Annotated[bool, Field(description="No step for a minute, for want of a free core: verdicts come first.")] = (
-        False
-    )
+    waits: Annotated[bool, Field(description="Whether it waits for a free core: verdicts come first.")] = False
 
 
 class ShownPart(Answer):
     name: str
     scaled_score: Annotated[
-        Number, Field(description="Its score where 0 is the typical part and 100 the limit; null in drafts of before.")
+        Number, Field(description="Score; 0 is the typical part, 100 the limit; null in drafts of earlier versions.")
     ] = None
-    odd: Annotated[bool, Field(description="Unlike all others.")]
+    odd: Annotated[bool, Field(description="Whether it is unlike all others.")]
 
 
 class ResultAnswer(Answer):
     learnt: Annotated[int, Field(description="Parts in the memory bank.")]
-    calibrated: Annotated[int, Field(description="Parts that the limit comes from, each as one that was not learnt.")]
+    calibrated: Annotated[int, Field(description="Parts that the limit comes from, each scored as if not learnt.")]
     false_reject_rate: Number
-    groups: Annotated[int, Field(description="Of parts that the limit comes from; 0 where each image is its own.")] = 0
-    preset: Annotated[str, Field(description="Of patchcore.")] = "fast"
-    frame_ms: Annotated[Number, Field(description="On one core, beside the line.")]
+    groups: Annotated[int, Field(description="Groups of the parts behind the limit; 0 without groups.")] = 0
+    preset: Annotated[str, Field(description="Preset of patchcore.")] = "fast"
+    frame_ms: Annotated[Number, Field(description="Time of a frame on one core, during inspection.")]
     blurred: Annotated[list[str], Field(description="Images that are far less sharp than the others.")]
-    parts: Annotated[list[ShownPart], Field(description="Odd ones first, then those with the highest score.")]
+    parts: Annotated[list[ShownPart], Field(description="Parts: odd ones first, then the highest scores.")]
 
 
 class JudgedBy(Answer):
@@ -75,38 +73,38 @@ class DraftAnswer(Answer):
     begun_by: str
     begun_at: datetime
     changed_by: str
-    revision: Annotated[int, Field(description="Send it with a change: who has an old one is refused.")]
+    revision: Annotated[int, Field(description="Send it with a change; an old one is refused.")]
     wanted: int
     region: Numbers | None
     ignored: list[Numbers]
     preset: Preset
     frame_width: int | None
     frame_height: int | None
-    images: Annotated[list[str], Field(description="Names, oldest first.")]
-    left_out: Annotated[list[str], Field(description="Names of those that were taken out and can be put back.")]
-    files: Annotated[dict[str, str], Field(description="What the files were called that images came from.")]
+    images: Annotated[list[str], Field(description="Names of the images, oldest first.")]
+    left_out: Annotated[list[str], Field(description="Names of images that were taken out and can be put back.")]
+    files: Annotated[dict[str, str], Field(description="Names of the files that images came from, by image.")]
     mib: Number
-    alike: Annotated[int, Field(description="Frames left out as they show the same as one before them.")]
-    rate: Annotated[Number, Field(description="The false-reject rate that so many parts support; null for none.")]
-    next_rate: Annotated[Number, Field(description="The next stricter one.")]
-    next_parts: Annotated[int | None, Field(description="How many parts that takes.")]
-    pipelines: Annotated[list[JudgedBy], Field(description="Those that judge the camera.")]
+    alike: Annotated[int, Field(description="Frames left out, since they repeat an earlier one.")]
+    rate: Annotated[Number, Field(description="False-reject rate that so many parts allow; null if none.")]
+    next_rate: Annotated[Number, Field(description="Next stricter rate.")]
+    next_parts: Annotated[int | None, Field(description="Number of parts for that rate.")]
+    pipelines: Annotated[list[JudgedBy], Field(description="Pipelines that judge the camera.")]
     mode: Literal["off", "trigger", "interval"]
     every_s: Number
     problem: str | None
     learning: ProgressAnswer | None
     result: ResultAnswer | None
-    stale: Annotated[bool, Field(description="Images or places have changed since the result, or there is none.")]
+    stale: Annotated[bool, Field(description="Whether images or places changed since the result, or it is missing.")]
 
 
 class CameraDraft(Answer):
     camera: str
     draft: DraftAnswer | None
-    problem: Annotated[str | None, Field(description="Why its draft cannot be used.")]
+    problem: Annotated[str | None, Field(description="Reason why its draft cannot be used.")]
 
 
 class TakenAnswer(Answer):
-    image: Annotated[str | None, Field(description="Its name; null where it shows the same as another one.")]
+    image: Annotated[str | None, Field(description="Name of the image; null if it repeats another one.")]
     like: str | None
     images: int
 
@@ -114,48 +112,48 @@ class TakenAnswer(Answer):
 class TriedAnswer(Answer):
     scaled_score: Annotated[Number, Field(description="0 is the typical part, 100 the limit; null without a scale.")]
     decision: Decision
-    image: Annotated[str, Field(description="JPEG in Base64.")]
-    heat_map: Annotated[str, Field(description="As `image`.")]
+    image: Annotated[str, Field(description="Image as JPEG in Base64.")]
+    heat_map: Annotated[str, Field(description="Heat map as JPEG in Base64.")]
 
 
 class FolderAnswer(Answer):
     sent: Annotated[
         dict[str, str],
-        Field(description="Images that are here already, also those taken out: names by the SHA-256 of their files."),
+        Field(description="Names of images sent before, also of those taken out, by the SHA-256 of their files."),
     ]
-    max_bytes: Annotated[int, Field(description="Of one file.")]
+    max_bytes: Annotated[int, Field(description="Largest size of a file.")]
 
 
 class GoneAnswer(Answer):
     model: str
-    yaml: Annotated[str, Field(description="What the site file needs so that it stays after a restart; may be empty.")]
+    yaml: Annotated[str, Field(description="Lines that the site file needs to keep it after a restart; may be empty.")]
 
 
 class Drawn(BaseModel):
-    wanted: Annotated[int, Field(ge=1, le=100_000, description="Good parts.")]
+    wanted: Annotated[int, Field(ge=1, le=100_000, description="Number of good parts to collect.")]
     region: Numbers | None = None
     ignored: Annotated[list[Numbers], Field(max_length=50)] = []
-    preset: Annotated[Preset, Field(description="auto is the one that suits the machine.")] = "auto"
+    preset: Annotated[Preset, Field(description="auto is the preset that suits the machine.")] = "auto"
     revision: Annotated[int, Field(ge=0, le=2**53)]
     by: By
 
 
 class Collecting(BaseModel):
     mode: Literal["off", "trigger", "interval"]
-    every_s: Annotated[float, Field(ge=0.1, le=3600, description="With `interval`.")] = 2.0
+    every_s: Annotated[float, Field(ge=0.1, le=3600, description="Seconds between frames, with `interval`.")] = 2.0
 
 
 class Folder(BaseModel):
     folder: Annotated[
         str, StringConstraints(strip_whitespace=True, max_length=128), AfterValidator(must_be_printable)
     ] = ""
-    images: Annotated[int, Field(ge=1, le=1_000_000, description="How many of its images come.")]
+    images: Annotated[int, Field(ge=1, le=1_000_000, description="Number of images that follow.")]
     by: By
 
 
 class Going(BaseModel):
     model: ModelName
-    pipeline: Annotated[str | None, Field(pattern=NAME, description="null for one that the site does not have.")] = None
+    pipeline: Annotated[str | None, Field(pattern=NAME, description="null if the site does not have it.")] = None
     by: By
 
 
@@ -167,7 +165,7 @@ def list_drafts(daemon: Daemon) -> list[CameraDraft]:
 
 @routes.get("/{name}")
 def one_draft(name: str, camera: Camera, daemon: Daemon) -> DraftAnswer:
-    """Report the draft of a camera: its settings, its images, the work under way, and the result."""
+    """Report the draft of a camera: its settings, its images, the current work, and the result."""
     return _answer(daemon, name)
 
 
@@ -201,7 +199,7 @@ def take(name: str, camera: Camera, daemon: Daemon) -> TakenAnswer:
 
 @routes.post("/{name}/folder")
 def begin_folder(name: str, camera: Camera, given: Folder, daemon: Daemon, address: ClientAddress) -> FolderAnswer:
-    """Begin or continue to send a folder of good parts' images; audited, returns those that are here already."""
+    """Begin or continue to send a folder of good parts' images; return those that were sent before. Audited."""
     by = named(given.by, address)
     sent = daemon.commissioning.begin_sending(name, given.folder, given.images, by)
     return FolderAnswer(sent=sent, max_bytes=MAX_IMAGE_BYTES)
@@ -214,10 +212,10 @@ async def send(
     daemon: Daemon,
     request: Request,
     file: Annotated[
-        str, Query(max_length=255, description="What it is called."), AfterValidator(must_be_printable)
+        str, Query(max_length=255, description="Name of the file."), AfterValidator(must_be_printable)
     ] = "",
 ) -> TakenAnswer:
-    """Take the image file of the body as a good part, after `folder`; an image that is here is not taken twice.
+    """Take the image file of the body as a good part, after `folder`; an image that was taken before is not repeated.
 
     422: this file is refused; 409: any other would be refused too; 503: send it again.
     """
@@ -227,7 +225,7 @@ async def send(
 
 @routes.post("/{name}/try", openapi_extra=IMAGE_BODY, responses=problems(413, 415, 422, 503))
 async def try_image(name: str, camera: Camera, daemon: Daemon, request: Request) -> TriedAnswer:
-    """Judge the image file of the body by the learnt model alone: nothing is counted, recorded or kept.
+    """Judge the image file of the body by the learnt model, without counting, recording or keeping anything.
 
     409: there is no model, or one is being learnt; 422: this file is refused; 503: send it again.
     """
@@ -242,7 +240,7 @@ async def try_image(name: str, camera: Camera, daemon: Daemon, request: Request)
 
 @routes.post("/{name}/collect")
 def collect(name: str, camera: Camera, given: Collecting, daemon: Daemon) -> DraftAnswer:
-    """Start or stop collecting good parts: those that a pipeline's trigger chooses, or one in each interval."""
+    """Start or stop collecting frames as good parts: those that a pipeline judges, or one in each interval."""
     daemon.commissioning.work(name).collect(given.mode, given.every_s)
     return _answer(daemon, name)
 
@@ -253,9 +251,9 @@ def image(
     camera: Camera,
     image_name: ImageName,
     daemon: Daemon,
-    width: Annotated[int, Query(ge=16, le=4096, description="Widest that it may be, in pixels.")] = 240,
+    width: Annotated[int, Query(ge=16, le=4096, description="Largest width in pixels.")] = 240,
 ) -> Response:
-    """Return a good part's image as JPEG; the stored one is lossless."""
+    """Return a good part's image as JPEG; the draft keeps it without loss."""
     try:
         found = load_image(daemon.commissioning.work(name).image(image_name))
     except ImageError:
@@ -295,7 +293,7 @@ def cancel(name: str, camera: Camera, daemon: Daemon) -> DraftAnswer:
 
 @routes.get("/{name}/maps/{image_name}", response_class=Response, responses={200: JPEG})
 def heat_map(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -> Response:
-    """Return the heat map of a part of the result."""
+    """Return the heat map of one of the images, by the learnt model."""
     path = daemon.commissioning.work(name).map_of(image_name)
     try:
         data = path.read_bytes() if path else None
@@ -308,13 +306,13 @@ def heat_map(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -
 
 @routes.post("/{name}/go")
 def go(name: str, camera: Camera, given: Going, daemon: Daemon, address: ClientAddress) -> GoneAnswer:
-    """Put the learnt model beside the others, and into service if a pipeline is named: tested first, and audited."""
+    """Save the learnt model beside the others; if a pipeline is named, test the model and let it judge. Audited."""
     by = named(given.by, address)
     return GoneAnswer.model_validate(daemon.commissioning.go(name, given.model, given.pipeline, by))
 
 
 async def _with_file(request: Request, name: str, use: Callable[..., T], *given: str) -> T:
-    """Give a camera's name and the image file of a body to `use`, in another thread."""
+    """Call `use` in another thread with a camera's name and the image file of a request's body; return its result."""
     check_image_type(request)
     with request.app.state.desk.place(f"camera {name}"):
         data = await request.body()

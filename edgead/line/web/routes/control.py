@@ -1,6 +1,6 @@
 """Routes that change a running pipeline; changes of its verdicts are in the audit, with their author.
 
-A pipeline may get any of the models in the folder of its own.
+A pipeline may get any model that lies in the same folder as its own model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NEWEST_BAD = 200  # newest parts marked bad that test a threshold
 
 
 def models_beside(model: Path) -> list[str]:
-    """List the models in the folder of a model.
+    """List the names of the models that lie in the same folder as a model.
 
     Parameters
     ----------
@@ -42,12 +42,12 @@ def models_beside(model: Path) -> list[str]:
 
 
 def model_beside(model: Path, name: str) -> Path:
-    """Find a model by its name beside another.
+    """Return the path of a model with a name, in the same folder as another model.
 
     Raises
     ------
     SettingsError
-        There is none of that name beside the pipeline's model, or a link leads elsewhere.
+        No model of that name lies beside the pipeline's model, or it is a link to another folder.
     """
     known = models_beside(model)
     path = _folder(model) / name
@@ -66,7 +66,7 @@ routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"], responses=p
 
 class Thresholds(Limits):
     by: By
-    reason: Annotated[Note, Field(description="Why a limit is right that would let pass what is stopped now.")] = ""
+    reason: Annotated[Note, Field(description="Reason for a limit that passes parts which are stopped now.")] = ""
 
 
 class Swap(BaseModel):
@@ -79,10 +79,10 @@ class Person(BaseModel):
 
 
 class Pause(Person):
-    reason: Annotated[Note, Field(description="For people, such as cleaning.")] = ""
+    reason: Annotated[Note, Field(description="Reason, for people, such as cleaning.")] = ""
     minutes: Annotated[
         float | None,
-        Field(gt=0, le=MOST_PAUSE_MINUTES, description="When it ends by itself; by default somebody resumes."),
+        Field(gt=0, le=MOST_PAUSE_MINUTES, description="Minutes until it ends; by default until `resume`."),
     ] = None
 
 
@@ -97,7 +97,7 @@ class SelfTest(BaseModel):
 
 @routes.get("/good-scores")
 def good_scores(name: str, pipeline: Pipeline) -> GoodScoresAnswer:
-    """Return the scores of the good images behind the thresholds, each by a model that had not learnt it."""
+    """Return the scores that the thresholds were made from: of good images, each by a model that had not learnt it."""
     return GoodScoresAnswer.model_validate(pipeline.good_scores())
 
 
@@ -105,9 +105,9 @@ def good_scores(name: str, pipeline: Pipeline) -> GoodScoresAnswer:
 def set_thresholds(
     name: str, pipeline: Pipeline, given: Thresholds, daemon: Daemon, address: ClientAddress
 ) -> PipelineAnswer:
-    """Change the thresholds of a pipeline: from the next verdict on, and after a restart.
+    """Change the thresholds of a pipeline from the next verdict on; they stay after a restart.
 
-    A limit that may be blind, or lets pass parts that were marked bad, is refused without a reason.
+    A limit that may pass defects, or passes parts that were marked bad, is refused unless a reason is given.
     """
     marked = daemon.store.verdicts(pipeline=name, mark="bad", limit=NEWEST_BAD)
     model = pipeline.status().model_sha256
@@ -119,7 +119,7 @@ def set_thresholds(
 
 @routes.post("/trigger")
 def fire(name: str, pipeline: Pipeline, given: NamedPart | None = None) -> Done:
-    """Judge the next frame, as that of a part; for pipelines whose trigger takes requests."""
+    """Judge the next frame, as the frame of the named part; only for pipelines whose trigger takes requests."""
     part = given.part() if given else NO_PART
     pipeline.fire(part)
     of_part = f" as that of part {part.serial}" if part.serial else ""
@@ -128,7 +128,7 @@ def fire(name: str, pipeline: Pipeline, given: NamedPart | None = None) -> Done:
 
 @routes.post("/self-test")
 def self_test(name: str, pipeline: Pipeline) -> SelfTest:
-    """Replay the golden images of the model through the running pipeline."""
+    """Test the model in service on its golden images; frames are judged meanwhile."""
     return SelfTest(result=pipeline.self_test())
 
 
@@ -143,7 +143,7 @@ def accept_drift(
 
 @routes.post("/pause")
 def pause(name: str, pipeline: Pipeline, given: Pause, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
-    """Judge nothing until somebody resumes, or for some minutes; frames pass, counts and alarms rest."""
+    """Judge nothing until `resume`, or for some minutes; meanwhile frames pass, and alarms wait."""
     pipeline.pause(by=named(given.by, address), reason=given.reason, minutes=given.minutes)
     return pipeline_answer(daemon, name, pipeline)
 
@@ -157,13 +157,13 @@ def resume(name: str, pipeline: Pipeline, given: Person, daemon: Daemon, address
 
 @routes.get("/models")
 def list_models(name: str, pipeline: Pipeline, daemon: Daemon) -> Models:
-    """List the models that this pipeline may get: those in the folder of its own."""
+    """List the models that this pipeline may get: those in the same folder as its own."""
     return Models(current=str(pipeline.status().model), known=models_beside(current(daemon.site.pipelines, name).model))
 
 
 @routes.post("/model")
 def swap(name: str, pipeline: Pipeline, given: Swap, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
-    """Give a pipeline another model: loaded beside, tested, and exchanged between two frames; the old one is kept."""
+    """Give a pipeline another model: load and test it, then exchange it between two frames; keep the old model."""
     path = model_beside(current(daemon.site.pipelines, name).model, given.model)
     pipeline.swap(path, by=named(given.by, address))
     return pipeline_answer(daemon, name, pipeline)

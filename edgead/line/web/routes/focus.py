@@ -1,4 +1,4 @@
-"""Route of a camera's focus, for the person who turns its lens."""
+"""Route of a camera's focus, for the person who adjusts its lens."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class MeasuredFocus(Answer):
     sharpness: Annotated[
         tuple[float, ...], Field(description="Variance of the Laplacian of each cell, row by row: higher is sharper.")
     ]
-    saturated: Annotated[float, Field(ge=0, le=1, description="Share of the pixels that are white to the end.")]
+    saturated: Annotated[float, Field(ge=0, le=1, description="Share of overexposed pixels, with the highest value.")]
     across: Annotated[
-        float, Field(description="Mean squared slope from left to right: blur by motion along it takes of this alone.")
+        float, Field(description="Mean squared slope from left to right: motion blur along it lowers only this.")
     ]
-    down: Annotated[float, Field(description="The same from top to bottom.")]
+    down: Annotated[float, Field(description="Mean squared slope from top to bottom.")]
 
 
 class FocusAnswer(Answer):
@@ -36,13 +36,13 @@ class FocusAnswer(Answer):
     now: MeasuredFocus
     golden: Annotated[
         MeasuredFocus | None,
-        Field(description="Medians of the model's golden images; null where none has the frame's size."),
+        Field(description="Medians of the model's golden images; null if none has the frame's size."),
     ]
 
 
 @routes.get("/cameras/{name}/focus", responses=problems(404))
 def camera_focus(name: str, camera: Camera, daemon: Daemon, request: Request) -> FocusAnswer | None:
-    """Measure the newest frame of a camera, at most twice a second; null if there is none yet."""
+    """Measure the focus of a camera's newest frame, at most twice a second; null if there is no frame yet."""
     frame = camera.latest()
     if frame is None:
         return None

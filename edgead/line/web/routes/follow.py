@@ -33,7 +33,7 @@ class FollowAnswer(BaseModel):
 
 @routes.get("")
 def follow_status(name: Annotated[str, InPath(pattern=NAME)], daemon: Daemon) -> FollowAnswer:
-    """Report the tag that a pipeline follows, its digest, the one in service, and why the two may differ."""
+    """Report the tag that a pipeline follows, its digest, the digest in service, and why the two may differ."""
     return FollowAnswer.model_validate(_follower(name, daemon).status)
 
 
@@ -41,7 +41,7 @@ def follow_status(name: Annotated[str, InPath(pattern=NAME)], daemon: Daemon) ->
 def follow_again(
     name: Annotated[str, InPath(pattern=NAME)], given: Person, daemon: Daemon, address: ClientAddress
 ) -> FollowAnswer:
-    """Let a pipeline try what its tag leads to, also after somebody went back from it or it was refused here."""
+    """Let a pipeline try its tag's model again, even if a person went back from it or the device refused it."""
     follower = _follower(name, daemon)
     follower.follow_again(by=named(given.by, address))
     return FollowAnswer.model_validate(follower.status)

@@ -30,7 +30,7 @@ IMAGE_BODY = {"requestBody": {"required": True, "content": {kind: _BINARY for ki
 
 
 class OtherShape(Answer):
-    """Sizes in pixels of an image, and of the learnt images, which have other proportions."""
+    """Sizes in pixels of an image and of the learnt images, if these have other proportions."""
 
     width: int
     height: int
@@ -40,15 +40,15 @@ class OtherShape(Answer):
 
 class JudgedAnswer(VerdictAnswer):
     other_shape: Annotated[
-        OtherShape | None, Field(description="Where the image was squeezed: its verdict may be wrong.")
+        OtherShape | None, Field(description="Sizes, if the image was distorted by resizing: its verdict may be wrong.")
     ] = None
     learnt: Annotated[
-        bool, Field(description="The model has learnt from this image: its score says nothing of new parts.")
+        bool, Field(description="Whether the model has learnt this image: its score then says nothing about new parts.")
     ] = False
 
 
 class Desk:
-    """Limit of images under way for each pipeline."""
+    """Limit of images that wait for a verdict at a time, for each pipeline."""
 
     def __init__(self) -> None:
         self._here: Counter[str] = Counter()
@@ -65,7 +65,7 @@ class Desk:
 
 
 def check_image_type(request: Request) -> None:
-    """Raise HTTPException if a body's type is no image file: a form of another page could send it."""
+    """Raise HTTPException if a body's type is not that of an image file, since another site's form could send it."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         example = "`curl --data-binary @part.png -H 'Content-Type: image/png'`"
@@ -76,10 +76,10 @@ def check_image_type(request: Request) -> None:
 
 @routes.post("/judge", openapi_extra=IMAGE_BODY, responses=problems(404, 409, 413, 415, 503, 504))
 async def judge(name: str, pipeline: Pipeline, part: AskedPart, request: Request) -> JudgedAnswer:
-    """Judge the image file of the body as that of a part; for pipelines whose camera is `request:`.
+    """Judge the image file of the body, as the image of the named part; for pipelines whose camera is `request:`.
 
-    It takes the way of every frame: record, evidence, sinks. 503: not taken, send it again; 504: taken, but without its
-    verdict yet.
+    The verdict is recorded and sent to sinks like that of every frame. 503: the image was not taken, send it again;
+    504: it was taken, but has no verdict yet.
     """
     check_image_type(request)
     with request.app.state.desk.place(name):

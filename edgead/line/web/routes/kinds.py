@@ -19,13 +19,13 @@ routes = APIRouter(prefix="/api", tags=["kinds"], responses=problems(404, 409))
 _MAX_INTERVALS = 100
 _EARLIEST = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-Hours = Annotated[float, Query(gt=0, le=1_000_000, description="How far back from now, by the device's clock.")]
-Since = Annotated[AwareDatetime | None, Query(description="From when on, in the place of `hours`.")]
-Until = Annotated[AwareDatetime | None, Query(description="Up to when; by default now.")]
+Hours = Annotated[float, Query(gt=0, le=1_000_000, description="Hours before now, by the device's clock.")]
+Since = Annotated[AwareDatetime | None, Query(description="Start of the period, instead of `hours`.")]
+Until = Annotated[AwareDatetime | None, Query(description="End of the period; by default now.")]
 IntervalHours = Annotated[
-    float | None, Query(ge=1, le=168, description="Counts by intervals of this length as well, from `since` on.")
+    float | None, Query(ge=1, le=168, description="Count also by intervals of this length, from `since` on.")
 ]
-Rejected = Annotated[Literal["reject", "review"], Query(description="Which verdicts count.")]
+Rejected = Annotated[Literal["reject", "review"], Query(description="Decision of the verdicts to count.")]
 
 
 def _period(hours: Hours = 24.0, since: Since = None, until: Until = None) -> tuple[datetime, datetime]:
@@ -52,33 +52,33 @@ class Merge(BaseModel):
 
 class Split(BaseModel):
     kind: Kind
-    judged: Annotated[Kind, Field(description="The model's kind that is taken out of it.")]
-    name: Annotated[Kind | None, Field(description="What it is shown as from now on; by default its own.")] = None
+    judged: Annotated[Kind, Field(description="Kind of the model to separate.")]
+    name: Annotated[Kind | None, Field(description="Shown name from now on; by default the model's.")] = None
     by: By
 
 
 class Naming(BaseModel):
     kinds: Annotated[
         dict[Kind, list[Annotated[str, Field(pattern=ID)]]],
-        Field(min_length=1, description="Ids of verdicts by their kind: a new one, or a known one as it is shown."),
+        Field(min_length=1, description="Ids of verdicts by kind: a new kind, or a known one by its shown name."),
     ]
     by: By
 
 
 class RejectAnswer(Answer):
-    verdict: Annotated[str, Field(description="Id of its verdict.")]
-    image: Annotated[str | None, Field(description="Name, for /api/verdicts/{id}/images/{name}.")]
+    verdict: Annotated[str, Field(description="Id of the verdict.")]
+    image: Annotated[str | None, Field(description="Name of the image, for /api/verdicts/{id}/images/{name}.")]
 
 
 class HeapsAnswer(Answer):
     state: Literal["none", "running", "failed", "ready"]
-    reason: Annotated[str, Field(description="Why it failed.")] = ""
+    reason: Annotated[str, Field(description="Reason of a failure.")] = ""
     heaps: Annotated[list[list[RejectAnswer]], Field(description="Largest first; in each the most typical first.")] = []
-    left_out: Annotated[int, Field(description="Rejects that the model no longer rejects, or that cannot be read.")] = 0
+    left_out: Annotated[int, Field(description="Images that the model does not reject now, or cannot read.")] = 0
 
 
 class Correction(BaseModel):
-    kind: Annotated[Kind | None, Field(description="May be a new one; null takes a correction back.")]
+    kind: Annotated[Kind | None, Field(description="Kind, also a new one; null takes a correction back.")]
     by: By
     pipeline: Annotated[str | None, Field(pattern=NAME)] = None
 
@@ -119,7 +119,7 @@ def count_positions(
     pipeline: Pipeline,
     daemon: Daemon,
     period: Period,
-    kind: Annotated[Kind | None, Query(description="Only of this one, as it is shown.")] = None,
+    kind: Annotated[Kind | None, Query(description="Only this kind, by its shown name.")] = None,
     decision: Rejected = "reject",
 ) -> PositionsAnswer:
     """Count the boxes of a period on a grid over the image, to show where on the part defects are."""
@@ -159,27 +159,27 @@ def split(name: str, pipeline: Pipeline, given: Split, daemon: Daemon, address: 
 
 @routes.get("/pipelines/{name}/heaps")
 def heaps(name: str, pipeline: Pipeline, daemon: Daemon) -> HeapsAnswer:
-    """Report the heaps that the last rejects were sorted into, until somebody names or discards them."""
+    """Report the heaps (groups of similar rejects) of the last sorting, until somebody names or discards them."""
     return HeapsAnswer.model_validate(daemon.heaps.of(name))
 
 
 @routes.post("/pipelines/{name}/heaps")
 def sort(name: str, pipeline: Pipeline, daemon: Daemon, period: Period) -> HeapsAnswer:
-    """Sort the last rejects of a period by how they look, at most 200 that have an image, beside the line."""
+    """Sort the last rejects of a period into heaps by their look, at most 200 with an image; inspection goes on."""
     daemon.heaps.sort(name, period[0])
     return heaps(name, pipeline, daemon)
 
 
 @routes.post("/pipelines/{name}/heaps/name")
 def name_heaps(name: str, pipeline: Pipeline, given: Naming, daemon: Daemon, address: ClientAddress) -> Done:
-    """Teach the model the kinds of heaps; its verdicts name them from the next part on. Audited; the model is kept."""
+    """Teach the model a kind for each heap; its next verdicts use these names. Audited; the old version is kept."""
     daemon.heaps.name(name, given.kinds, by=named(given.by, address))
     return Done(done="the model names these kinds from now on")
 
 
 @routes.post("/pipelines/{name}/heaps/discard")
 def discard_heaps(name: str, pipeline: Pipeline, daemon: Daemon) -> HeapsAnswer:
-    """Stop sorting, or forget the heaps."""
+    """Stop the sorting, or forget its heaps."""
     daemon.heaps.discard(name)
     return heaps(name, pipeline, daemon)
 

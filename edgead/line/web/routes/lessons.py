@@ -25,14 +25,12 @@ class CountsAnswer(Answer):
 
 
 class JudgedPartAnswer(Answer):
-    verdict: Annotated[str, Field(description="Id of the verdict whose part it is.")]
-    role: Annotated[Literal["taught", "held out", "bad"], Field(description="Why it is in the lesson.")]
-    of_limit: Annotated[Number, Field(description="Its score beside the reject threshold; above 1 it is rejected.")]
+    verdict: Annotated[str, Field(description="Id of the verdict on the part.")]
+    role: Annotated[Literal["taught", "held out", "bad"], Field(description="Role of the part in the lesson.")]
+    of_limit: Annotated[Number, Field(description="Score divided by the reject threshold; above 1 it is rejected.")]
     scaled_score: Annotated[Number, Field(description=_SCALED)] = None
     decision: Decision
-    good_above: Annotated[
-        int, Field(description="Good images of the thresholds that score as high: so many would go too.")
-    ]
+    good_above: Annotated[int, Field(description="Good images of the thresholds that score as high or higher.")]
 
 
 class JudgementAnswer(Answer):
@@ -40,7 +38,7 @@ class JudgementAnswer(Answer):
 
     reject_threshold: Number
     review_threshold: Number
-    false_reject_rate: Annotated[Number, Field(description="At most this share of good parts is rejected.")]
+    false_reject_rate: Annotated[Number, Field(description="Largest share of good parts that is rejected.")]
     taught: CountsAnswer
     held_out: Annotated[CountsAnswer, Field(description="Good parts that were not learnt.")]
     bad: CountsAnswer
@@ -51,12 +49,12 @@ class JudgementAnswer(Answer):
 
 
 class ComparisonAnswer(Answer):
-    """Comparison by precision, since a model has a graph for each."""
+    """Comparison for each precision, since a model has a graph for each."""
 
     before: dict[str, JudgementAnswer]
     after: dict[str, JudgementAnswer]
     left_out: Annotated[
-        int, Field(description="Marked parts that were not used: their images have not the depth that the model reads.")
+        int, Field(description="Marked parts that were left out, as their images lack the depth that the model reads.")
     ] = 0
 
 
@@ -64,24 +62,24 @@ class DoubtAnswer(Answer):
     verdict: str
     of_limit: Number
     scaled_score: Annotated[Number, Field(description=_SCALED)] = None
-    doubt: Annotated[str, Field(description="Why it may show no good part.")]
+    doubt: Annotated[str, Field(description="Reason why it may show no good part.")]
 
 
 class LessonAnswer(Answer):
     pipeline: str
     state: Annotated[
         Literal["running", "refused", "failed", "ready"],
-        Field(description="refused: the guard stopped it; ready: the taught model waits for a decision."),
+        Field(description="refused: parts are in doubt; ready: the taught model waits for a decision."),
     ]
     by: str
     since: datetime
-    good: Annotated[list[str], Field(description="Ids of the verdicts whose parts are taught.")]
+    good: Annotated[list[str], Field(description="Ids of the verdicts on the taught parts.")]
     bad: Annotated[
-        int, Field(description="Parts that are marked bad: they test it, and three or more become known defects.")
+        int, Field(description="Number of parts marked bad: they test it, and three or more become known defects.")
     ]
-    because: Annotated[str, Field(description="Why also what stands far from anything good is learnt.")]
-    reason: Annotated[str, Field(description="Why it was refused or failed.")]
-    doubtful: Annotated[list[DoubtAnswer], Field(description="Parts in doubt: with a `reason` they are learnt.")]
+    because: Annotated[str, Field(description="Reason for learning parts far from all good parts too.")]
+    reason: Annotated[str, Field(description="Reason why it was refused or failed.")]
+    doubtful: Annotated[list[DoubtAnswer], Field(description="Doubtful parts; with a `reason` they are learnt.")]
     report: ComparisonAnswer | None
 
 
@@ -99,11 +97,11 @@ class NewLesson(BaseModel):
         list[_VerdictId],
         Field(
             max_length=200,
-            description="Ids of parts that are marked good; none where the parts marked bad alone are learnt.",
+            description="Ids of verdicts on parts marked good; none to learn only the parts marked bad.",
         ),
     ]
     reason: Annotated[
-        Note, Field(description="Why also what stands far from anything good is learnt; kept in model and audit.")
+        Note, Field(description="Reason for learning parts far from all good parts too; kept in model and audit.")
     ] = ""
     by: By
 
@@ -120,7 +118,7 @@ def list_lessons(daemon: Daemon) -> LessonsAnswer:
 
 @routes.post("", responses=problems(404, 409))
 def start(given: NewLesson, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
-    """Teach a copy of the pipeline's model parts that are marked good, and parts marked bad as defects. Audited."""
+    """Teach a copy of the pipeline's model: parts marked good as good, parts marked bad as known defects. Audited."""
     if given.pipeline not in daemon.pipelines:
         raise HTTPException(404, f"there is no pipeline {given.pipeline}, known are {', '.join(daemon.pipelines)}")
     by = named(given.by, address)
@@ -143,13 +141,13 @@ def sheet(name: str, pipeline: Pipeline, daemon: Daemon) -> Response:
 
 @routes.post("/{name}/accept", responses=problems(404, 409))
 def accept(name: str, pipeline: Pipeline, given: Decider, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
-    """Let the taught model judge from the next part on, after its self-test; the one before is kept."""
+    """Let the taught model judge from the next part on, after its self-test; the old version is kept."""
     daemon.lessons.accept(name, by=named(given.by, address))
     return list_lessons(daemon)
 
 
 @routes.post("/{name}/discard", responses=problems(404, 409))
 def discard(name: str, pipeline: Pipeline, given: Decider, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
-    """Stop a lesson under way, or remove its result; the model in service stays."""
+    """Stop a running lesson, or remove its result; the model in service stays."""
     daemon.lessons.discard(name, by=named(given.by, address))
     return list_lessons(daemon)

@@ -22,7 +22,7 @@ _NO_FRAME = {"description": "There is no frame yet."}
 _NOT_MODIFIED = {"description": "The image that If-None-Match names is still the newest."}
 _EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 
-Width = Annotated[int, Query(ge=16, le=4096, description="Widest that the image may be, in pixels.")]
+Width = Annotated[int, Query(ge=16, le=4096, description="Largest width of the image in pixels.")]
 IfNoneMatch = Annotated[str, Header()]
 
 

@@ -1,4 +1,4 @@
-"""Routes of marks: a person calls a part good or bad; with frames of the last minutes to look at."""
+"""Routes of marks by which a person calls a part good or bad, and of the newest frames to look at."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Marking(BaseModel):
 
 
 class MarkDone(Done):
-    lossless: Annotated[bool, Field(description="Its frame is kept as it was captured.")]
+    lossless: Annotated[bool, Field(description="Whether the frame is kept without loss.")]
 
 
 @routes.post("/mark", responses=problems(404, 409))
@@ -46,7 +46,7 @@ def mark(verdict_id: VerdictId, given: Marking, daemon: Daemon, address: ClientA
 
 @routes.get("/recent", response_class=Response, responses={200: JPEG, **problems(404)})
 def recent(verdict_id: VerdictId, daemon: Daemon, request: Request, width: Width = 960) -> Response:
-    """Return the frame of one of the newest parts, even if none of its images was kept."""
+    """Return the frame of one of the newest parts from the memory, even if no image of it was kept."""
     image = daemon.store.recent.find(verdict_id)
     if image is None:
         raise HTTPException(404, f"the frame of {verdict_id} is not held any longer")

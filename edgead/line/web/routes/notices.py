@@ -21,24 +21,24 @@ class NoticeAnswer(Answer):
     """Alarm, fault or warning."""
 
     type: Literal["notice"] = "notice"
-    event: Annotated[NoticeEvent, Field(description="What happened to it last.")]
+    event: Annotated[NoticeEvent, Field(description="Last change of the notice.")]
     id: str
     kind: NoticeKind
-    about: Annotated[About, Field(description="What it is of.")]
-    name: Annotated[str, Field(description="Of that, as in the site file.")]
+    about: Annotated[About, Field(description="Kind of thing that the notice is about.")]
+    name: Annotated[str, Field(description="Name of that thing, as in the site file.")]
     severity: Severity
-    text: Annotated[str, Field(description="In words, in English.")]
+    text: Annotated[str, Field(description="Text in English.")]
     since: datetime
-    value: Annotated[Number, Field(description="Of an alarm what was found: parts, per cent or seconds.")]
-    limit: Annotated[Number, Field(description="Of an alarm, as in the site file.")]
+    value: Annotated[Number, Field(description="Value of an alarm: parts, per cent or seconds.")]
+    limit: Annotated[Number, Field(description="Limit of an alarm, as in the site file.")]
     resolved_at: datetime | None
     acknowledged_by: str | None
     acknowledged_at: datetime | None
 
 
 class NoticeList(Answer):
-    standing: Annotated[list[NoticeAnswer], Field(description="All that stand, newest first.")]
-    resolved: Annotated[list[NoticeAnswer], Field(description="The newest that were resolved, newest first.")]
+    standing: Annotated[list[NoticeAnswer], Field(description="Current notices, newest first.")]
+    resolved: Annotated[list[NoticeAnswer], Field(description="Newest resolved notices, newest first.")]
 
 
 class Acknowledgement(BaseModel):
@@ -47,7 +47,7 @@ class Acknowledgement(BaseModel):
 
 @routes.get("")
 def list_notices(daemon: Daemon, limit: Annotated[int, Query(ge=0, le=200)] = 50) -> NoticeList:
-    """List the alarms, faults and warnings that stand, and the newest resolved ones."""
+    """List the current alarms, faults and warnings, and the newest resolved ones."""
     notices = daemon.notices
     return NoticeList.model_validate({"standing": notices.standing(), "resolved": notices.resolved(limit)})
 
@@ -56,7 +56,7 @@ def list_notices(daemon: Daemon, limit: Annotated[int, Query(ge=0, le=200)] = 50
 def acknowledge_notice(
     notice_id: Annotated[str, Path(pattern=ID)], given: Acknowledgement, daemon: Daemon, address: ClientAddress
 ) -> NoticeAnswer:
-    """Acknowledge a notice: its sound ends, and it stands until it is resolved; only the first person counts."""
+    """Acknowledge a notice: its sound ends, but it stays until it is resolved; only the first person is recorded."""
     notice = daemon.notices.acknowledge(notice_id, by=named(given.by, address))
     if notice is None:
         raise HTTPException(404, f"there is no notice {notice_id}: only those of /api/notices are known")

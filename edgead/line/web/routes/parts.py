@@ -1,4 +1,4 @@
-"""Routes of parts that several pipelines judge together: their counts, and the verdict of each."""
+"""Routes of parts that several pipelines judge together: their counts, and their verdicts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def list_parts(daemon: Daemon) -> list[PartAnswer]:
 def list_part_verdicts(
     name: Annotated[str, InPath(pattern=NAME)],
     daemon: Daemon,
-    serial: Annotated[str | None, Query(max_length=255, description="Only of this serial number.")] = None,
+    serial: Annotated[str | None, Query(max_length=255, description="Only parts with this serial number.")] = None,
     before_id: Annotated[str | None, Query(pattern=ID)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> PartVerdictPage:

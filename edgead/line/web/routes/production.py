@@ -32,16 +32,16 @@ _ZIP: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": _B
 
 
 class TallyAnswer(Answer):
-    """Counts of parts in a period; yields are shares of those inspected, null if there was none."""
+    """Counts of parts in a period; yields are shares of the inspected parts, null if there are none."""
 
     inspected: int
     ok: int
     review: int
     reject: int
-    fault: Annotated[int, Field(description="Parts of several views of which one was missing: not inspected.")]
-    false_rejects: Annotated[int, Field(description="Of review and reject, those that a person found good.")]
-    first_yield: Annotated[Share, Field(alias="yield", description="The share that was found ok.")]
-    yield_after_review: Annotated[Share, Field(description="The same with the false rejects among the good.")]
+    fault: Annotated[int, Field(description="Parts of several views with a missing one: not inspected.")]
+    false_rejects: Annotated[int, Field(description="Parts in review and reject that a person found good.")]
+    first_yield: Annotated[Share, Field(alias="yield", description="Share that was found ok.")]
+    yield_after_review: Annotated[Share, Field(description="Share that was ok or a false reject.")]
 
 
 class PeriodAnswer(Answer):
@@ -58,20 +58,20 @@ class OrderAnswer(Answer):
 
 
 class UnitAnswer(Answer):
-    """Counts of a pipeline, or of a part of several views."""
+    """Numbers of judged parts of the shift and the order, for a pipeline or for a part that several pipelines judge."""
 
     unit: str
     is_part: bool
-    counts_once: Annotated[bool, Field(description="In the total: views of a part are not, the part is.")]
+    counts_once: Annotated[bool, Field(description="Whether it counts in the total: a part does, its views do not.")]
     shift: TallyAnswer
     order: TallyAnswer | None
 
 
 class CountersAnswer(Answer):
     shift: PeriodAnswer
-    order: Annotated[OrderAnswer | None, Field(description="null until a person has started one.")]
+    order: Annotated[OrderAnswer | None, Field(description="Current order; null until a person has started one.")]
     units: list[UnitAnswer]
-    total: Annotated[dict[str, TallyAnswer | None], Field(description="Of `shift` and `order`; each part once.")]
+    total: Annotated[dict[str, TallyAnswer | None], Field(description="Of `shift` and `order`; each part counts once.")]
 
 
 class HourAnswer(TallyAnswer):
@@ -80,11 +80,11 @@ class HourAnswer(TallyAnswer):
 
 
 class SeriesAnswer(PeriodAnswer):
-    hours: Annotated[list[HourAnswer], Field(description="From the begin on up to now; the last one still runs.")]
+    hours: Annotated[list[HourAnswer], Field(description="Hours from the begin up to now; the last one still runs.")]
 
 
 class GroupAnswer(Answer):
-    name: Annotated[str, Field(description="Of the shift, day, order, batch or recipe; may be empty.")]
+    name: Annotated[str, Field(description="Name of the shift, day, order, batch or recipe; may be empty.")]
     begin: datetime | None
     end: datetime | None
     total: TallyAnswer
@@ -99,7 +99,7 @@ class MarkAnswer(Answer):
     marked_at: datetime
     marked_by: str
     mark_note: str
-    mark_verdict: Annotated[Opinion, Field(description="What the person said: good or bad.")]
+    mark_verdict: Annotated[Opinion, Field(description="Mark by the person: good or bad.")]
 
 
 class ReportAnswer(Answer):
@@ -108,16 +108,16 @@ class ReportAnswer(Answer):
     end: datetime
     total: TallyAnswer
     groups: list[GroupAnswer]
-    marks: Annotated[list[MarkAnswer], Field(description="The first hundred false rejects of this time.")]
+    marks: Annotated[list[MarkAnswer], Field(description="First hundred marked verdicts of the period.")]
 
 
 class ImagesAnswer(Answer):
-    verdicts: Annotated[int, Field(description="Of which images are kept.")]
-    mib: Annotated[float, Field(description="What these take.")]
+    verdicts: Annotated[int, Field(description="Number of verdicts with kept images.")]
+    mib: Annotated[float, Field(description="Size of these images.")]
 
 
 def tally_answer(tally: Any, answer: type[TallyAnswer] = TallyAnswer, **also: Any) -> Any:
-    """Turn a tally into an answer."""
+    """Convert a tally into an answer of the API."""
     return answer.model_validate({**tally.figures(), **also})
 
 
@@ -125,15 +125,15 @@ routes = APIRouter(prefix="/api/production", tags=["production"], responses=prob
 
 _TABLE: dict[int | str, dict[str, Any]] = {200: {"content": {kind: _BINARY for kind in _TYPES.values()}}}
 
-Since = Annotated[AwareDatetime | None, Query(description="From when on; by default since the shift began.")]
-Until = Annotated[AwareDatetime | None, Query(description="Up to when; by default now.")]
-OfUnit = Annotated[str | None, Query(pattern=NAME, description="Of one pipeline or part; by default each part once.")]
-Kind = Annotated[Format, Query(alias="format", description="Of the file; parquet needs its extra on the device.")]
+Since = Annotated[AwareDatetime | None, Query(description="Start of the period; by default that of the shift.")]
+Until = Annotated[AwareDatetime | None, Query(description="End of the period; by default now.")]
+OfUnit = Annotated[str | None, Query(pattern=NAME, description="Pipeline or part to count; by default each part once.")]
+Kind = Annotated[Format, Query(alias="format", description="Format of the file; parquet needs its extra installed.")]
 
 
 class NewOrder(BaseModel):
-    name: Annotated[Value, Field(description="Of the order; may be empty.")] = ""
-    batch: Annotated[Value, Field(description="What its parts are of; may be empty.")] = ""
+    name: Annotated[Value, Field(description="Name of the order; may be empty.")] = ""
+    batch: Annotated[Value, Field(description="Batch of its parts; may be empty.")] = ""
     by: By
 
 
@@ -175,7 +175,7 @@ async def _wanted(
     decision: Annotated[DetectorDecision | None, Query()] = None,
     batch: Annotated[Value | None, Query()] = None,
     recipe: Annotated[Value | None, Query()] = None,
-    marked: Annotated[bool, Query(description="Only what a person marked.")] = False,
+    marked: Annotated[bool, Query(description="Only marked verdicts.")] = False,
 ) -> Wanted:
     return Wanted(*time, pipeline=pipeline, decision=decision, batch=batch, recipe=recipe, marked=marked)
 
@@ -210,7 +210,7 @@ def counters(daemon: Daemon) -> CountersAnswer:
 def series(
     daemon: Daemon,
     units: Units,
-    of: Annotated[Literal["shift", "day"], Query(description="Of the one that runs.")] = "shift",
+    of: Annotated[Literal["shift", "day"], Query(description="Current shift, or today.")] = "shift",
 ) -> SeriesAnswer:
     """Count each hour of the current shift, or of today."""
     now = datetime.now(timezone.utc)
@@ -238,7 +238,7 @@ def start_order(given: NewOrder, daemon: Daemon, address: ClientAddress) -> Done
 
 @routes.get("/report")
 def report(daemon: Daemon, asked: Asked, time: Time, downloads: Downloads) -> ReportAnswer:
-    """Count a period in groups, each with its yield, and list people's marks; one report at a time."""
+    """Count a period in groups, each with its yield, and list people's marks; only one report runs at a time."""
     begin, end = time
     with downloads.turn():
         groups = daemon.store.production.report(_with_orders(daemon, asked, time))
@@ -285,14 +285,14 @@ def images(daemon: Daemon, wanted: Chosen, time: Time, downloads: Downloads) -> 
 
 @routes.get("/images/size")
 def images_size(daemon: Daemon, wanted: Chosen, downloads: Downloads) -> ImagesAnswer:
-    """Report the size of a period's images before they are requested; too many are refused."""
+    """Report the number and size of a period's images, before `images` requests them; too many are refused."""
     with downloads.turn():
         verdicts, size = daemon.store.production.images_size(wanted)
     return ImagesAnswer(verdicts=verdicts, mib=size / 2**20)
 
 
 def _with_orders(daemon: Served, asked: Question, time: tuple[datetime, datetime]) -> Question:
-    """Look up the orders, in a thread as every read of the database."""
+    """Add the orders to a request for a report by orders; call it in a thread, since it reads the database."""
     if asked.by != "order":
         return asked
     return Question(asked.by, tuple(within(daemon.store.production.orders.between(*time), *time)), asked.units)

@@ -52,19 +52,19 @@ class PinGiven(BaseModel):
 class SessionAnswer(BaseModel):
     """Identity of this browser, and the ways to sign in."""
 
-    token_needed: Annotated[bool, Field(description="Whether anybody must sign in at all.")]
+    token_needed: Annotated[bool, Field(description="Whether the page needs a sign-in.")]
     signed_in: bool
-    csrf: Annotated[str | None, Field(description="To be sent back as X-CSRF-Token with every change.")]
-    ways: Annotated[list[Literal["token", "password", "proxy"]], Field(description="How one may sign in.")]
+    csrf: Annotated[str | None, Field(description="Token to send as X-CSRF-Token with every change.")]
+    ways: Annotated[list[Literal["token", "password", "proxy"]], Field(description="Possible ways to sign in.")]
     way: Annotated[
-        Literal["open", "token", "password", "pin", "panel", "proxy"] | None, Field(description="How this one did.")
+        Literal["open", "token", "password", "pin", "panel", "proxy"] | None, Field(description="This browser's way.")
     ] = None
-    name: Annotated[str, Field(description="Who stands in the list of changes; empty where the page asks for it.")] = ""
+    name: Annotated[str, Field(description="Name for the list of changes; empty if the page asks for it.")] = ""
     role: Role | None = None
-    panel: Annotated[str, Field(description="The panel that this browser is; empty for others.")] = ""
+    panel: Annotated[str, Field(description="Name of the panel; empty for other browsers.")] = ""
     can_unlock: Annotated[bool, Field(description="Whether a PIN can raise the role of this panel.")] = False
-    raised_s: Annotated[float | None, Field(description="How long a PIN raises it from now on.")] = None
-    problem: Annotated[str | None, Field(description="Why the proxy's word is not believed.")] = None
+    raised_s: Annotated[float | None, Field(description="Seconds for which a PIN still raises the role.")] = None
+    problem: Annotated[str | None, Field(description="Reason why the proxy's headers are refused.")] = None
 
 
 @routes.get("/session")
@@ -154,8 +154,8 @@ def _audit(daemon: Daemon, by: str, action: str, after: Any = None) -> None:
 
 
 async def _one_at_a_time(request: Request, check: Callable[[], Found]) -> Found:
-    """Run a hashing check in one thread for all requests: many at once would take memory and cores.
+    """Check a password or PIN in a thread that all requests share: many checks at once need much memory and time.
 
-    Also, no two wrong PINs are checked before the first of them is counted.
+    So a wrong PIN is also counted before the next one is checked.
     """
     return await anyio.to_thread.run_sync(check, limiter=request.app.state.hashing)

@@ -32,5 +32,5 @@ def add(app: FastAPI) -> None:
 
 class _Files(StaticFiles):
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
-        """Find no file for a name with a NUL, at which earlier versions of Starlette fail."""
+        """Find a file, but none for a name with a NUL character, at which earlier versions of Starlette fail."""
         return ("", None) if "\0" in path else super().lookup_path(path)

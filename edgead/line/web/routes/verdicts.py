@@ -24,7 +24,7 @@ from edgead.line.web.problems import problems
 from edgead.types import Decision, Opinion
 
 routes = APIRouter(prefix="/api", tags=["verdicts"])
-OfPipeline = Annotated[str | None, Query(pattern=NAME, description="Where several pipelines judged the same frame.")]
+OfPipeline = Annotated[str | None, Query(pattern=NAME, description="Pipeline, if several judged the same frame.")]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _IMAGE = {"content": {"image/jpeg": _BINARY, "image/png": _BINARY}}
 
@@ -43,17 +43,17 @@ def list_verdicts(
     daemon: Daemon,
     part: AskedPart,
     pipeline: Annotated[str | None, Query(pattern=NAME)] = None,
-    mark: Annotated[Opinion | None, Query(description="Only what a person marked so.")] = None,
+    mark: Annotated[Opinion | None, Query(description="Only verdicts on parts that a person gave this mark.")] = None,
     decision: Decision | None = None,
-    kind: Annotated[Kind | None, Query(description="Only of this one, as it is shown.")] = None,
+    kind: Annotated[Kind | None, Query(description="Only this kind, by its shown name.")] = None,
     before_id: Annotated[str | None, Query(pattern=ID)] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Only what was judged until then.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Only verdicts given at or before this time.")] = None,
     at_least: Annotated[
-        float | None, Query(ge=-(10**9), le=10**9, description="Only scores from this on, where 100 was the limit.")
+        float | None, Query(ge=-(10**9), le=10**9, description="Only scores of at least this, where 100 was the limit.")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> VerdictPage:
-    """List verdicts, newest first; those of parts with the given values."""
+    """List verdicts, newest first; with values of a part, only verdicts on parts with these values."""
     rows = daemon.store.verdicts(
         pipeline=pipeline,
         decision=decision,
