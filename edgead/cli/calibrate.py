@@ -14,58 +14,64 @@ from edgead.cli.consent import reason_for
 from edgead.cli.console import facts_table, stage_bars, stderr, warn
 from edgead.errors import SettingsError
 
+GoodImages = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Good images, or folders of them, that the model was not trained on; best from another day than the "
+        "training."
+    ),
+]
+FalseRejectRate = Annotated[
+    float | None, typer.Option(help="At most this share of good parts is rejected; by default the model's own.")
+]
+ReviewRate = Annotated[
+    float | None, typer.Option(help="At most this share of good parts is rejected or sent to review.")
+]
+Reject = Annotated[float | None, typer.Option(help="Set the reject threshold by hand, as a raw score, without images.")]
+Review = Annotated[float | None, typer.Option(help="Set the review threshold by hand, as a raw score.")]
+AcceptOutliers = Annotated[
+    bool,
+    typer.Option(
+        "--accept-outliers", help="Accept images as good even if their scores stand apart, as scores of defects do."
+    ),
+]
+Bad = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Images of defective parts: thresholds are refused if they pass a part that the old thresholds stop."
+    ),
+]
+Marked = Annotated[
+    Path | None, typer.Option(help="Folder of an evidence store: add the parts that people marked as bad to --bad.")
+]
+Pipeline = Annotated[str | None, typer.Option(help="With --marked: the pipeline whose marked parts are used.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the new thresholds and write nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Write a limit that may be blind to defects without asking.")]
+Reason = Annotated[
+    str,
+    typer.Option(
+        help="Reason why a limit that may be blind to defects is right, such as a new lamp; the model keeps the reason."
+    ),
+]
+
 
 @app.command()
 def calibrate(
     model: Model,
-    good_images: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            help="Good images, or folders of them, that the model was not trained on; best from another day than the "
-            "training."
-        ),
-    ] = None,
-    false_reject_rate: Annotated[
-        float | None, typer.Option(help="At most this share of good parts is rejected; by default the model's own.")
-    ] = None,
-    review_rate: Annotated[
-        float | None, typer.Option(help="At most this share of good parts is rejected or sent to review.")
-    ] = None,
+    good_images: GoodImages = None,
+    false_reject_rate: FalseRejectRate = None,
+    review_rate: ReviewRate = None,
     group: Group = "auto",
-    reject: Annotated[
-        float | None, typer.Option(help="Set the reject threshold by hand, as a raw score, without images.")
-    ] = None,
-    review: Annotated[float | None, typer.Option(help="Set the review threshold by hand, as a raw score.")] = None,
-    accept_outliers: Annotated[
-        bool,
-        typer.Option(
-            "--accept-outliers", help="Accept images as good even if their scores stand apart, as scores of defects do."
-        ),
-    ] = False,
-    bad: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Images of defective parts: thresholds are refused if they pass a part that the old thresholds stop."
-        ),
-    ] = None,
-    marked: Annotated[
-        Path | None, typer.Option(help="Folder of an evidence store: add the parts that people marked as bad to --bad.")
-    ] = None,
+    reject: Reject = None,
+    review: Review = None,
+    accept_outliers: AcceptOutliers = False,
+    bad: Bad = None,
+    marked: Marked = None,
     store_url: StoreUrl = None,
-    pipeline: Annotated[
-        str | None, typer.Option(help="With --marked: the pipeline whose marked parts are used.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the new thresholds and write nothing.")] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Write a limit that may be blind to defects without asking.")
-    ] = False,
-    reason: Annotated[
-        str,
-        typer.Option(
-            help="Reason why a limit that may be blind to defects is right, such as a new lamp; the model keeps the "
-            "reason."
-        ),
-    ] = "",
+    pipeline: Pipeline = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    reason: Reason = "",
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,

@@ -26,58 +26,67 @@ from edgead.errors import SettingsError
 CHANNELS = 3
 
 
+Graph = Annotated[Path, typer.Argument(help="Exported model of another tool: ONNX, or the .xml of an OpenVINO IR.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")]
+GoodOption = Annotated[
+    Path,
+    typer.Option(help="Folder of good images that the model has not learnt from."),
+]
+Learnt = Annotated[
+    list[Path] | None,
+    typer.Option(help="Images that the model has learnt from, or folders of them: no limit is made from them."),
+]
+Map = Annotated[str | None, typer.Option(help="Name of the output that is the anomaly map; none: it gives no map.")]
+Score = Annotated[
+    str | None,
+    typer.Option(help="Name of the output that is the image score; none: the highest value of the map is the score."),
+]
+Colour = Annotated[ColourOrder | None, typer.Option(help="Order of the colours that the graph takes.")]
+White = Annotated[
+    float | None, typer.Option(help="Value of white before --mean is subtracted: 1, or 255.", min=1e-6, max=255)
+]
+Mean = Annotated[
+    str | None, typer.Option(help="Subtracted from the values: one number, or one for each channel, with commas.")
+]
+Std = Annotated[str | None, typer.Option(help="What the values are divided by: one number, or one for each channel.")]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        help="Size of the input, if the graph takes any: one number, or HEIGHT,WIDTH; by default as the images."
+    ),
+]
+Layout = Annotated[LayoutName | None, typer.Option(help="Where the channels are, if the graph does not say.")]
+NormalDir = Annotated[
+    str | None, typer.Option(help="Folder of good images below --good, such as test/good of a data set.")
+]
+MmPerPixel = Annotated[
+    float | None,
+    typer.Option(help="Millimetres of one pixel of the images: verdicts say how large a defect is.", min=0),
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")]
+
+
 @app.command(name="import")
 def import_(
-    graph: Annotated[Path, typer.Argument(help="Exported model of another tool: ONNX, or the .xml of an OpenVINO IR.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")],
-    good: Annotated[
-        Path,
-        typer.Option(help="Folder of good images that the model has not learnt from."),
-    ],
-    learnt: Annotated[
-        list[Path] | None,
-        typer.Option(help="Images that the model has learnt from, or folders of them: no limit is made from them."),
-    ] = None,
-    map: Annotated[
-        str | None, typer.Option(help="Name of the output that is the anomaly map; none: it gives no map.")
-    ] = None,
-    score: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of the output that is the image score; none: the highest value of the map is the score."
-        ),
-    ] = None,
-    colour: Annotated[ColourOrder | None, typer.Option(help="Order of the colours that the graph takes.")] = None,
-    white: Annotated[
-        float | None, typer.Option(help="Value of white before --mean is subtracted: 1, or 255.", min=1e-6, max=255)
-    ] = None,
-    mean: Annotated[
-        str | None, typer.Option(help="Subtracted from the values: one number, or one for each channel, with commas.")
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="What the values are divided by: one number, or one for each channel.")
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            help="Size of the input, if the graph takes any: one number, or HEIGHT,WIDTH; by default as the images."
-        ),
-    ] = None,
-    layout: Annotated[
-        LayoutName | None, typer.Option(help="Where the channels are, if the graph does not say.")
-    ] = None,
+    graph: Graph,
+    output: Output,
+    good: GoodOption,
+    learnt: Learnt = None,
+    map: Map = None,
+    score: Score = None,
+    colour: Colour = None,
+    white: White = None,
+    mean: Mean = None,
+    std: Std = None,
+    size: Size = None,
+    layout: Layout = None,
     false_reject_rate: FalseRejectRate = None,
     review_rate: ReviewRate = None,
-    normal_dir: Annotated[
-        str | None, typer.Option(help="Folder of good images below --good, such as test/good of a data set.")
-    ] = None,
+    normal_dir: NormalDir = None,
     group: Group = "auto",
     roi: Region = None,
-    mm_per_pixel: Annotated[
-        float | None,
-        typer.Option(help="Millimetres of one pixel of the images: verdicts say how large a defect is.", min=0),
-    ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
+    mm_per_pixel: MmPerPixel = None,
+    skip_bad: SkipBad = False,
     json: Json = False,
 ) -> None:
     """Make a finished, calibrated model of a graph from another tool, such as anomalib.

@@ -21,56 +21,69 @@ if TYPE_CHECKING:
     from edgead.line.evidence.kept_frames import Marked
 
 
+Images = Annotated[
+    list[Path] | None, typer.Argument(help="Good parts to learn, such as false rejects: images or folders.")
+]
+Bad = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Images of defective parts, a folder a kind: three or more become known defects. A lesson is refused "
+        "if it passes a part that the model stops now."
+    ),
+]
+MarkedOption = Annotated[
+    Path | None, typer.Option(help="Folder of an evidence store: add the parts that people marked as good and bad.")
+]
+Since = Annotated[str | None, typer.Option(help="Period before now to use: 12h, 7d, 2w; by default all.")]
+Pipeline = Annotated[str | None, typer.Option(help="With --marked: the pipeline whose marked parts are used.")]
+Calibration = Annotated[
+    list[Path] | None,
+    typer.Option(help="Good images to make the thresholds from; by default the images that the model keeps."),
+]
+HeldOut = Annotated[float, typer.Option(help="Share of the images that is not learnt, to measure the gain.")]
+Reason = Annotated[
+    str,
+    typer.Option(
+        help="Reason why parts unlike all known good parts are good: they are learnt, and the model keeps the reason."
+    ),
+]
+By = Annotated[
+    str | None, typer.Option(help="Name of the person who teaches, for the record; by default the login name.")
+]
+Sheet = Annotated[
+    Path | None, typer.Option(help="File for the sheet of images with heat maps; by default MODEL.lesson.jpg.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Directory of the taught model; by default it takes the place of MODEL."),
+]
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", "-y", help="Do not ask whether all are good parts; needed where there is no terminal."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be learnt, and learn nothing.")]
+Undo = Annotated[bool, typer.Option("--undo", help="Restore the version before the last lesson.")]
+
+
 @app.command()
 def teach(
     model: Model,
-    images: Annotated[
-        list[Path] | None, typer.Argument(help="Good parts to learn, such as false rejects: images or folders.")
-    ] = None,
-    bad: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Images of defective parts, a folder a kind: three or more become known defects. A lesson is refused "
-            "if it passes a part that the model stops now."
-        ),
-    ] = None,
-    marked: Annotated[
-        Path | None, typer.Option(help="Folder of an evidence store: add the parts that people marked as good and bad.")
-    ] = None,
+    images: Images = None,
+    bad: Bad = None,
+    marked: MarkedOption = None,
     store_url: StoreUrl = None,
-    since: Annotated[str | None, typer.Option(help="Period before now to use: 12h, 7d, 2w; by default all.")] = None,
-    pipeline: Annotated[
-        str | None, typer.Option(help="With --marked: the pipeline whose marked parts are used.")
-    ] = None,
-    calibration: Annotated[
-        list[Path] | None,
-        typer.Option(help="Good images to make the thresholds from; by default the images that the model keeps."),
-    ] = None,
-    held_out: Annotated[float, typer.Option(help="Share of the images that is not learnt, to measure the gain.")] = 0.2,
+    since: Since = None,
+    pipeline: Pipeline = None,
+    calibration: Calibration = None,
+    held_out: HeldOut = 0.2,
     group: Group = "auto",
-    reason: Annotated[
-        str,
-        typer.Option(
-            help="Reason why parts unlike all known good parts are good: they are learnt, and the model keeps the "
-            "reason."
-        ),
-    ] = "",
-    by: Annotated[
-        str | None, typer.Option(help="Name of the person who teaches, for the record; by default the login name.")
-    ] = None,
-    sheet: Annotated[
-        Path | None, typer.Option(help="File for the sheet of images with heat maps; by default MODEL.lesson.jpg.")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Directory of the taught model; by default it takes the place of MODEL."),
-    ] = None,
-    yes: Annotated[
-        bool,
-        typer.Option("--yes", "-y", help="Do not ask whether all are good parts; needed where there is no terminal."),
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be learnt, and learn nothing.")] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Restore the version before the last lesson.")] = False,
+    reason: Reason = "",
+    by: By = None,
+    sheet: Sheet = None,
+    output: Output = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    undo: Undo = False,
     json: Json = False,
 ) -> None:
     """Add good parts to a model's memory bank, add known defects, and make its thresholds again."""

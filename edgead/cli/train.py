@@ -33,6 +33,7 @@ from edgead.cli.console import LOOK, stage_bars, stderr, training_facts, warn
 
 if TYPE_CHECKING:
     from edgead.adapt.training.good_images import GoodImages
+    from edgead.artifact.folder import Artifact
     from edgead.artifact.inputs import Colour
 
 LogTo = Annotated[
@@ -45,113 +46,126 @@ LogTo = Annotated[
 ]
 
 
+Output = Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")]
+Preset = Annotated[str, typer.Option(help="Settings of the method: default, auto, or one that `edgead presets` lists.")]
+Backbone = Annotated[str | None, typer.Option(help="Backbone, instead of the preset's.", rich_help_panel=RARE)]
+Layers = Annotated[
+    str | None, typer.Option(help="Layers of the backbone, such as stride16,stride32.", rich_help_panel=RARE)
+]
+ImageSize = Annotated[
+    str | None,
+    typer.Option(help="Size of the network's input in pixels: one number, or HEIGHT,WIDTH.", rich_help_panel=RARE),
+]
+MemoryBankSize = Annotated[
+    int | None, typer.Option(min=1, help="Number of patches in the memory bank.", rich_help_panel=RARE)
+]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Any other setting of the method, as NAME=VALUE; may be repeated.", rich_help_panel=RARE
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        help="Weights of the backbone: safetensors or a state dict. For efficient_ad: a teacher; for detectors "
+        "that take words: CLIP.",
+        rich_help_panel=RARE,
+    ),
+]
+Guarantee = Annotated[
+    str | None,
+    typer.Option(
+        help="cross: all images are learnt; for the thresholds, each image is scored by what was learnt from the "
+        "other images (default of patchcore). split: a fifth of the images is held out for the thresholds, and "
+        "the rate has a proof (default of other methods).",
+        rich_help_panel=RARE,
+    ),
+]
+Folds = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="For detectors that train a network: train this many more times, to make the thresholds as cross does.",
+        rich_help_panel=RARE,
+    ),
+]
+Defects = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Images of known defects, or folders of them: never learnt, they show how many defects each limit finds."
+    ),
+]
+HoldOut = Annotated[
+    float,
+    typer.Option(
+        help="For data without a test part: share of the good images, in whole groups, that is not learnt, so that "
+        "`edgead eval MODEL DATA` measures on it.",
+    ),
+]
+Precision = Annotated[
+    TrainedPrecision,
+    typer.Option(
+        help="Precision: auto is int8 where this CPU gains by it, and else fp32. patchcore learns in it; other "
+        "detectors are converted, where that moves scores of good images by at most 1 % on average."
+    ),
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")]
+Tiles = Annotated[
+    str | None,
+    typer.Option(
+        help="Cut large images into tiles of SIZE[,OVERLAP] pixels; auto: tiles at most twice the network's input size."
+    ),
+]
+Input = Annotated[
+    InputName,
+    typer.Option(
+        help="What images are: rgb, 8-bit images; grey16, grey values of 16 bits or floats; relief, heights; "
+        "rgb_relief, colours with heights."
+    ),
+]
+MmPerCount = Annotated[
+    float | None,
+    typer.Option(help="With heights: millimetres of one count of the height map.", rich_help_panel=RARE),
+]
+MmPerPixel = Annotated[
+    float | None,
+    typer.Option(
+        help="Millimetres of one pixel of the images: verdicts say how large a defect is.", rich_help_panel=RARE
+    ),
+]
+
+
 @app.command()
 def train(
     data: TrainingData,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")],
+    output: Output,
     detector: Detector = "patchcore",
-    preset: Annotated[
-        str, typer.Option(help="Settings of the method: default, auto, or one that `edgead presets` lists.")
-    ] = "default",
+    preset: Preset = "default",
     normal_dir: NormalDir = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="Backbone, instead of the preset's.", rich_help_panel=RARE)
-    ] = None,
-    layers: Annotated[
-        str | None, typer.Option(help="Layers of the backbone, such as stride16,stride32.", rich_help_panel=RARE)
-    ] = None,
-    image_size: Annotated[
-        str | None,
-        typer.Option(help="Size of the network's input in pixels: one number, or HEIGHT,WIDTH.", rich_help_panel=RARE),
-    ] = None,
-    memory_bank_size: Annotated[
-        int | None, typer.Option(min=1, help="Number of patches in the memory bank.", rich_help_panel=RARE)
-    ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Any other setting of the method, as NAME=VALUE; may be repeated.", rich_help_panel=RARE
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            help="Weights of the backbone: safetensors or a state dict. For efficient_ad: a teacher; for detectors "
-            "that take words: CLIP.",
-            rich_help_panel=RARE,
-        ),
-    ] = None,
+    backbone: Backbone = None,
+    layers: Layers = None,
+    image_size: ImageSize = None,
+    memory_bank_size: MemoryBankSize = None,
+    setting: Setting = None,
+    weights: Weights = None,
     roi: Region = None,
     false_reject_rate: FalseRejectRate = None,
     review_rate: ReviewRate = None,
-    guarantee: Annotated[
-        str | None,
-        typer.Option(
-            help="cross: all images are learnt; for the thresholds, each image is scored by what was learnt from the "
-            "other images (default of patchcore). split: a fifth of the images is held out for the thresholds, and "
-            "the rate has a proof (default of other methods).",
-            rich_help_panel=RARE,
-        ),
-    ] = None,
-    folds: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="For detectors that train a network: train this many more times, to make the thresholds as cross "
-            "does.",
-            rich_help_panel=RARE,
-        ),
-    ] = 0,
-    defects: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Images of known defects, or folders of them: never learnt, they show how many defects each limit "
-            "finds."
-        ),
-    ] = None,
-    hold_out: Annotated[
-        float,
-        typer.Option(
-            help="For data without a test part: share of the good images, in whole groups, that is not learnt, so that "
-            "`edgead eval MODEL DATA` measures on it.",
-        ),
-    ] = 0.0,
+    guarantee: Guarantee = None,
+    folds: Folds = 0,
+    defects: Defects = None,
+    hold_out: HoldOut = 0.0,
     group: Group = "auto",
-    precision: Annotated[
-        TrainedPrecision,
-        typer.Option(
-            help="Precision: auto is int8 where this CPU gains by it, and else fp32. patchcore learns in it; other "
-            "detectors are converted, where that moves scores of good images by at most 1 % on average."
-        ),
-    ] = TrainedPrecision.auto,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
+    precision: Precision = TrainedPrecision.auto,
+    skip_bad: SkipBad = False,
     ignore: Ignore = None,
     align: Align = None,
-    tiles: Annotated[
-        str | None,
-        typer.Option(
-            help="Cut large images into tiles of SIZE[,OVERLAP] pixels; auto: tiles at most twice the network's input "
-            "size."
-        ),
-    ] = None,
-    input: Annotated[
-        InputName,
-        typer.Option(
-            help="What images are: rgb, 8-bit images; grey16, grey values of 16 bits or floats; relief, heights; "
-            "rgb_relief, colours with heights."
-        ),
-    ] = InputName.rgb,
-    mm_per_count: Annotated[
-        float | None,
-        typer.Option(help="With heights: millimetres of one count of the height map.", rich_help_panel=RARE),
-    ] = None,
-    mm_per_pixel: Annotated[
-        float | None,
-        typer.Option(
-            help="Millimetres of one pixel of the images: verdicts say how large a defect is.", rich_help_panel=RARE
-        ),
-    ] = None,
+    tiles: Tiles = None,
+    input: Input = InputName.rgb,
+    mm_per_count: MmPerCount = None,
+    mm_per_pixel: MmPerPixel = None,
     log_to: LogTo = None,
     device: Device = DeviceName.auto,
     seed: Seed = 0,
@@ -162,22 +176,17 @@ def train(
     To continue a training that was stopped, give the same command again.
     """
     started = time.perf_counter()
-    from edgead.adapt.methods.outline import read_outline
-    from edgead.adapt.methods.registry import METHODS, check_names
-
-    # Refuse wrong options before torch is loaded, which takes seconds.
-    chosen = {
+    of_network = {
         "backbone": backbone,
-        "layers": layers and [layer.strip() for layer in layers.split(",")],
-        "image_size": image_size and read_numbers("--image-size", image_size, (1, 2), repeat=2),
+        "layers": layers,
+        "image_size": image_size,
         "memory_bank_size": memory_bank_size,
-        "seed": seed,
     }
-    chosen = {key: value for key, value in chosen.items() if value is not None} | dict(map(read_setting, setting or []))
-    check_names(detector, None if preset == AUTO else preset, chosen)
+    chosen = _read_settings({**of_network, "seed": seed}, setting or [])
+    from edgead.adapt.methods.registry import check_names
 
+    check_names(detector, None if preset == AUTO else preset, chosen)  # before what takes time is loaded
     from edgead.adapt.training.good_images import GoodImages
-    from edgead.artifact.folder import check_destination
     from edgead.artifact.manifest import MANIFEST
 
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
@@ -186,13 +195,8 @@ def train(
     good = replace(good, input=cast("Colour", input.value), mm_per_count=mm_per_count)
     good = replace(good, mm_per_pixel=mm_per_pixel)
     good = replace(good, defects=find_images(defects or []), hold_out=hold_out)
-    found = good.find()
-    outline = read_outline(METHODS.places()[detector])
-    if outline is not None and outline.leaves_out is not None:
-        good.check_count(len(found), leaves_out=outline.leaves_out)
-    check_destination(output)
-
-    from edgead.cli.advice import advise, print_points, training_table
+    _refuse_early(good, output, detector)
+    from edgead.cli.advice import advise
 
     with stage_bars(["load the program"]):  # torch takes seconds
         from edgead.adapt.training.from_folder import planned_stages, train_from_folder
@@ -220,10 +224,38 @@ def train(
         if not json:
             progress(LOOK, 0, 1)
             advice = advise(artifact, data, replaced)
-    took = {"took_seconds": round(time.perf_counter() - started, 1)}
-    report = {"model": str(output), "skipped": problems, **took, **training_facts(artifact)}
+    facts = {"skipped": problems, "took_seconds": round(time.perf_counter() - started, 1)}
     if account and settings["image_size"] == of_preset["image_size"]:
-        report["chosen"] = account
+        facts["chosen"] = account
+    _print_trained(artifact, good, facts, advice, json)
+
+
+def _read_settings(given: dict[str, Any], others: list[str]) -> dict[str, Any]:
+    """Parse settings of the method: those that have options, without None, and NAME=VALUE."""
+    if given["layers"]:
+        given["layers"] = [layer.strip() for layer in given["layers"].split(",")]
+    if given["image_size"]:
+        given["image_size"] = read_numbers("--image-size", given["image_size"], (1, 2), repeat=2)
+    return {key: value for key, value in given.items() if value is not None} | dict(map(read_setting, others))
+
+
+def _refuse_early(good: GoodImages, output: Path, detector: str) -> None:
+    """Refuse too few images, and a place where no model can be, before torch is loaded, which takes seconds."""
+    from edgead.adapt.methods.outline import read_outline
+    from edgead.adapt.methods.registry import METHODS
+    from edgead.artifact.folder import check_destination
+
+    found, outline = good.find(), read_outline(METHODS.places()[detector])
+    if outline is not None and outline.leaves_out is not None:
+        good.check_count(len(found), leaves_out=outline.leaves_out)
+    check_destination(output)
+
+
+def _print_trained(artifact: Artifact, good: GoodImages, facts: dict[str, Any], advice: list[str], json: bool) -> None:
+    """Print warnings, the report, what other limits would do, and advice."""
+    from edgead.cli.advice import print_points, training_table
+
+    report = {"model": str(artifact.path), **facts, **training_facts(artifact)}
     single = [report.get("shrunk"), report["groups"].get("warning")]
     warn([*report.get("odd_images", ()), *filter(None, single)])
     print_report(report, json, lambda: training_table(report))
