@@ -19,21 +19,11 @@ inline I dot4(I sum, I query, I bank) {
     return sum + (I)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
-#include "coreset/coreset_kernels.inc"
-#include "nearest/nearest_kernels.inc"
-#include "nearest/scan_kernels.inc"
-#include "resize/shrink_kernels.inc"
-#include "smooth/smooth_kernels.inc"
+#include "isa/all_kernels.inc"
 
 }  // namespace
 
-const Kernels kernels_avx2 = {
-    .level = "avx2",
-    .nearest = nearest::kernels,
-    .scan = &scan::kernels,
-    .smooth = smooth::kernels,
-    .coreset = coreset::kernels,
-    .shrink = shrink::kernels,
-};
+const Kernels kernels_avx2 = {"avx2",          nearest::kernels, &scan::kernels,
+                              smooth::kernels, coreset::kernels, shrink::kernels};
 
 }  // namespace edgead

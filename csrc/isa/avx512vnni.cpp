@@ -14,21 +14,11 @@ constexpr int QUERY_ZERO = 128, BANK_TOP = 127;
 
 inline I dot4(I sum, I query, I bank) { return (I)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)query, (__m512i)bank); }
 
-#include "coreset/coreset_kernels.inc"
-#include "nearest/nearest_kernels.inc"
-#include "nearest/scan_kernels.inc"
-#include "resize/shrink_kernels.inc"
-#include "smooth/smooth_kernels.inc"
+#include "isa/all_kernels.inc"
 
 }  // namespace
 
-const Kernels kernels_avx512vnni = {
-    .level = "avx512vnni",
-    .nearest = nearest::kernels,
-    .scan = &scan::kernels,
-    .smooth = smooth::kernels,
-    .coreset = coreset::kernels,
-    .shrink = shrink::kernels,
-};
+const Kernels kernels_avx512vnni = {"avx512vnni",    nearest::kernels, &scan::kernels,
+                                    smooth::kernels, coreset::kernels, shrink::kernels};
 
 }  // namespace edgead

@@ -17,21 +17,11 @@ inline I dot4(I sum, I query, I bank) {
     return (I)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)query, (__m256i)bank);
 }
 
-#include "coreset/coreset_kernels.inc"
-#include "nearest/nearest_kernels.inc"
-#include "nearest/scan_kernels.inc"
-#include "resize/shrink_kernels.inc"
-#include "smooth/smooth_kernels.inc"
+#include "isa/all_kernels.inc"
 
 }  // namespace
 
-const Kernels kernels_avxvnni = {
-    .level = "avxvnni",
-    .nearest = nearest::kernels,
-    .scan = &scan::kernels,
-    .smooth = smooth::kernels,
-    .coreset = coreset::kernels,
-    .shrink = shrink::kernels,
-};
+const Kernels kernels_avxvnni = {"avxvnni",       nearest::kernels, &scan::kernels,
+                                 smooth::kernels, coreset::kernels, shrink::kernels};
 
 }  // namespace edgead

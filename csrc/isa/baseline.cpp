@@ -14,13 +14,7 @@ namespace {
 
 }  // namespace
 
-const Kernels kernels_baseline = {
-    .level = "baseline",
-    .nearest = nearest::kernels,
-    .scan = nullptr,
-    .smooth = smooth::kernels,
-    .coreset = coreset::kernels,
-    .shrink = shrink::kernels,
-};
+const Kernels kernels_baseline = {"baseline",      nearest::kernels, nullptr,
+                                  smooth::kernels, coreset::kernels, shrink::kernels};
 
 }  // namespace edgead

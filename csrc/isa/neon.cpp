@@ -19,21 +19,11 @@ inline I dot4(I sum, I query, I bank) {
     return vpadalq_s16(sum, vpaddq_s16(low, high));
 }
 
-#include "coreset/coreset_kernels.inc"
-#include "nearest/nearest_kernels.inc"
-#include "nearest/scan_kernels.inc"
-#include "resize/shrink_kernels.inc"
-#include "smooth/smooth_kernels.inc"
+#include "isa/all_kernels.inc"
 
 }  // namespace
 
-const Kernels kernels_neon = {
-    .level = "neon",
-    .nearest = nearest::kernels,
-    .scan = &scan::kernels,
-    .smooth = smooth::kernels,
-    .coreset = coreset::kernels,
-    .shrink = shrink::kernels,
-};
+const Kernels kernels_neon = {"neon",          nearest::kernels, &scan::kernels,
+                              smooth::kernels, coreset::kernels, shrink::kernels};
 
 }  // namespace edgead

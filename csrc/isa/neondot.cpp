@@ -17,21 +17,11 @@ inline I dot4(I sum, I query, I bank) {
     return vdotq_s32(sum, vreinterpretq_s8_s32(query), vreinterpretq_s8_s32(bank));
 }
 
-#include "coreset/coreset_kernels.inc"
-#include "nearest/nearest_kernels.inc"
-#include "nearest/scan_kernels.inc"
-#include "resize/shrink_kernels.inc"
-#include "smooth/smooth_kernels.inc"
+#include "isa/all_kernels.inc"
 
 }  // namespace
 
-const Kernels kernels_neondot = {
-    .level = "neondot",
-    .nearest = nearest::kernels,
-    .scan = &scan::kernels,
-    .smooth = smooth::kernels,
-    .coreset = coreset::kernels,
-    .shrink = shrink::kernels,
-};
+const Kernels kernels_neondot = {"neondot",       nearest::kernels, &scan::kernels,
+                                 smooth::kernels, coreset::kernels, shrink::kernels};
 
 }  // namespace edgead
