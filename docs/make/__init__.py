@@ -1,1 +1,1 @@
-"""What the site's pages of reference are made of: the code itself. `mkdocs.yml` names `hook.py`."""
+"""Generators of the site's reference pages, from the code itself. `mkdocs.yml` names `hook.py`."""

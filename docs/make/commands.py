@@ -1,4 +1,4 @@
-"""The reference of the command line, made of the commands themselves; those of plugins/ need not be installed."""
+"""Reference of the command line, generated from the commands; plug-ins in plugins/ need not be installed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _KINDS: dict[Any, str] = {Path: "path", str: "text", int: "whole number", float:
 
 @cache
 def commands() -> dict[str, Any]:
-    """Every verb with its parameters, those of groups under both words, with its help filled in as `--help` does."""
+    """Return every verb by its name (of a group: both words), with parameters and help as in `--help`."""
     group: Any = typer.main.get_command(app)
     found = dict(_commands({verb: group.load(verb) for verb in group.commands}))
     for place, module in _modules_of_plugins():
@@ -59,7 +59,7 @@ def _modules_of_plugins() -> Iterator[tuple[Path, str]]:
 
 
 def common() -> Any:
-    """The options that stand before the verb."""
+    """Return the command whose options stand before the verb."""
     return typer.main.get_command(app)
 
 
@@ -139,7 +139,7 @@ def _takes(option: Any, hints: dict[str, Any]) -> str:
 
 
 def _hints(command: Any) -> dict[str, Any]:
-    """The types of a verb's parameters: typer's own names for them differ from version to version."""
+    """Return the types of a verb's parameters: typer's own names for them differ from version to version."""
     return get_type_hints(inspect.unwrap(command.callback)) if command.callback else {}
 
 

@@ -1,4 +1,4 @@
-"""The reference of detectors: presets and settings, made of the methods themselves."""
+"""Reference of detectors, their presets and settings, generated from the methods."""
 
 from __future__ import annotations
 

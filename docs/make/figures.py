@@ -34,7 +34,7 @@ GOOD, BAD, KEPT = "#9aa5b1", "#d1495b", "#00798c"
 
 
 def patchcore(axes: Axes) -> None:
-    """Good patches in two directions, the rows that are kept, two new patches."""
+    """Draw good patches in two directions, the rows that the bank keeps, and two new patches."""
     rng = np.random.default_rng(3)
     centres, widths = np.array([[0.0, 0.0], [3.2, 1.0], [1.2, 3.0]]), (0.55, 0.4, 0.3)
     good = np.concatenate([rng.normal(c, w, (250, 2)) for c, w in zip(centres, widths, strict=True)])
@@ -60,7 +60,7 @@ def patchcore(axes: Axes) -> None:
 
 
 def folds(axes: Axes) -> None:
-    """Which images teach and which are scored, fold by fold, and in what ships."""
+    """Draw the images that are learnt and scored, fold by fold and in the finished model."""
     count = 60
     fold = deal_folds(range(count), 0)
     order = np.argsort(fold, kind="stable")
@@ -80,7 +80,7 @@ def folds(axes: Axes) -> None:
 
 
 def guarantee(axes: Axes) -> None:
-    """How the true rate differs between calibrations."""
+    """Draw the distribution of the true rate over many calibrations."""
     rng = np.random.default_rng(0)
     bins = np.linspace(0, 0.2, 41)
     for n, colour in ((19, GOOD), (99, KEPT), (499, BAD)):
@@ -95,7 +95,7 @@ def guarantee(axes: Axes) -> None:
 
 
 def conformal(axes: Axes) -> None:
-    """Nineteen scores, twenty gaps."""
+    """Draw nineteen scores and the twenty gaps between them."""
     scores = np.sort(np.random.default_rng(4).gamma(6, 0.12, 19))
     edges = np.concatenate([[scores[0] - 0.25], scores, [scores[-1] + 0.25]])
     for number, (left, right) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
@@ -111,7 +111,7 @@ def conformal(axes: Axes) -> None:
 
 
 def drift(axes: Axes) -> None:
-    """Evidence of the watch before and after the light changes."""
+    """Draw the drift watch's evidence before and after the light changes."""
     rng = np.random.default_rng(1)
     calibration = Calibration(
         review=2.0, reject=2.0, false_reject_rate=0.02, review_rate=0.02, map_threshold=2.0, map_typical=1.0,
@@ -138,7 +138,7 @@ def drift(axes: Axes) -> None:
 
 
 def exact_search(axes: Axes) -> None:
-    """True distances of one patch, and bounds from coded principal directions."""
+    """Draw true distances of one patch, and bounds from coded principal directions."""
     rng = np.random.default_rng(5)
     spread = 1 / np.arange(1, 129) ** 0.8
     bank = rng.normal(size=(5000, 128)) * spread
@@ -171,7 +171,7 @@ def exact_search(axes: Axes) -> None:
 
 
 def precisions(axes: Axes) -> None:
-    """Scores of the same good images by two graphs of one model."""
+    """Draw scores of the same good images by two graphs of one model."""
     from edgead.export.calibration_images import find_calibration_images
     from edgead.export.precision import PrecisionPlan, add_precision
 

@@ -1,7 +1,7 @@
-"""The hook of `mkdocs.yml`: adds the pages that are made of the code, and refuses pages that load from other hosts.
+"""Hook of `mkdocs.yml`: adds the pages generated from the code, and refuses pages that load from other hosts.
 
-Links are written as a clone of the repository has them. What lies elsewhere there is linked where the site has it, and
-in the place of a page that is made of the code a clone has one that says how to see the same.
+Pages have links for a clone of the repository; the hook rewrites links to files that the site has elsewhere. Instead of
+a generated page, a clone has a short page that says how to generate it.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ _LOADS = re.compile(
 
 
 def moved(name: str) -> str:
-    """The text of a page from elsewhere in the repository, its links as the site has them."""
+    """Return the text of a page from elsewhere in the repository, with links for the site."""
     return site_links((ROOT / name).read_text(encoding="utf-8"), name, MOVED[name])
 
 
 def site_links(text: str, name: str, place: str) -> str:
-    """A text with the links that it has in the repository, where it is `name`, as the site has them at `place`."""
+    """Rewrite a text's links from its path `name` in the repository to its path `place` in the site."""
 
     def link(match: re.Match[str]) -> str:
         target, hash_, anchor = match[2].partition("#")
@@ -68,7 +68,7 @@ def site_links(text: str, name: str, place: str) -> str:
 
 
 def pages() -> dict[str, str]:
-    """All pages that are not written by hand, by their place in the site."""
+    """Return all generated pages by their path in the site."""
     return {MOVED[name]: moved(name) for name in MOVED} | {place: make() for place, make in GENERATED.items()}
 
 

@@ -1,4 +1,4 @@
-"""The reference of the HTTP API and of the metrics, made of the application that serves them."""
+"""Reference of the HTTP API and of the metrics, generated from the application that serves them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STATUS = dict.fromkeys(("rows_lost", "rows_waiting", "images_written", "images_
 
 
 def _daemon() -> Any:
-    """A daemon without parts: what it would say of them needs none."""
+    """Return a daemon without cameras and pipelines, which is enough to list routes and metrics."""
     store = SimpleNamespace(status=lambda: _STATUS, problems=lambda: ())
     notices = SimpleNamespace(counts=lambda: {"open": {}, "raised": {}})
     parts = SimpleNamespace(cameras={}, pipelines={}, parts={}, sinks={}, store=store, notices=notices)
@@ -22,12 +22,12 @@ def _daemon() -> Any:
 
 
 def openapi() -> dict[str, Any]:
-    """The OpenAPI that the daemon serves at `/openapi.json`."""
+    """Return the OpenAPI description that the daemon serves at `/openapi.json`."""
     return build_app(_daemon()).openapi()
 
 
 def metrics() -> list[Any]:
-    """Every metric of the daemon, as Prometheus is given it."""
+    """Return every metric of the daemon, as Prometheus gets it."""
     return list(DaemonCollector(_daemon()).collect())
 
 

@@ -1,4 +1,4 @@
-"""Markdown tables, and what a docstring says of attributes."""
+"""Markdown tables, and descriptions of attributes from docstrings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def first_paragraph(text: str | None) -> str:
 
 
 def attributes(docstring: str | None) -> dict[str, str]:
-    """Read the section Attributes of a numpydoc docstring: what each is, by its name."""
+    """Read the section Attributes of a numpydoc docstring: return descriptions by name."""
     _, _, section = (docstring or "").partition("Attributes\n")
     found: dict[str, str] = {}
     names: list[str] = []

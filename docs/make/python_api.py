@@ -1,4 +1,4 @@
-"""The reference of Python: which objects mkdocstrings is to describe, of what the package exports."""
+"""Reference of Python: list of the exported objects that mkdocstrings describes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def page() -> str:
 
 
 def _described(value: object) -> bool:
-    """Whether an object is described by its own; what is a method of Model is described there."""
+    """Whether an object has its own entry; methods of Model are described with Model."""
     return inspect.isclass(value) or (inspect.isfunction(value) and "." not in value.__qualname__)
 
 
@@ -48,7 +48,7 @@ def _home(module: object, name: str) -> str:
 
 
 def _public(module: object) -> list[str]:
-    """What a module says it exports, else what is defined in it."""
+    """Return the names in a module's `__all__`, or else those defined in it."""
     listed = getattr(module, "__all__", None)
     names = listed or [
         name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__

@@ -1,4 +1,4 @@
-"""What programs read: records of verdicts and notices, the registers of a PLC, the database, the manifest."""
+"""Reference of data that programs read: records of verdicts and notices, PLC registers, database, manifest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edgead.types import DECISIONS, FAULT, Box, Frame, FrameLines, Part, StageTi
 
 
 def example() -> dict[str, Any]:
-    """The record of a reject."""
+    """Return the record of a reject."""
     when = datetime(2026, 11, 25, 6, 0, tzinfo=timezone.utc)
     frame = Frame(np.zeros((4, 4, 3), np.uint8), 17, 0, when, "camera:0", id="01939c4e-0000-7000-8000-000000000011")
     frame = replace(frame, part=Part("A-0017", "2026-48", "cap, blue"))
@@ -206,7 +206,7 @@ def _text(model: type[BaseModel]) -> str:
 
 
 def _takes(field: Mapping[str, Any]) -> str:
-    """Say what a key takes, of its JSON Schema."""
+    """Describe the values that a key takes, from its JSON Schema."""
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"

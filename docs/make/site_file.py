@@ -1,4 +1,4 @@
-"""The reference of the site file, made of the models that read it."""
+"""Reference of the site file, generated from the models that read it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMPONENTS = {SinkOptions: "[Sinks](components.md#sinks)", TriggerOptions: "[Tr
 
 
 def sections() -> list[tuple[str, type[Section]]]:
-    """Every section of a site file by its place, such as `cameras.NAME.health`."""
+    """Return every section of a site file by its place, such as `cameras.NAME.health`."""
     return list(_walk("", Site))
 
 
@@ -52,7 +52,7 @@ def _walk(place: str, section: type[Section]) -> Iterator[tuple[str, type[Sectio
 
 
 def _inner(section: type[Section]) -> dict[str, tuple[type[Section], bool]]:
-    """The fields that are sections themselves, and whether they are so by name."""
+    """Return the fields that are sections, each with whether it maps names to sections."""
     found = {}
     for name, field in section.model_fields.items():
         kinds = [kind for kind in _kinds(field.annotation) if isinstance(kind, type) and issubclass(kind, Section)]

@@ -11,7 +11,7 @@ FRAME = {"color": CASE, "zorder": 3}
 
 
 def lights(axes: Axes) -> None:
-    """Camera, light and part from the side, for four kinds of defects."""
+    """Draw camera, light and part from the side, for four kinds of defects."""
     drawn = ((_dome, "stain, wrong print", "dome"), (_dark_field, "scratch, burr", "low ring, dark field"))
     drawn += ((_grazing, "dent, wave", "bar at a grazing angle"), (_back, "outline, hole", "light behind the part"))
     for number, (draw, defect, light) in enumerate(drawn):
@@ -24,7 +24,7 @@ def lights(axes: Axes) -> None:
 
 
 def station(axes: Axes) -> None:
-    """What stands along a conveyor, and what is wired to what."""
+    """Draw the devices along a conveyor and their wires."""
     axes.add_patch(Rectangle((-4, -0.25), 16, 0.25, color=PART))
     axes.annotate("", (-1.2, 1.0), (-3.4, 1.0), arrowprops={"arrowstyle": "->", "color": CASE})
     axes.text(-2.3, 1.15, "speed", ha="center", fontsize=9)
@@ -57,7 +57,7 @@ def _bare(axes: Axes, across: tuple[float, float], up: tuple[float, float]) -> N
 
 
 def _camera(axes: Axes, x: float, y: float) -> None:
-    """A camera that looks down; the front of its lens is 0.6 below `y`."""
+    """Draw a camera that looks down; the front of its lens is 0.6 below `y`."""
     axes.add_patch(Rectangle((x - 0.45, y), 0.9, 0.9, **FRAME))
     axes.add_patch(Rectangle((x - 0.3, y - 0.6), 0.6, 0.6, color="#5b6b7a", zorder=3))
 

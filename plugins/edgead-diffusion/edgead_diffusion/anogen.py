@@ -1,7 +1,7 @@
-"""AnoGen: learns a word from three images of a defect, and makes new defects in boxes on good parts from it.
+"""AnoGen: learns a word from three images of a defect, and with it makes new defects in boxes on good parts.
 
-The authors' code uses the text-to-image model of latent diffusion (256 px); this takes any Stable Diffusion, whose text
-encoder that code supports too.
+The authors' code uses the text-to-image model of latent diffusion (256 px); this module takes any Stable Diffusion,
+whose text encoder the authors' code supports too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TEMPLATES = tuple(
     for article, kind in (("a", "photo"), ("a", "cropped photo"), ("a", "close-up photo"), ("a", "good photo"))
     for what in ("a", "the", "one", "a clean", "a dirty", "a small", "a large", "a weird", "my")
 )
-"""Prompts of the training; like those of textual inversion, fewer."""
+"""Prompts of the training: some of those of textual inversion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class AnogenPlan:
 
 
 class Word(nn.Module):
-    """Learnable embedding of one new word, initialised with that of a known word."""
+    """Learnable embedding of one new word, initialised with the embedding of a known word."""
 
     def __init__(self, model: StableDiffusion):
         super().__init__()
@@ -116,7 +116,7 @@ def learn_word(
 def word_loss(
     model: StableDiffusion, word: Word, examples: Examples, plan: AnogenPlan, rng: np.random.Generator
 ) -> Tensor:
-    """Compute the loss of one batch: error of the noise in the defect, conditioned on a sentence with the word."""
+    """Compute the loss of one batch: the error of the noise predicted in the defect, given a sentence with the word."""
     batch = examples.batch(plan.batch_size, model.side, rng, turn=False)
     images, masks = batch.images[: len(batch.masks)], batch.masks
     flipped = torch.from_numpy(rng.random(len(images)) < 0.5)[:, None, None, None]

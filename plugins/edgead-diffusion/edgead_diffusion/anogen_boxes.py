@@ -33,7 +33,7 @@ class BoxRule:
 
 
 SMALL_BOX = BoxRule((0.05, 0.1), (0.05, 0.1))
-"""What the authors' code has for VisA."""
+"""The rule of the authors' code for VisA."""
 
 
 def draw_box(place: np.ndarray, rule: BoxRule, rng: np.random.Generator) -> np.ndarray:

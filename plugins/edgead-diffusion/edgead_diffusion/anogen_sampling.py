@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Called with noisy latents (n, c, h, w), their steps (n,) and the words (n, t, d): the noise in them."""
+"""Function that predicts the noise in noisy latents (n, c, h, w), from their steps (n,) and the words (n, t, d)."""
 
 Noise = Callable[[Tensor], Tensor]
-"""Called with a tensor: standard normal numbers of its shape."""
+"""Function that draws standard normal numbers in the shape of a given tensor."""
 
 
 def masked_noise_loss(predicted: Tensor, noise: Tensor, masks: Tensor) -> Tensor:

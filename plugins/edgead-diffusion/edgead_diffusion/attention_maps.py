@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 SIDES = {1: 2, 2: 4}
-"""Down blocks whose maps SeaS takes, and what their side is less than that of the latents: 32 and 16 of 64."""
+"""Down blocks whose maps SeaS takes, and the factor from a map's side to that of the latents: 32 and 16 of 64."""
 
 
 class CrossAttentionMaps:

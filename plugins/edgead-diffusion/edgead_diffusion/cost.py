@@ -11,7 +11,7 @@ from edgead_diffusion.seas import SeasPlan
 from edgead_diffusion.stable_diffusion import StableDiffusion
 
 _LEARNING = 3
-"""Passes that a step costs for each image: there, and back for activations and weights."""
+"""Passes that a step costs for each image: forward, and backward for activations and weights."""
 
 
 def count_passes(plan: SeasPlan | AnogenPlan, kinds: int, images: int) -> int:

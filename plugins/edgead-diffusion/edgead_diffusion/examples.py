@@ -53,7 +53,7 @@ class Examples:
             raise SettingsError("SeaS learns from good parts too: give some, 60 in the paper")
 
     def of_type(self, number: int) -> Examples:
-        """Select the defects of one type, which becomes number 0, without good parts."""
+        """Return examples with the defects of one type only, renumbered as type 0; good parts are left out."""
         chosen = [i for i, kind in enumerate(self.types) if kind == number]
         return Examples([self.defects[i] for i in chosen], [self.masks[i] for i in chosen], [0] * len(chosen))
 
@@ -80,7 +80,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """Augmentation: rotation by a multiple of 90 degrees, then a flip: 0 upside down, 1 left to right, or none."""
+    """Augmentation: rotation by a multiple of 90 degrees, then a flip (0 upside down, 1 left to right) or none."""
 
     quarters: int
     flip: int | None

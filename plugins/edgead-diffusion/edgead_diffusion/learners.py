@@ -1,6 +1,6 @@
 """Learners of defects: SeaS and AnoGen behind one interface, which learns numbered kinds and then makes defects.
 
-AnoGen's boxes are ours here: they have the sizes of the rejects' boxes, in slightly enlarged places of these.
+Unlike the authors', our boxes for AnoGen have the sizes of the rejects' boxes, in slightly enlarged places of these.
 """
 
 from __future__ import annotations

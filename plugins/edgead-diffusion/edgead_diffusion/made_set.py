@@ -1,7 +1,7 @@
 """Folders of defects made by SeaS or AnoGen, in the format of `edgead.synthetic.made_set`.
 
-Ours: as a Stable Diffusion has square images, parts and rejects are stretched to a square, and made images are
-stretched back to the shape of their part. AnoGen learns from all rejects of a kind; the paper uses three.
+Unlike the papers: parts and rejects are stretched to a square, as a Stable Diffusion needs, and made images back to the
+shape of their part. AnoGen learns from all rejects of a kind; the paper uses three.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from edgead_diffusion.learners import AnogenLearner, DefectLearner, Plan, SeasLe
 from edgead_diffusion.stable_diffusion import StableDiffusion
 
 GOOD_PARTS = 60
-"""Good parts that SeaS learns from at most, as in the paper."""
+"""Largest number of good parts that SeaS learns from, as in the paper."""
 BATCH = 4
 """Images that are sampled together."""
 # A defect is made on one of these parts: the share of them nearest to its reject in size, and all that are as near.

@@ -1,6 +1,6 @@
-"""SeaS: fine-tunes a Stable Diffusion on the few real defects of a product, and makes new ones with masks.
+"""SeaS: fine-tunes a Stable Diffusion on the few real defects of a product, and makes new defects with masks.
 
-The authors' code uses the 8-bit AdamW of bitsandbytes; this uses torch's AdamW.
+The authors' code uses the 8-bit AdamW of bitsandbytes; this module uses torch's AdamW.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from edgead_diffusion.seas_masks import MaskPredictor
 from edgead_diffusion.stable_diffusion import StableDiffusion, outputs_of, to_images, to_tensor
 
 MASKED_STEPS = 3
-"""Of the sampling, the last ones: their masks are averaged."""
+"""Number of last sampling steps whose masks are averaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ def make_defects(
 
 
 def more_noise(latents: Tensor, noise: Tensor, betas: tuple[float, float], steps: int) -> Tensor:
-    """Add the noise at the end of a schedule with more steps than that of the model's training.
+    """Add the noise of the end of a schedule with more steps than the model was trained with.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def _step(
 def _solver(model: StableDiffusion, plan: SeasPlan) -> Any:
     from diffusers import DPMSolverMultistepScheduler
 
-    # As in the last step of the authors' version of diffusers.
+    # The last step of the authors' version of diffusers does the same.
     solver = DPMSolverMultistepScheduler.from_config(model.schedule.config, final_sigmas_type="sigma_min")
     solver.set_timesteps(plan.sampling_steps, device=model.device)
     return solver

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SMOOTH = 1e-5
-"""What the authors' focal loss keeps probabilities from 0 and 1 by."""
+"""Least distance of probabilities from 0 and 1 in the authors' focal loss."""
 
 
 def decoupled_alignment(
@@ -49,12 +49,12 @@ def _stretch(x: Tensor) -> Tensor:
 
 
 def noise_losses(predicted: Tensor, noise: Tensor) -> Tensor:
-    """Compute the noise losses of images with a defect and, with equal weight, of good ones (normal alignment).
+    """Compute the noise losses of images with a defect and, with equal weight, of good images (normal alignment).
 
     Parameters
     ----------
     predicted, noise : Tensor of shape (2 n, c, h, w)
-        Noise of images with a defect, then of as many good ones.
+        Noise of images with a defect, then of as many good images.
     """
     pairs = zip(predicted.chunk(2), noise.chunk(2), strict=True)
     return torch.stack([F.mse_loss(found, wanted) for found, wanted in pairs]).sum()

@@ -68,7 +68,7 @@ class MaskRefinement(nn.Module):
             self.add_module(f"conv{number}", _convolution(WIDTH, size))
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """(n, 192, h, w) and (n, c, 2 h, 2 w) -> (n, 192, 2 h, 2 w)."""
+        """Refine (n, 192, h, w) by the decoder's (n, c, 2 h, 2 w) -> (n, 192, 2 h, 2 w)."""
         coarse = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=True)
         direct = self._chain(coarse, 5)
         deep = self._chain(coarse, 2, 3, 4)
@@ -122,7 +122,7 @@ class MaskPredictor(nn.Module):
         Parameters
         ----------
         features : sequence of Tensor
-            Features for `coarse`, of images with a defect, then of as many good ones, which are not refined.
+            Features for `coarse`, of images with a defect, then of as many good images, which are not refined.
         decoded : sequence of Tensor
             Decoder features of images with a defect.
         """

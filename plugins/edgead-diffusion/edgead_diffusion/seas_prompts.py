@@ -10,9 +10,9 @@ from edgead.errors import SettingsError
 
 PART = "ob1"
 WORDS = 4
-"""New words of a type of defect."""
+"""Number of new words for a type of defect."""
 BEGINS_AS = {"part": "object", "defect": "defect"}
-"""Known words whose embeddings the new ones begin with."""
+"""Known words whose embeddings the new words begin with."""
 
 # "<start> a ob1 with sks1 sks2 sks3 sks4"
 NORMAL = 2
@@ -36,7 +36,7 @@ def add_words(tokenizer: Any, text_encoder: Any, types: int) -> None:
     Raises
     ------
     SettingsError
-        Some words exist already, or a word whose embedding new ones start from is unknown.
+        Some words exist already, or a known word that new words start from is missing.
     """
     defects = [f"sks{i + 1}" for i in range(WORDS * types)]
     if tokenizer.add_tokens([PART, *defects]) != 1 + len(defects):

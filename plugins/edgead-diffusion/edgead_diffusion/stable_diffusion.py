@@ -64,7 +64,7 @@ class StableDiffusion:
         return self.vae.decode(latents / self.vae.config.scaling_factor).sample
 
     def add_noise(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Add noise to latents at a random step of the schedule each; return noisy latents, noise and steps."""
+        """Add noise to each of the latents at a random step of the schedule; return noisy latents, noise and steps."""
         steps = torch.randint(self.schedule.config.num_train_timesteps, (len(latents),), device=self.device)
         noise = torch.randn_like(latents)
         return self.schedule.add_noise(latents, noise, steps), noise, steps

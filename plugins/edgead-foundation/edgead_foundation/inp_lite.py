@@ -1,4 +1,4 @@
-"""`inp_lite`, which is ours: INP-Former's idea on the features of a packaged backbone, small enough for a CPU.
+"""`inp_lite`, edgead's own detector: INP-Former's idea on features of a packaged backbone, small enough for a CPU.
 
 From INP-Former (arXiv 2503.02424) are the prototypes, the decoder without a residual, the losses and the optimizer.
 The features are those of `patchcore`, and the score is a Mahalanobis length of the reconstruction error.
@@ -127,7 +127,7 @@ class InpLiteNetwork(nn.Module):
 
 
 class InpLite(NetworkMethod[InpLiteConfig]):
-    """Learns to make patches of a packaged backbone again from a few prototypes that it draws from the same image."""
+    """Learns to reconstruct patches of a packaged backbone from a few prototypes of the same image."""
 
     network: InpLiteNetwork
 

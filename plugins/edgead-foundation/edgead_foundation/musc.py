@@ -2,7 +2,7 @@
 
 Li et al., "MuSc: Zero-shot industrial anomaly classification and segmentation with mutual scoring of the unlabeled
 images", ICLR 2024, arXiv 2401.16753; `tests/test_musc_authors.py` compares the numbers.
-`edgead.unlabelled.screening.mutual` is ours after it, with other features and another score.
+`edgead.unlabelled.screening.mutual` is edgead's own method after it, with other features and another score.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from edgead_foundation.backbones.names import CLIP, OPENCLIP, TOWERS
 from edgead_foundation.backbones.towers import build_tower
 
 SIDE = 518
-"""Pixels that images are resized to; where they are no whole patches, the nearest that are."""
+"""Side in pixels that images are resized to, rounded to whole patches."""
 REACHES = (1, 3, 5)
 """Sides, in patches, of the neighbourhoods whose mean is compared: the r of LNAMD."""
 Count = Callable[[int], object]
@@ -49,7 +49,7 @@ def compared_blocks(depth: int) -> tuple[int, ...]:
 
 
 class ClipTokens:
-    """Image tower of CLIP, from an image to the patch tokens of some blocks and the embedding of the whole.
+    """Image tower of CLIP: from an image to the patch tokens of some blocks and the embedding of the image.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class MuscScorer:
     Raises
     ------
     SettingsError
-        There is no backbone, it is another network, or a zoom is given, as the paper uses one size of images.
+        The backbone is missing or another network, or a zoom is given although the paper uses one size of images.
     """
 
     knows_parts = False
@@ -185,7 +185,7 @@ def mutual_maps(tokens: Floats, interval: float, progress: Progress | None = Non
 def neighbourhoods(tokens: Floats, reach: int) -> Floats:
     """Describe each patch by its neighbourhood, the paper's LNAMD: one block's tokens (d, h, w) -> (h * w, d).
 
-    They are normalised over channels and places together and averaged over reach x reach patches, with zeros outside
+    Tokens are normalised over channels and places together and averaged over reach x reach patches, with zeros outside
     the image.
     """
     x = torch.from_numpy(np.array(tokens))[None]

@@ -19,7 +19,7 @@ _COARSE = 4  # side of cells by which the covered area is measured, in mean dist
 _NOT_QUITE_0 = np.float32(1e-6)
 
 Z = Literal["up", "away"]
-"""Direction of z: up, towards who looks at the part; or away from the camera, whose y then goes down."""
+"""Direction of z: up, towards a viewer of the part; or away from the camera, with y downwards."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -45,7 +45,7 @@ class Grid(NamedTuple):
 
 
 class HeightMap(NamedTuple):
-    """Height map in mm towards the viewer, float32 (h, w), NaN for holes; colours, uint8 BGR (h, w, 3); pixel in mm."""
+    """Height map in mm towards the viewer, float32 (h, w), NaN for holes; BGR, uint8 (h, w, 3); mm per pixel."""
 
     mm: np.ndarray
     image: np.ndarray | None
@@ -135,7 +135,7 @@ def _about(path: Path) -> Iterator[None]:
 
 
 def _own(area: Area, z: Z) -> Area:
-    """Convert an area between the cloud's x and y and columns and rows."""
+    """Convert an area from the cloud's x and y to columns and rows, or back."""
     return area.mirrored if z == "up" else area
 
 
@@ -235,7 +235,7 @@ def map_size(area: Area, mm_per_pixel: float) -> tuple[int, int]:
 
 
 def _written(mm: np.ndarray) -> np.ndarray:
-    """Replace heights of 0, which `--input relief` takes for holes, by a tiny one, float32."""
+    """Replace heights of 0, which `--input relief` takes for holes, by a tiny height; float32."""
     heights = np.ascontiguousarray(mm, np.float32)
     heights[heights == 0] = _NOT_QUITE_0
     return heights

@@ -46,7 +46,7 @@ _DAMAGED = (ValueError, RuntimeError, KeyError, IndexError, TypeError, OverflowE
 
 
 class Cloud(NamedTuple):
-    """Point cloud: floats (n, 3) in the file's unit, NaN for holes; BGR, uint8 (n, 3); (h, w) if organised."""
+    """Point cloud: floats (n, 3) in the file's unit, NaN for holes; BGR, uint8 (n, 3); grid (h, w) if organised."""
 
     points: np.ndarray
     colours: np.ndarray | None
@@ -79,7 +79,7 @@ def list_clouds(paths: Iterable[Path]) -> list[Path]:
 def load_cloud(path: Path) -> Cloud:
     """Read a point cloud: a TIFF of x, y and z in three channels of floats, PLY or PCD.
 
-    A point with a coordinate that is no number, and one at exactly (0, 0, 0), is a hole.
+    A point with a coordinate that is no number, or at exactly (0, 0, 0), is a hole.
 
     Raises
     ------

@@ -32,7 +32,7 @@ class HeightsGrow(Word):
 
 
 class _Named(NamedTuple):
-    """Height map with its name, float32 (h, w) in mm, and its image, if there is one."""
+    """Height map, float32 (h, w) in mm, with its name and, if any, its image."""
 
     name: str
     mm: np.ndarray
@@ -50,7 +50,7 @@ def heights(
     ] = Path("height_maps"),
     stereo: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(help="In place of clouds: folders of images of a left and a right camera, or two videos."),
+        typer.Option(help="Instead of clouds: folders of images of a left and a right camera, or two videos."),
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -60,17 +60,17 @@ def heights(
         float | None,
         typer.Option(
             min=1e-6,
-            help="Seen from above with such pixels; by default an organised cloud keeps its own, and others "
-            "have four points a pixel.",
+            help="Pixel size of maps from above; by default organised clouds keep their own grid, and others get "
+            "four points a pixel.",
         ),
     ] = None,
     area: Annotated[
         str | None,
-        typer.Option(help="With --mm-per-pixel: what maps show, X0,Y0,X1,Y1 in mm; by default all of all points."),
+        typer.Option(help="With --mm-per-pixel: area of the maps, X0,Y0,X1,Y1 in mm; by default that of all points."),
     ] = None,
     mm_per_unit: Annotated[float, typer.Option(min=1e-9, help="Millimetres of a cloud's unit: 1000 for metres.")] = 1.0,
     z: Annotated[
-        HeightsGrow, typer.Option(help="Where z grows: up, towards who looks, or away from the camera.")
+        HeightsGrow, typer.Option(help="Direction of z: up, towards the viewer, or away from the camera.")
     ] = HeightsGrow.up,
     json: Json = False,
 ) -> None:

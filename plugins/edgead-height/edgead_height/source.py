@@ -30,24 +30,22 @@ _NUMBER = re.compile(r"[0-9]+")
 
 
 class StereoOptions(Section):
-    """Two cameras side by side, any two sources: the left image, and what it shows of heights in mm."""
+    """Two cameras side by side, any two sources: gives the left image with heights in mm."""
 
     baseline_mm: Annotated[
-        float | None, Field(gt=0, le=1e6, description="Distance of two cameras whose rows fit, without calibration.")
+        float | None, Field(gt=0, le=1e6, description="Distance of two cameras with aligned rows, without calibration.")
     ] = None
     focal_px: Annotated[float | None, Field(gt=0, le=1e6, description="Their focal length in pixels.")] = None
     calibration: Annotated[
         Path | None, Field(description="YAML of OpenCV's stereoCalibrate, in mm: images are rectified by it.")
     ] = None
-    min_disparity: Annotated[
-        int, Field(ge=0, le=4096, description="Pixels that a point shifts at least: the farthest one.")
-    ] = 0
+    min_disparity: Annotated[int, Field(ge=0, le=4096, description="Disparity of the farthest point, in pixels.")] = 0
     disparities: Annotated[
-        int, Field(ge=16, le=1024, multiple_of=16, description="Pixels from there to the nearest point; 16, 32, ...")
+        int, Field(ge=16, le=1024, multiple_of=16, description="Pixels from there to the nearest point's; 16, 32, ...")
     ] = 128
-    window: Annotated[int, Field(ge=1, le=21, description="Side of what is matched, in pixels; odd.")] = 5
+    window: Annotated[int, Field(ge=1, le=21, description="Side of the matching window, in pixels; odd.")] = 5
     tolerance_ms: Annotated[
-        float, Field(ge=0, le=60_000, description="Images of live cameras that are farther apart in time are no pair.")
+        float, Field(ge=0, le=60_000, description="Longest time between two images of a pair, for live cameras.")
     ] = 10.0
     _geometry: Rectified | Calibration = PrivateAttr()
 
@@ -161,7 +159,7 @@ class StereoSource:
             rest = next(others, None)
 
     def _apart(self, left: Frame, right: Frame) -> float:
-        """Compare two frames: below 0 if the left one is older; in ms for live cameras, by name for recordings."""
+        """Compare two frames: below 0 if the left frame is older; in ms for live cameras, by name for recordings."""
         if self.live:
             return (left.captured_ns - right.captured_ns) / 1e6
         if left.name == right.name:
@@ -177,7 +175,7 @@ class StereoSource:
 
 
 def _key(name: str) -> tuple:
-    """Key to pair the files of two folders by: the last number in their names, or else the names."""
+    """Key that pairs the files of two folders: the last number in a name, or else the name."""
     stem = Path(name).stem
     numbers = _NUMBER.findall(stem)
     return (0, int(numbers[-1])) if numbers else (1, *natural_key(stem))

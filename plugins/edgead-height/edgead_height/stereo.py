@@ -40,7 +40,7 @@ _NAMES = {
 
 
 class Calibration(NamedTuple):
-    """Stereo calibration by `cv2.stereoCalibrate`: cameras, distortions, right one's rotation and shift (mm), size."""
+    """Stereo calibration by `cv2.stereoCalibrate`: cameras, distortions, rotation and shift (mm) of the right, size."""
 
     cameras: tuple[np.ndarray, np.ndarray]
     distortions: tuple[np.ndarray, np.ndarray]

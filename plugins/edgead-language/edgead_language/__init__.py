@@ -1,1 +1,1 @@
-"""Plug-in of edgead for descriptions of rejects by a language model that sees images, which never decides."""
+"""Plug-in of edgead in which a language model that sees images describes rejects; it never decides."""

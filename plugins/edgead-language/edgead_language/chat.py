@@ -1,6 +1,6 @@
 """Client of an OpenAI-compatible server: one request, one answer, with bounded time and size.
 
-The address determines what may be sent there. Answers are untrusted, as they come from another program and a language
+A key is sent to other machines only over HTTPS. Answers are untrusted, as they come from another program and a language
 model.
 """
 
@@ -54,7 +54,7 @@ class Address:
 
     @property
     def is_here(self) -> bool:
-        """Whether it is this machine, so that no data leaves it."""
+        """Whether the address is this machine, so that no data leaves it."""
         return self.host == "localhost" or is_loopback(self.host)
 
     def __repr__(self) -> str:
@@ -67,7 +67,7 @@ def read_address(url: str) -> Address:
     Raises
     ------
     SettingsError
-        It is no http or https address, holds a password or options, or a key would be sent in clear text to another
+        The URL is not http or https, holds a password or options, or a key would be sent in clear text to another
         machine. Only the host is quoted, as the rest may hold a secret.
     """
     shown = origin(url)
@@ -203,13 +203,13 @@ def _text_of(found: dict[str, Any], part: str) -> str:
 
 
 Message = dict[str, Any]
-"""`role` and `content`, as the chat API has them."""
+"""Message of the chat API: its `role` and `content`."""
 
 
 class ChatError(EdgeadError):
     """Missing or unusable answer of a language model; the message says why and what to do.
 
-    `status` is that of the HTTP response, if it was the reason.
+    `status` is the status of the HTTP response, if that was the reason.
     """
 
     def __init__(self, message: str, status: int | None = None):

@@ -59,7 +59,7 @@ def describe(
     precision: Precision = None,
     json: Json = False,
 ) -> None:
-    """Ask a language model that sees images about rejects; the answer stands beside the decision, never changing it."""
+    """Ask a language model that sees images about rejects; the answers never change a decision."""
     from edgead.detector import Detector
     from edgead_language.opinions import DescribePlan
 

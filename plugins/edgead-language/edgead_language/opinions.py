@@ -66,7 +66,7 @@ def description_messages(
     ----------
     image : ndarray of shape (H, W, 3), uint8, BGR
     verdict : Verdict
-        Verdict; its names and the file's are not sent.
+        Verdict; names of the verdict and the file are not sent.
     question : str
     part : str
         Name of the part in the image, such as "a metal nut".
@@ -114,7 +114,7 @@ class DescribePlan:
 def describe_images(
     detector: Detector, chat: Chat, paths: Iterable[Path], plan: DescribePlan
 ) -> Iterator[dict[str, Any]]:
-    """Judge images and get descriptions of those that are not ok, which never change the decision.
+    """Judge images and ask for descriptions of those that are not ok; descriptions never change a decision.
 
     Yields
     ------

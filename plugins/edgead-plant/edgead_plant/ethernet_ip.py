@@ -23,9 +23,9 @@ class LogixPlcOptions(Section):
     """A Rockwell or compatible PLC."""
 
     host: Annotated[Host, Field(description="Name or address of the PLC.")]
-    port: Annotated[Port, Field(description="Of the PLC.")] = 44818
-    slot: Annotated[int, Field(ge=0, le=31, description="Of the CPU in its rack.")] = 0
-    timeout_s: Annotated[Seconds, Field(description="Of one request, and of connecting.")] = 1.0
+    port: Annotated[Port, Field(description="Port of the PLC.")] = 44818
+    slot: Annotated[int, Field(ge=0, le=31, description="Slot of the CPU in its rack.")] = 0
+    timeout_s: Annotated[Seconds, Field(description="Limit of one request, and of connecting.")] = 1.0
 
 
 class LogixPlc:

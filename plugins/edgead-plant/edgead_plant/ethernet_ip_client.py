@@ -17,8 +17,8 @@ _SEQUENCE = 44  # offset of a connected message's sequence number, which the ser
 class LimitedConnection(Connection):
     """Connection that accepts only whole answers to its own requests, up to a deadline.
 
-    pylogix itself reads for ever when a PLC closes the connection within an answer, takes any answer as the one to its
-    request, and restarts its time limit with each byte received.
+    pylogix itself reads for ever if a PLC closes the connection within an answer, takes any answer for the answer to
+    its request, and restarts its time limit with each byte received.
     """
 
     def __init__(self, parent: PLC):

@@ -1,7 +1,7 @@
 """Reject gate on an output line, run in its own process: pulses at given times, and sets the line low when it ends.
 
 `python -m edgead_plant.gate SETTINGS` reads times from its input and writes the result of each to its output. No
-inference delays it. When its input ends, as it does if the program that started it crashes, it sets the line low.
+inference delays the process. When its input ends, also by a crash of the parent program, it sets the line low.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 ORDER = struct.Struct("<q")
-"""Order of a pulse: the time at which it begins, as of `time.monotonic_ns()`."""
+"""Order of a pulse: the time at which it begins, on the clock of `time.monotonic_ns()`."""
 RESULT = struct.Struct("<qq?")
-"""Result of an order: that time, how late the gate was in ns, and whether it pulsed."""
+"""Result of an order: the ordered time, the gate's delay in ns, and whether it pulsed."""
 READY = b"ready\n"
 NO_GPIOD = "the package gpiod is missing"
 _MAX_BYTES = 4096
@@ -48,7 +48,7 @@ class Output(Protocol):
 
 
 class Gate:
-    """Generator of pulses on a line at the times added; a pulse that begins within another one lengthens that one."""
+    """Generator of pulses on a line at the times added; a pulse that begins within another pulse lengthens it."""
 
     def __init__(self, output: Output, settings: GateSettings):
         self._output, self._settings = output, settings
@@ -64,7 +64,7 @@ class Gate:
         return min(times, default=None)
 
     def step(self, now_ns: int) -> list[tuple[int, int, bool]]:
-        """Start and end pulses that are due at `now_ns`; return a `RESULT` for each one, left out or not."""
+        """Start and end pulses that are due at `now_ns`; return the values of a `RESULT` for each, left out or not."""
         results = []
         while self._due and self._due[0] <= now_ns:
             due_ns = self._due.popleft()

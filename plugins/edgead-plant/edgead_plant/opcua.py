@@ -34,15 +34,15 @@ class OpcUaOptions(Section):
     host: Annotated[
         Host, Field(description="Address to listen on; any but this computer alone demands a user and a password.")
     ] = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535, description="0 takes a free one.")] = 4840
+    port: Annotated[int, Field(ge=0, le=65535, description="Port; 0 takes a free port.")] = 4840
     user: Annotated[str | None, Field(min_length=1, description="Who may connect; by default everybody here.")] = None
-    password: Annotated[SecretStr | None, Field(description="Of 12 characters or more; best from the environment.")] = (
+    password: Annotated[SecretStr | None, Field(description="At least 12 characters; best from the environment.")] = (
         None
     )
     certificate_file: Annotated[
         Path | None, Field(description="The server's certificate: clients must sign and encrypt (Basic256Sha256).")
     ] = None
-    key_file: Annotated[Path | None, Field(description="Its private key.")] = None
+    key_file: Annotated[Path | None, Field(description="The server's private key.")] = None
 
     @model_validator(mode="after")
     def _guarded(self) -> OpcUaOptions:
@@ -58,7 +58,7 @@ class OpcUaOptions(Section):
 
 
 class OpcUaServer:
-    """OPC UA server of read-only variables; each `publish` sets those of one object and emits one event of it.
+    """OPC UA server of read-only variables; each `publish` sets the variables of one object and emits its event.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ class OpcUaServer:
 
 
 class _Users:
-    """Users who may connect: the one in the options, or everybody; none of them may change a value."""
+    """Users who may connect: the user in the options, or everybody; nobody may change a value."""
 
     def __init__(self, options: OpcUaOptions):
         self._options = options

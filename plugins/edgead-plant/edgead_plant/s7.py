@@ -21,11 +21,11 @@ class S7PlcOptions(Section):
     """A Siemens PLC and one of its data blocks."""
 
     host: Annotated[Host, Field(description="Name or address of the PLC.")]
-    port: Annotated[Port, Field(description="Of the PLC.")] = 102
-    rack: Annotated[int, Field(ge=0, le=7, description="Of the CPU.")] = 0
-    slot: Annotated[int, Field(ge=0, le=31, description="Of the CPU: 1 of an S7-1200 or 1500, 2 of an S7-300.")] = 1
+    port: Annotated[Port, Field(description="Port of the PLC.")] = 102
+    rack: Annotated[int, Field(ge=0, le=7, description="Rack of the CPU.")] = 0
+    slot: Annotated[int, Field(ge=0, le=31, description="Slot of the CPU: 1 for S7-1200 and 1500, 2 for S7-300.")] = 1
     db: Annotated[int, Field(ge=1, le=65_535, description="Number of the data block, not optimised.")]
-    timeout_s: Annotated[Seconds, Field(description="Of one request, and of connecting.")] = 1.0
+    timeout_s: Annotated[Seconds, Field(description="Limit of one request, and of connecting.")] = 1.0
 
 
 class S7Plc:

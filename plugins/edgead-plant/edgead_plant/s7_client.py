@@ -60,7 +60,7 @@ class LimitedClient(Client):
 
     @contextmanager
     def limited(self) -> Iterator[None]:
-        """Limit the enclosed requests to the time of one, and raise S7Error for every answer that cannot be read."""
+        """Limit the enclosed requests together to `timeout_s`, and raise S7Error for every unreadable answer."""
         if isinstance(self.connection, LimitedConnection):
             self.connection.ends_s = time.monotonic() + self._timeout_s
         try:

@@ -1,7 +1,7 @@
 """Payloads and topics of Sparkplug B, version 3.0 (protobuf).
 
 Only the fields that edgead uses are declared here, by the numbers of section 6.4 of the specification; other fields
-received are skipped, as protobuf does with unknown ones.
+received are skipped, as protobuf does with unknown fields.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Metric:
     timestamp_ms : int or None
         Time of the value, since 1970; None takes the message's time.
     historical : bool
-        True for a value of the past, false for the present one.
+        True for a past value, false for the present value.
     """
 
     name: str

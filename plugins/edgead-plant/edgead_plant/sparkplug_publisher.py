@@ -1,4 +1,4 @@
-"""MQTT publisher that can tell that unacknowledged (QoS 0) messages arrived; imported only if paho-mqtt is there."""
+"""MQTT publisher that proves the arrival of QoS 0 messages; imported only if paho-mqtt is installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NOTHING = "edgead/nothing"
 
 
 class SparkplugPublisher(Publisher):
-    """Publisher with QoS 0 that then sends another request, whose answer proves that the broker has the messages."""
+    """Publisher with QoS 0 that can send another request, whose answer proves that the broker has the messages."""
 
     def __init__(self, connection: Connection, uri: str, failed: type[EdgeadError]):
         super().__init__(connection, uri, failed)

@@ -13,7 +13,7 @@ from edgead.process.installation import plugin_command
 from edgead_tracking.figures import split
 
 EXPERIMENT = "edgead"
-"""Experiment of the runs, where MLFLOW_EXPERIMENT_NAME names none."""
+"""Name of the runs' experiment, unless MLFLOW_EXPERIMENT_NAME is set."""
 
 # Kept small, as training waits for the server. MLflow's defaults, 7 and 120 s, add up to a quarter of an hour.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}

@@ -1,8 +1,8 @@
 """Sink `otel`: sends each frame as an OpenTelemetry trace, with a span for each stage, by OTLP over HTTP (protobuf).
 
 The stages are those of `edgead.profiling.latency.STAGES`, placed end to end from capture to verdict; for a model with
-tiles, each is the sum over all tiles. The span `handover` follows, until this sink has the verdict: the time that the
-sinks themselves take is not known yet. The trace has the frame's id.
+tiles, each is the sum over all tiles. Then the span `handover` lasts until this sink has the verdict; the time of the
+sinks themselves is not known yet. The trace has the frame's id.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class OtelOptions(SinkOptions):
         ),
     ]
     one_in: Annotated[
-        int, Field(ge=1, le=10**6, description="Of frames that are ok, one in so many; all of the others.")
+        int, Field(ge=1, le=10**6, description="One in so many ok frames; all frames that are not ok.")
     ] = 1
     queued: ClassVar[bool] = True
 
@@ -84,7 +84,7 @@ class OtelSink(BaseSink):
         return f"{self.uri}: the collector did not take the last spans" if self._exporter.failed else None
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
-        """Create the spans of a frame; a verdict on a whole part gets none, as each of its views has its own."""
+        """Create the spans of a frame; a verdict on a whole part gets no spans, as each of its views has its own."""
         taken_ns = time.perf_counter_ns()
         if isinstance(verdict, PartVerdict) or not self._is_wanted(verdict):
             return
@@ -102,7 +102,7 @@ class OtelSink(BaseSink):
         root.end(judged_ns)
 
     def close(self) -> None:
-        """Export waiting spans if the collector accepted the last ones; otherwise drop them, not to wait in vain."""
+        """Export waiting spans if the collector accepted the last export; otherwise drop them, not to wait in vain."""
         if self._exporter.failed:
             self._exporter.shutdown()
         self._provider.shutdown()

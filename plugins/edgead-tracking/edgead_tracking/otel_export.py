@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 
 class Exporter(OTLPSpanExporter):
-    """Exporter of spans that records whether the collector accepted the last ones."""
+    """Exporter of spans that records whether the collector accepted the last export."""
 
     failed = False
 
@@ -23,7 +23,7 @@ class Exporter(OTLPSpanExporter):
 
 
 class FrameIds(RandomIdGenerator):
-    """Generator of trace ids that gives the next trace its frame's id, if there is one."""
+    """Generator of trace ids that gives the next trace its frame's id, if known."""
 
     next: int | None = None
 

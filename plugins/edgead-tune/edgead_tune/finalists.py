@@ -108,7 +108,7 @@ def draw_front(points: Sequence[P], budget_ms: float, winner: P | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """Candidate whose model was built, and timed and evaluated here in the form that ships."""
+    """Candidate whose finished model was built, and timed and evaluated on this machine."""
 
     candidate: Candidate
     precision: str

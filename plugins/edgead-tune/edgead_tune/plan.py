@@ -76,7 +76,7 @@ class Parts:
 
     @property
     def calibration(self) -> CalibrationPlan:
-        """Calibration of candidates, which never ship: strictest thresholds, as rejects take longer than good parts."""
+        """Calibration of candidates for timing only: strictest thresholds, as rejects take longer than good parts."""
         groups = self.groups_of(self.judge)
         return CalibrationPlan(self.judge, 1 / max(2, len(set(groups or self.judge))), groups=groups)
 

@@ -55,7 +55,7 @@ MIN_FINALISTS = 4
 
 
 class FirstRound:
-    """First round: tries `plan.trials` candidates, presets and some others first, then mostly neighbours of the best.
+    """First round: tries `plan.trials` candidates, presets and some more first, then mostly neighbours of the best.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class FirstRound:
         self.problems: list[str] = []
 
     def run(self, candidates: Sequence[Candidate]) -> None:
-        """Try candidates, in the given order as long as none is known to be better.
+        """Try candidates: in the given order at first, then neighbours of the best.
 
         Raises
         ------
@@ -106,9 +106,9 @@ class FirstRound:
         raise SettingsError(f"nothing keeps within {self._plan.latency_ms:g} ms on this machine: {slowness}")
 
     def _take(self, waiting: Sequence[Candidate], count: int) -> tuple[list[Candidate], list[Candidate]]:
-        """Split off the first `count` that are presets or whose network alone is fast enough; return them and the rest.
+        """Split off the first `count` candidates that are presets or have a fast enough network; return both lists.
 
-        Slow candidates stay in the rest and are timed again in the next wave, as the machine may have been slow.
+        Slow candidates stay in the second list and are timed again in the next wave, as the machine may have been slow.
         """
         self._networks_ms = {graph: ms for graph, ms in self._networks_ms.items() if ms <= self._limit_ms}
         taken: list[Candidate] = []
@@ -247,12 +247,12 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
 def halve(outcomes: list[Outcome], team: Team) -> tuple[list[Outcome], list[str]]:
     """Train the better half on more images, and the better half of that on all; presets are always kept.
 
-    In the last round the size of the memory bank is chosen again, as there are more patches to fill it with.
+    In the last round the size of the memory bank is chosen again, as more patches can fill it.
 
     Returns
     -------
     (list of Outcome, list of str)
-        The finalists, best first, and the problems of others.
+        The finalists, best first, and the problems of other candidates.
     """
     problems: list[str] = []
     for number, share in enumerate(LATER_SHARES, 2):

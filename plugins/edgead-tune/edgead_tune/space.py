@@ -60,7 +60,7 @@ class Candidate:
         return Candidate(self.detector, {**self.settings, **settings})
 
     def reopened(self) -> Candidate:
-        """Return the candidate with the settings that a trial chooses open again; presets are returned unchanged."""
+        """Return the candidate without values for the settings that a trial chooses; presets are returned unchanged."""
         if self.name:
             return self
         return Candidate(
@@ -87,7 +87,7 @@ class Candidate:
 
 
 def draw_candidates(detectors: Sequence[str], seed: int) -> list[Candidate]:
-    """Return all candidates: presets, those with a quarter of their patches, then all others in random order."""
+    """Return all candidates: presets, presets with a quarter of the patches, then all others in random order."""
     unknown = [name for name in detectors if name not in SPACE]
     if unknown:
         raise SettingsError(f"cannot tune {', '.join(unknown)}: choose from {', '.join(SPACE)}")

@@ -113,7 +113,7 @@ def unpack(outcome: Outcome, folder: Path) -> Path:
 
 
 def cut_bank(path: Path, rows: int | None) -> None:
-    """Cut an artifact's memory bank to its first rows, those that greedy k-centre would choose for that size."""
+    """Cut an artifact's memory bank to its first rows, which greedy k-centre would choose for that size."""
     artifact = Artifact.load(path)
     if BANK in artifact.manifest.arrays and rows is not None:
         of_rows = [name for name in OF_ROWS if name in artifact.manifest.arrays]
@@ -128,13 +128,13 @@ def with_window(trained: Trained, window: int) -> Trained:
 
 
 def with_rows(trained: Trained, rows: int) -> Trained:
-    """Return the trained model with only its bank's first rows, those greedy k-centre would choose for that size."""
+    """Return the trained model with only its bank's first rows, which greedy k-centre would choose for that size."""
     of_rows = {name: trained.arrays[name][:rows] for name in OF_ROWS if name in trained.arrays}
     return replace(trained, arrays={**trained.arrays, **of_rows})
 
 
 def score_by_window(trained: Trained, images: Sequence[np.ndarray], windows: Sequence[int]) -> dict[int, np.ndarray]:
-    """Return image scores by the size of the window that averages patch scores, from one scoring of each image.
+    """Score each image once; return image scores by the side of the window that averages patch scores, in patches.
 
     Images are BGR as from a camera. The trained model's head has to be a `PatchHead`.
     """
@@ -165,7 +165,7 @@ def _judge(candidate: Candidate, trained: Trained, trial: Trial) -> list[tuple[C
 
 
 def _judge_windows(candidate: Candidate, trained: Trained, test: DrawnTest) -> tuple[Candidate, float]:
-    """Return the candidate and its AUROC; an open window is set to the best one."""
+    """Return the candidate and its AUROC; an open window is set to the best window."""
     if "window" in candidate.settings or candidate.detector not in WINDOWS:
         return candidate, test.auroc(score_images(trained, test.images))
     scores = score_by_window(trained, test.images, WINDOWS[candidate.detector])

@@ -82,7 +82,7 @@ def open_workers(count: int, threads: int, ray_address: str | None) -> Iterator[
 
 @contextmanager
 def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Start processes that end with the block; if the block is interrupted, at once and in the middle of a trial."""
+    """Start processes that end with the block; an interruption ends them at once, in the middle of a trial."""
     others = set(multiprocessing.active_children())
     # spawn, as a forked child of a process with torch's threads may hang.
     executor = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))

@@ -1,1 +1,1 @@
-"""Detectors for video clips, which predict each frame from those before it."""
+"""Detectors for video clips, which predict each frame from the frames before it."""

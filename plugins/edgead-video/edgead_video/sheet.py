@@ -75,5 +75,5 @@ def draw_sheet(judged: Sequence[Judged], limit: float | None) -> np.ndarray:
 
 
 def _last(drawn: np.ndarray) -> np.ndarray:
-    """Return the lowest frame of a strip, which is the one judged."""
+    """Return the lowest frame of a strip, which is the judged frame."""
     return drawn[-(len(drawn) // FRAMES) :]

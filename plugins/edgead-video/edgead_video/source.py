@@ -34,7 +34,7 @@ class StripSource:
     Parameters
     ----------
     source : Source
-        Source of single frames; closed with this one.
+        Source of single frames; closed with this source.
     """
 
     def __init__(self, source: Source):

@@ -1,6 +1,6 @@
-"""Strips: images of consecutive frames, one above the other, which a detector of clips takes as input.
+"""Strips: images of consecutive frames, stacked from oldest to newest, which a detector of clips takes as input.
 
-The lowest frame is the one that is judged; those above it came before. A strip is an image like any other: edgead
+The lowest frame is judged; the frames above it came before. A strip is an image like any other: edgead
 stores, learns, judges and shows it as an image of a part.
 """
 
@@ -13,14 +13,14 @@ import cv2
 import numpy as np
 
 GIVEN = 4
-"""Frames that come before the one that is judged."""
+"""Number of frames before the judged frame."""
 FRAMES = GIVEN + 1
 SIDE = 320
-"""Pixels of the longer side of a frame in a strip, at most: strips that are kept, sent and shown stay small."""
+"""Largest side in pixels of a frame in a strip, so that stored, sent and shown strips stay small."""
 
 
 def shrunk(frame: np.ndarray, side: int) -> np.ndarray:
-    """Shrink a frame (h, w, 3) so that its longer side is at most `side` pixels; a smaller one is returned as it is."""
+    """Shrink a frame (h, w, 3) so that its longer side is at most `side` pixels; a smaller frame is unchanged."""
     height, width = frame.shape[:2]
     scale = side / max(height, width)
     if scale >= 1:
@@ -43,7 +43,7 @@ class Ring:
         self._frames: deque[np.ndarray] = deque(maxlen=FRAMES)
 
     def clear(self) -> None:
-        """Remove all frames, as the next one does not follow them."""
+        """Remove all frames, because the next frame does not follow them."""
         self._frames.clear()
 
     def add(self, frame: np.ndarray) -> np.ndarray | None:

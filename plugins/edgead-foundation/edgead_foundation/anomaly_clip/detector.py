@@ -23,7 +23,7 @@ from edgead_foundation.clip.words import WordsNetwork, block_numbers
 
 @dataclass(frozen=True)
 class AnomalyClipConfig(LearntWordsConfig):
-    """Settings of anomaly_clip; maps of several layers are summed, while the authors' scripts use the last one."""
+    """Settings of anomaly_clip; maps of several layers are summed, while the authors' scripts use the last layer."""
 
 
 class AnomalyClipNetwork(WordsNetwork):
@@ -57,7 +57,7 @@ class AnomalyClipNetwork(WordsNetwork):
 
 
 class AnomalyClip(LearntWords[AnomalyClipConfig]):
-    """Judges by prompts that were learnt on other products; nothing is learnt of this one."""
+    """Judges by prompts that were learnt on other products; it learns nothing from this product."""
 
     network: AnomalyClipNetwork
 
@@ -85,7 +85,7 @@ class AnomalyClip(LearntWords[AnomalyClipConfig]):
         return AnomalyClipNetwork(tower, config.temperature, block_numbers(config.layers), config.refined_blocks)
 
     def loss(self, images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
-        """Compute the loss of a batch, see `LabelledSet.batch`; one number."""
+        """Compute the loss of a batch, see `LabelledSet.batch`; a scalar."""
         assert self.prompts is not None and self.text is not None
         with torch.no_grad():
             embedding, layers = self.network.embed(images)

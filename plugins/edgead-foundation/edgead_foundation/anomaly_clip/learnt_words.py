@@ -38,11 +38,11 @@ class LearntWordsConfig(MethodConfig):
     prompts : str, optional
         File of learnt prompts, an authors' checkpoint.
     auxiliary : tuple of str
-        Folders in MVTec layout, of other products, from whose test images and masks the prompts are learnt if there is
-        no file of them.
+        Folders of other products in MVTec layout; without a file of prompts, these are learnt from their test images
+        and masks.
     context, deep_context, deep_blocks : int
-        Numbers of learnt tokens of a prompt, of tokens replaced by other learnt ones before further blocks of the text
-        tower, and of these blocks.
+        Numbers of learnt tokens of a prompt, of tokens that further blocks of the text tower replace by other learnt
+        tokens, and of these blocks.
     epochs, batch_size : int
     learning_rate : float
         Learning rate of Adam.
@@ -82,7 +82,7 @@ Config = TypeVar("Config", bound=LearntWordsConfig)
 
 
 class LearntWords(WordsMethod[Config]):
-    """Judges by prompts that were learnt on other products; nothing is learnt of this one.
+    """Judges by prompts that were learnt on other products; it learns nothing from this product.
 
     A subclass builds its network and computes the loss.
 
@@ -118,10 +118,10 @@ class LearntWords(WordsMethod[Config]):
 
     @abstractmethod
     def loss(self, images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
-        """Compute the loss of a batch, see `LabelledSet.batch`; one number."""
+        """Compute the loss of a batch, see `LabelledSet.batch`; a scalar."""
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Learn the prompts from the auxiliary sets if there is no file of them; `images` are not used."""
+        """Learn the prompts from the auxiliary sets, unless a file has them; `images` are not used."""
         config, prompts = self.config, self.prompts
         if config.prompts is not None or prompts is None:
             return

@@ -26,8 +26,8 @@ class Prompts(nn.Module):
     context : int
         Number of learnt tokens before each end.
     deep_context, deep_blocks : int
-        Number of first tokens of the context that are replaced by other learnt ones, and number of blocks after the
-        first before which that is done.
+        Number of first tokens of the context that other learnt tokens replace, and number of blocks, after the first,
+        before which they do.
     """
 
     def __init__(self, width: int, context: int, deep_context: int, deep_blocks: int):

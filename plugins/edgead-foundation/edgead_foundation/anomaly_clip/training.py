@@ -1,4 +1,4 @@
-"""Training of AnomalyCLIP's prompts: on images of other products, defects among them, with masks."""
+"""Training of AnomalyCLIP's prompts, on good and defective images of other products, with masks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LabelledSet:
     Raises
     ------
     DatasetError
-        A defective image has no mask, or a folder has no good images or no defective ones.
+        A defective image has no mask, or a folder has no good or no defective images.
     """
 
     def __init__(self, folders: Sequence[Path], spec: Preprocessing):
@@ -107,7 +107,7 @@ def order_of(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
 
 
 def map_loss(shares: Sequence[Tensor], masks: Tensor) -> Tensor:
-    """Compute the focal and Dice losses of maps, summed over layers; one number.
+    """Compute the focal and Dice losses of maps, summed over layers; a scalar.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def map_loss(shares: Sequence[Tensor], masks: Tensor) -> Tensor:
 
 
 def image_loss(cosines: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Compute the cross-entropy of images' cosines (n, 2) with their labels (n,); one number."""
+    """Compute the cross-entropy of images' cosines (n, 2) with their labels (n,); a scalar."""
     return F.cross_entropy(cosines / temperature, labels)
 
 

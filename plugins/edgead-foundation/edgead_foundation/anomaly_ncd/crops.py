@@ -1,4 +1,4 @@
-"""Square crops around the regions of an image, a little wider than the region, with close ones joined."""
+"""Square crops around the regions of an image, a little wider than the region; close crops are joined."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from PIL import Image
 from edgead_foundation.anomaly_ncd.regions import SearchRange
 
 PADDING = 0.1
-"""What a box is wider than its region, of the region's longer side."""
+"""Extra width of a box around its region, as a share of the region's longer side."""
 SMALLEST = 0.1
-"""Least half of a box's side, of the image's longer side."""
+"""Least half of a box's side, as a share of the image's longer side."""
 NEAR = 0.01
 """Boxes nearer than this share of the image's longer side become one."""
 
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, in pixels; it may reach beyond the image."""
+"""Left, top, right and bottom of a box, in pixels; it may reach beyond the image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """Crop of an image with one region, or several close to each other.
+    """Crop of an image with one region, or several neighbouring regions.
 
     Attributes
     ----------

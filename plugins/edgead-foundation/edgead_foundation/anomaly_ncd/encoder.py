@@ -60,7 +60,7 @@ class MaskGuidedVit(Encoder):
 
 
 class RegionAverage(Encoder):
-    """Encoder without a transformer, ours: features of a packaged backbone, averaged over the region.
+    """Encoder without a transformer, unlike the paper's: averages features of a packaged backbone over the region.
 
     The backbone is frozen. Its channels are standardised over the crops, as heads that compare directions need it; only
     one layer, initialised as the identity, learns.

@@ -21,7 +21,7 @@ class KindHeads(nn.Module):
     classes : int
         Number of classes: base classes, then kinds.
     heads : int
-        Number of classifiers, with different initial weights, of which the best one is used.
+        Number of classifiers with different initial weights; the best is used.
     hidden, contrast : int
         Channels inside the projection and of its output.
     """

@@ -1,4 +1,4 @@
-"""Main-element binarisation: chooses the number of regions that is constant over most thresholds."""
+"""Main-element binarisation: finds the regions of a map whose number is constant over most thresholds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 STEP = 4
 """Grey levels between two thresholds."""
 SHORTEST = 4
-"""Thresholds in a row that must see the same number of regions."""
+"""Least number of thresholds in a row with the same number of regions."""
 EROSION = np.ones((6, 6), np.uint8)
 
 

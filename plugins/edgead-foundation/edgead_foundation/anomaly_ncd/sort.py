@@ -64,7 +64,7 @@ class Kinds:
 
 
 def build_encoder(weights: Path | None = None) -> Encoder:
-    """Build the paper's encoder from a file of DINO's ViT; without one, our average over regions.
+    """Build the paper's encoder from a file of DINO's ViT; without a file, our average over regions.
 
     Raises
     ------
@@ -134,7 +134,7 @@ class Sorting:
         return estimate_seconds(self._encoder, self._heads, self._material, self._plan)
 
     def run(self, progress: StageProgress = no_progress) -> Kinds:
-        """Train and sort; call it once."""
+        """Train encoder and heads on the rejects and return the kind of each reject; call only once."""
         best = train(self._encoder, self._heads, self._material, self._plan, progress=progress)
         shares = kind_probabilities(self._logits(best), self._classes).split([len(group) for group in self.crops])
         areas = [torch.tensor([crop.area for crop in group]) for group in self.crops]

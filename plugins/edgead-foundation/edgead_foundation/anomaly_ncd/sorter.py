@@ -100,7 +100,7 @@ class AnomalyNcdSorter:
     def judge(
         self, detector: Detector, paths: Sequence[Path], progress: StageProgress
     ) -> tuple[list[Judged], list[Problem]]:
-        """Judge images; return those done, and problems of the others."""
+        """Judge images; return the judged images, and the problems of the others."""
         self._region = detector.manifest.preprocessing.roi
 
         def judge(path: Path, image: np.ndarray) -> Judged:
@@ -146,7 +146,7 @@ def read_base(folder: Path) -> Base:
     Raises
     ------
     SettingsError
-        They are not in folders of kinds, there are too many, or one has no marked defect.
+        The rejects are not in folders of kinds, there are too many, or one has no marked defect.
     """
     masks = masks_beside(folder)
     rejects = find_rejects(folder)

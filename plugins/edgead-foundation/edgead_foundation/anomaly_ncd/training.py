@@ -1,4 +1,4 @@
-"""Training of encoder and heads on unlabelled crops, and on some labelled ones."""
+"""Training of encoder and heads on unlabelled crops, and on some labelled crops."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edgead_foundation.anomaly_ncd.encoder import Encoder
 from edgead_foundation.anomaly_ncd.views import Views
 
 LAST_RATE = 1e-3
-"""The learning rate at the end of the cosine, in learning rates."""
+"""Share of the learning rate that is left at the end of the cosine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Plan:
     Attributes
     ----------
     kinds : int
-        Number of kinds to find, including the normal one, the first, which collects crops that hardly deviate.
+        Number of kinds to find; the first is the normal kind, which collects crops that hardly deviate.
     epochs, batch_size : int
     learning_rate, momentum, weight_decay : float
         Parameters of SGD; the rate follows a cosine over the epochs.
@@ -41,11 +41,11 @@ class Plan:
     even_use : float
         Weight of the term that keeps all kinds in use.
     normal_below : float
-        Score below which a crop counts as normal, the more the lower it is.
+        Score below which a crop counts as normal; the lower the score, the more it does.
     area_temperature : float
         See `edgead_foundation.anomaly_ncd.merging.merge_regions`.
     heads : int
-        Number of classifiers that learn in parallel; the one with the least loss is used.
+        Number of classifiers that learn in parallel; the classifier with the least loss is used.
     seed : int
     """
 
@@ -77,7 +77,7 @@ class Objective:
     ----------
     plan : Plan
     base : int
-        Number of base classes; without any, the supervised half of the loss is left out, which is ours.
+        Number of base classes; with 0, the supervised part of the loss is left out, unlike in the paper.
     """
 
     plan: Plan
@@ -119,7 +119,7 @@ class Objective:
 
 
 class Material:
-    """Crops to learn from: unlabelled ones, then those of base classes.
+    """Crops to learn from: unlabelled crops, then crops of base classes.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class Material:
         return np.random.default_rng([seed, epoch]).choice(len(self), len(self), p=self._shares)
 
     def two_views(self, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Make images (2 n, 3, side, side) and masks (2 n, 1, side, side): one view of each crop, then a second one."""
+        """Make images (2 n, 3, side, side) and masks (2 n, 1, side, side): a view of each crop, then a second view."""
         images, masks = zip(*(self._views.trained(*self._images[i]) for i in (*chosen, *chosen)), strict=True)
         return torch.stack(images), torch.stack(masks)
 

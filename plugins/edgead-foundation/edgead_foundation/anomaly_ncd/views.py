@@ -1,4 +1,4 @@
-"""Views of a crop: random ones that the network learns to treat as equal, and a fixed one for predictions."""
+"""Views of a crop: random views that the network learns to treat as equal, and a fixed view for predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgead_foundation.anomaly_ncd.crops import Crop
 from edgead_foundation.anomaly_ncd.encoder import MEAN, STD
 
 CROPPED = 0.875
-"""Side of a view in sides of the image that it is cut from."""
+"""Side of a view, as a share of the side of the image that it is cut from."""
 
 Transform = Callable[[Image.Image], Image.Image]
 _jitter = ColorJitter(brightness=(0.6, 1.4), contrast=(0.6, 1.4), saturation=(0.6, 1.8))
@@ -34,7 +34,7 @@ class Views:
         self.whole = int(side / CROPPED)
 
     def enlarge(self, crop: Crop) -> tuple[Image.Image, Image.Image]:
-        """Resize image and mask of a crop so that its shorter side is that from which views are cut; RGB and grey."""
+        """Resize image (RGB) and mask (grey) of a crop to the size from which views are cut."""
         image, mask = Image.fromarray(crop.image), Image.fromarray(crop.mask)
         return F.resize(image, self.whole), F.resize(mask, self.whole)
 

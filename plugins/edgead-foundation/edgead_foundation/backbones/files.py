@@ -28,10 +28,10 @@ from edgead_foundation.backbones.networks import create, rename
 
 METADATA = "edgead_tower"
 TEXT = "text."
-"""Before the names of a text tower in what `edgead weights` writes; OpenAI's own have nothing before them."""
+"""Prefix of a text tower's names in files of `edgead weights`; OpenAI's own names have no prefix."""
 
 INP_FORMER = "prototype_token"
-"""An entry that the authors' trained INP-Former has, and no tower; its tower has `encoder.` before its names."""
+"""Entry found only in the authors' trained INP-Former, whose tower has the prefix `encoder.` in its names."""
 
 OPENAI = {
     "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af": "clip_vitb32",

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from edgead.workstation.backbones.pretrained import Backbone
 
 Positions = Literal["antialiased", "plain", "offset", "rotary", "bilinear"]
-"""How authors bring positions to another grid: bicubic and antialiased; bicubic without antialiasing, to a size, or at
-a scale that a tenth of a patch was added to; or they need not, as rotary positions are computed of the grid. Those of
-AnomalyCLIP and who follow them do it bilinearly, whatever the family."""
+"""Interpolation of positions to another grid: bicubic with antialiasing; bicubic without, to a size, or by a scale with
+a tenth of a patch added; none, as rotary positions are computed from the grid; or bilinear, as AnomalyCLIP and its
+followers do for every family."""
 
 
 @dataclass(frozen=True, slots=True)

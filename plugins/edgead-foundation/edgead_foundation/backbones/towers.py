@@ -98,9 +98,9 @@ def resize_positions(positions: Tensor, grid: tuple[int, int], how: Positions) -
     grid : (int, int)
         Rows and columns of patches.
     how : {"antialiased", "plain", "offset", "bilinear"}
-        DINO and DINOv2 without registers pass torch a scale, of a grid a tenth of a patch larger, at which it samples
-        the old positions; CLIP (as resized by OpenCLIP) and DINOv2 with registers pass a size. The copy of OpenCLIP in
-        MuSc passes a size without antialiasing.
+        DINO and DINOv2 without registers pass torch a scale, computed from a grid a tenth of a patch larger; CLIP (as
+        resized by OpenCLIP) and DINOv2 with registers pass a size. The copy of OpenCLIP in MuSc passes a size without
+        antialiasing.
     """
     side = math.isqrt(positions.shape[1])
     first = positions.shape[1] - side**2

@@ -20,7 +20,7 @@ from edgead.errors import SettingsError
 HEAD_WIDTH = 64
 """Channels of a head in every published DINO; a file does not say how many heads it has."""
 LARGEST_SIDE = 224
-"""Of images, in pixels: DINOv2 files have positions of larger ones, which are interpolated to this."""
+"""Largest side of images in pixels; DINOv2's positions are for larger images, and are interpolated to this side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def read_vit(file: Path) -> VisionTransformer:
     """Read a transformer of DINO or DINOv2: a published `*_pretrain.pth`, or the same tensors as safetensors.
 
     Its shape follows from the tensors; heads have 64 channels. Nothing is unpickled but tensors. Images have at most
-    224 pixels: positions for larger ones are interpolated, as in DINOv2.
+    224 pixels: positions for larger images are interpolated, as in DINOv2.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from edgead.process.installation import install_command
 HEAD_WIDTH = 64
 """Channels of a head in every published CLIP; a file does not say how many heads it has."""
 DEPTH, LENGTH, VOCABULARY = 12, 77, 49408
-"""Blocks of the text towers of `edgead_foundation.backbones.names`; tokens of a text; words that there are."""
+"""Blocks of the text towers of `edgead_foundation.backbones.names`; tokens of a text; words of the vocabulary."""
 
 
 class TextTower(nn.Module):
@@ -63,7 +63,7 @@ class TextTower(nn.Module):
 
     @classmethod
     def untrained(cls, width: int, *, quick_gelu: bool) -> TextTower:
-        """Build a tower with random weights, as deep as the published ones; embeddings are as wide as tokens."""
+        """Build a tower with random weights, as deep as published towers; embeddings are as wide as tokens."""
         heads = max(1, width // HEAD_WIDTH)
         sizes = {"width": width, "heads": heads, "layers": DEPTH, "output_dim": width, "vocab_size": VOCABULARY}
         return cls(_network({"context_length": LENGTH, **sizes}, quick_gelu=quick_gelu))
@@ -98,7 +98,7 @@ class TextTower(nn.Module):
         tokens : Tensor of shape (n, length)
             Tokens, of which the highest marks the end of a text.
         deep : sequence of Tensor of shape (m, width)
-            Replacements of the m tokens after the first one, before the second block, the third, and so on.
+            Replacements of the m tokens after the first token, before the second block, the third, and so on.
 
         Returns
         -------

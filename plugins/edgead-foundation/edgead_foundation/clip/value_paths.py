@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Queries, keys and values, (n, heads, t, d) each -> (n, heads, t, d)."""
+"""Attention: queries, keys and values, (n, heads, t, d) each -> (n, heads, t, d)."""
 
 Beside = Callable[[Any, Tensor], Tensor]
-"""A block, and the first path between its attention and its MLP, (n, t, d) -> (n, t', d)."""
+"""Function of a block, and of the first path between its attention and its MLP: (n, t, d) -> (n, t', d)."""
 
 
 def value_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def two_paths(
 
 
 def _attend(layer: Any, x: Tensor, attention: Attention) -> tuple[Tensor, Tensor]:
-    """Compute timm's attention and another one of the same tokens, (n, t, d) each, after their projection."""
+    """Compute timm's attention and another attention of the same tokens, (n, t, d) each, after their projection."""
     queries, keys, values = layer.qkv(x).unflatten(2, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
     own, other = F.scaled_dot_product_attention(queries, keys, values), attention(queries, keys, values)
     return layer.proj(own.transpose(1, 2).flatten(2)), layer.proj(other.transpose(1, 2).flatten(2))

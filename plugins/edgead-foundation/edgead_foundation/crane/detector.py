@@ -28,7 +28,7 @@ from edgead_foundation.crane.dino_attention import DinoAttention, gather_values
 
 POOLED_SHARE = 0.5
 IMAGE_WEIGHT, IMAGE_TEMPERATURE = 0.2, 0.01
-"""Of the image's cross-entropy while prompts are learnt."""
+"""Weight and temperature of the image's cross-entropy while prompts are learnt."""
 
 
 @dataclass(frozen=True)

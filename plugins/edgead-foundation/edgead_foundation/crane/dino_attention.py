@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SHARPNESS, ABOVE_MEAN = 3.0, 1.2
-"""Factor of what a cosine has above its bound, and that bound in parts of the mean cosine."""
+"""Factor for the excess of a cosine over its bound, and the bound as a multiple of the mean cosine."""
 
 
 class DinoAttention(nn.Module):

@@ -21,18 +21,18 @@ from edgead_foundation.filo.network import FiloNetwork
 from edgead_foundation.filo.words import PLACES
 
 GENERAL = ("anomaly", "damage", "broken", "defect", "contamination")
-"""What is asked for beside the details of a part."""
+"""General words to search for beside the details of a part."""
 THRESHOLD, LARGEST = 0.25, 0.7
-"""Least share of a word, and largest share of the image, of a box that counts."""
+"""Least match of a valid box with a word, and its largest area, as a share of the image's."""
 OUTSIDE = 0.7
-"""What the map is multiplied by outside of all boxes."""
+"""Factor of the map outside of all boxes."""
 _SIDE, _LONGEST = 518, 1333
 _THIRDS = ((0, 172), (173, 344), (345, 517))
 
 
 @dataclass(frozen=True)
 class Located:
-    """Boxes found in an image, and the place of the best one.
+    """Boxes found in an image, and the place of the best box.
 
     Attributes
     ----------

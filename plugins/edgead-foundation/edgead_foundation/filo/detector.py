@@ -2,7 +2,7 @@
 
 Network, words, losses and scores are those of the authors' code without boxes (`tests/test_filo_authors.py`). With
 boxes they query a Grounding DINO for places of anomalies, use the words of that place, and lower the map outside:
-`edgead_foundation.filo.boxes` does that on the workstation; devices have no such boxes. The place "map" is ours.
+`edgead_foundation.filo.boxes` does that on the workstation, not on devices. The place "map" is not the authors'.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class FiloConfig(MethodConfig):
     prompts : str, optional
         File of the authors' learnt parts: prompts, decoders, adapter.
     auxiliary : tuple of str
-        Folders in MVTec layout, of other products by name, from whose test images and masks these parts are learnt if
-        there is no file of them.
+        Folders of other products by name, in MVTec layout; without a file, these parts are learnt from their test
+        images and masks.
     context : int
         Number of learnt tokens in a sentence.
     epochs, adapter_epochs : int
@@ -104,7 +104,7 @@ class FiloConfig(MethodConfig):
 
 
 class Filo(WordsMethod[FiloConfig]):
-    """Judges by sentences about what may be wrong with the product; decoders and prompts were learnt on others."""
+    """Judges by sentences about possible defects of the product; decoders and prompts were learnt on other products."""
 
     network: FiloNetwork
 
@@ -152,7 +152,7 @@ class Filo(WordsMethod[FiloConfig]):
     def sentences(
         self, text: TextTower, part: str, details: Sequence[str], places: Sequence[str]
     ) -> tuple[Sentences, Sentences]:
-        """Make the sentences for a good part and for an anomalous one."""
+        """Make the sentences for a good part and for an anomalous part."""
         good, anomalous = good_sentences(part), anomalous_sentences(part, details, places)
         return Sentences(text, good, self.config.context), Sentences(text, anomalous, self.config.context)
 
@@ -161,7 +161,7 @@ class Filo(WordsMethod[FiloConfig]):
         return MapHead(patch_weight=0, graph_weight=1, sigma_px=0)
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Learn from the auxiliary sets if there is no file of learnt parts; `images` are not used."""
+        """Learn from the auxiliary sets, unless a file has the learnt parts; `images` are not used."""
         config, network = self.config, self.network
         if config.prompts is not None or self.text is None:
             return

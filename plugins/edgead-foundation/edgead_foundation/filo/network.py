@@ -14,14 +14,14 @@ from edgead_foundation.clip.words import ClipNetwork
 from edgead_foundation.filo.words import PLACES, FiloWords, Sentences
 
 OWN_BLOCKS = 6
-"""Blocks before the second path begins, in every tower."""
+"""Number of blocks before the second path begins, in every tower."""
 KERNELS = {"33": (3, 3), "11": (1, 1), "77": (7, 7), "55": (5, 5), "51": (5, 1), "15": (1, 5)}
 """Height and width of the convolutions that are summed, by the authors' names."""
 
 SCALE = 100.0 / 2**0.5
-"""The authors' code divides both texts, of length 1, by the length of the two together."""
+"""Factor of cosines: the authors' code divides both texts, of length 1, by the length of the two together."""
 PLACE_TEMPERATURE = 0.05
-"""Ours: how much the words of a place weigh by the map's highest value there."""
+"""Temperature of the weights of places by the map's highest values there; not in the authors' code."""
 _SIGMA = 4.0
 
 
@@ -122,8 +122,8 @@ class FiloNetwork(ClipNetwork):
     def embed(self, image: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """uint8 RGB (n, h, w, 3) -> the image (n, d), and patches (n, p, width): of each block, and of the second path.
 
-        The authors' code stores tokens that later blocks change in place: those of a block on the first path include
-        the attention of the next one; those of the block before the second path, and of each on it, equal the last.
+        The authors' code stores tokens that later blocks change in place: tokens of a block on the first path include
+        the next block's attention; tokens of the block before the second path, and of each on it, equal the last.
         """
         depth = len(self.tower.blocks)
         later = sorted(number + 1 for number in self.blocks[1:] if number < depth)

@@ -29,7 +29,7 @@ from edgead_foundation.filo.words import PLACES, Sentences
 
 BETAS = (0.5, 0.999)
 IMAGE_TEMPERATURE = 0.07
-"""Of the cross-entropy that the adapter is learnt by."""
+"""Temperature of the cross-entropy that trains the adapter."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def optimizer_of(stage: Stage) -> torch.optim.Optimizer:
 
 
 def map_loss(network: FiloNetwork, product: Product, images: Tensor, masks: Tensor) -> Tensor:
-    """Compute the sum of focal and Dice losses over the maps of all decoders; one number.
+    """Compute the sum of focal and Dice losses over the maps of all decoders; a scalar.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def map_loss(network: FiloNetwork, product: Product, images: Tensor, masks: Tens
 
 
 def adapter_loss(network: FiloNetwork, product: Product, images: Tensor, labels: Tensor) -> Tensor:
-    """Compute the cross-entropy of images (n, h, w, 3) with their labels (n,), 1 for a defect; one number."""
+    """Compute the cross-entropy of images (n, h, w, 3) with their labels (n,), 1 for a defect; a scalar."""
     with torch.no_grad():
         embedding, *_ = network.embed(images)
     adapted = network.adapt(embedding)

@@ -25,7 +25,7 @@ GOOD = (
 ANOMALOUS = ("damaged {}", "broken {}", "{} with flaw", "{} with defect", "{} with damage")
 DETAILED = "abnormal {} with {detail}"
 PLACES = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
-"""Row by row; each is a third of the image's height and of its width."""
+"""Places, row by row; each is a third of the image's height and width."""
 
 INITIAL_STD = 0.02
 _SHRINKS = 16
@@ -46,8 +46,8 @@ class Sentences(nn.Module):
     Attributes
     ----------
     embedded : Tensor of shape (s, t, d)
-        Embedded tokens up to the longest sentence's end, with zeros for the learnt ones; later tokens are not needed,
-        as the text tower is causal.
+        Embedded tokens up to the longest sentence's end, with zeros for learnt tokens; later tokens are not needed, as
+        the text tower is causal.
     ends : Tensor of shape (s,), int64
         Index of each sentence's last token.
     """

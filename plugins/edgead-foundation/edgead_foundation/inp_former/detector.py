@@ -49,7 +49,7 @@ class InpFormerConfig(MethodConfig):
     learning_rate : float
         Learning rate of StableAdamW; falls to a tenth by a cosine.
     warm_up : int
-        Number of steps in which it rises from 0.
+        Number of steps in which the rate rises from 0.
     map_size : int
         Side of the map from which the image score is computed; at most that of the image.
     top_share : float
@@ -92,7 +92,7 @@ class InpFormerConfig(MethodConfig):
 
 
 class InpFormer(NetworkMethod[InpFormerConfig]):
-    """Learns to make a frozen transformer's tokens again from a few prototypes that it draws from the same image.
+    """Learns to reconstruct a frozen transformer's tokens from a few prototypes of the same image.
 
     `weights` are those of the tower, or the authors' `model.pth`, from which training continues.
     """

@@ -28,12 +28,12 @@ def soft_mining_loss(taught: Sequence[Tensor], made: Sequence[Tensor], hardness:
     Parameters
     ----------
     taught, made : sequence of Tensor of shape (n, t, d)
-        Tokens of each group; the gradient flows into `made`, which must require one.
+        Tokens of each group; the gradient flows into `made`, which must require a gradient.
 
     Returns
     -------
     Tensor
-        One number, the mean over the groups.
+        Scalar, the mean over the groups.
     """
     total = made[0].new_zeros(())
     for target, x in zip(taught, made, strict=True):

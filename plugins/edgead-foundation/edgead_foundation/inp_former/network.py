@@ -12,7 +12,7 @@ from edgead.workstation.backbones.pretrained import Backbone
 from edgead_foundation.inp_former.reconstruction import Reconstruction, distances, mean_of
 
 KERNEL, SIGMA = 5, 4.0
-"""Of the Gaussian that the authors smooth maps with: positions of the map."""
+"""Width and deviation of the Gaussian that smooths the authors' maps, in positions of the map."""
 
 
 class InpNetwork(nn.Module):
@@ -21,7 +21,7 @@ class InpNetwork(nn.Module):
     Parameters
     ----------
     backbone : Backbone
-        Backbone whose layers, in equal groups of consecutive ones, are averaged to the targets of reconstruction.
+        Backbone whose layers, in equal groups of consecutive layers, are averaged to the targets of reconstruction.
     reconstruction : Reconstruction
     grid, image_size : (int, int)
         Height and width in patches, and in pixels.
@@ -52,7 +52,7 @@ class InpNetwork(nn.Module):
         return self.group(self.backbone(image.float().permute(0, 3, 1, 2)))
 
     def group(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """Layers of the backbone, (n, d, h', w') -> the means of each group of them, (n, t, d)."""
+        """Layers of the backbone, (n, d, h', w') -> the mean of each group of layers, (n, t, d)."""
         tokens = [level.flatten(2).transpose(1, 2) for level in levels]
         size = len(tokens) // self.reconstruction.groups
         return [mean_of(tokens[start : start + size]) for start in range(0, len(tokens), size)]

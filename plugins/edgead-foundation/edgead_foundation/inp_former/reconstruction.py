@@ -21,7 +21,7 @@ _PARTS = {
     "decoder": "decoder",
 }
 PROTOTYPES, BLOCKS, MLP_RATIO, EPS = 6, 8, 4, 1e-8
-"""Of the authors' scripts; EPS is that of their layer norms."""
+"""Numbers of the authors' scripts; EPS is the epsilon of their layer norms."""
 
 
 class Mlp(nn.Module):

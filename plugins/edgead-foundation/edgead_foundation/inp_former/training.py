@@ -20,7 +20,7 @@ from edgead_foundation.inp_former.reconstruction import Reconstruction, mean_of
 from edgead_foundation.inp_former.stable_adamw import StableAdamW
 
 KEPT_BYTES = 2**32
-"""Tokens of 680 images of 448 pixels, of ViT-B; those of further images are computed each time."""
+"""Memory for tokens: enough for 680 images of 448 pixels with ViT-B; tokens of more images are computed each time."""
 
 LARGEST_GRADIENT = 0.1
 LAST_RATE = 0.1
@@ -36,8 +36,7 @@ class Plan:
     images : int
         Number of images to learn from.
     epochs, batch : int
-        Passes over all images, and images of a step; images after the last complete batch of an epoch are skipped in
-        it.
+        Passes over all images, and images of a step; each epoch skips the images after its last complete batch.
     learning_rate : float
     warm_up : int
         Number of steps in which the rate rises from 0.

@@ -3,7 +3,7 @@
 The network and its weights are the authors', https://github.com/gaobb/MetaUAS: an image of a good part is the prompt,
 and differences in another image are segmented. They trained it once, on image pairs of any content; the code of that
 training is not public. They resize images bilinearly without antialiasing, by kornia; here images are resized as for
-all methods. Their choice of a prompt for each image, among many good ones, is not implemented.
+all methods. Their choice of a prompt for each image, among many good images, is not implemented.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class MetaUasConfig(MethodConfig):
     sigma_px : float
         Smoothing of the anomaly map; the paper's has none.
     seed : int
-        Every method takes one; here nothing is drawn at random.
+        Not used: nothing is drawn at random. Every method has this setting.
     """
 
     image_size: tuple[int, int] = (256, 256)
@@ -48,7 +48,7 @@ class MetaUasConfig(MethodConfig):
 
 
 class MetaUas(NetworkMethod[MetaUasConfig]):
-    """Segments what differs from one golden part, by a network that its authors have trained; nothing is learnt."""
+    """Segments differences from one golden part by the authors' trained network; it learns nothing."""
 
     network: MetaUasNetwork
 

@@ -109,7 +109,7 @@ class Alignment(nn.Module):
         self.reduce = nn.Conv2d(channels, channels // 2, 1)
 
     def forward(self, query: Tensor, prompt: Tensor) -> Tensor:
-        """Features (n, d, h, w) and the prompt's (1, d, h, w) -> features with aligned ones, (n, 2 d, h, w)."""
+        """Features (n, d, h, w) and the prompt's (1, d, h, w) -> features with aligned features, (n, 2 d, h, w)."""
         # A product, not a convolution: in a half-float graph the prompt is a constant, for which OpenVINO 2026.4
         # computed the convolutions of two levels wrongly, in float32 too.
         reduced = self.reduce.weight.flatten(1) @ prompt.flatten(2) + self.reduce.bias[:, None]  # type: ignore[index]

@@ -15,7 +15,7 @@ class Block(nn.Module):
     Parameters
     ----------
     width : int
-        Width of the features; a multiple of `heads`.
+        Channels of the features; a multiple of `heads`.
     heads : int
     """
 
@@ -28,7 +28,7 @@ class Block(nn.Module):
         self.perceptron = nn.Sequential(nn.Linear(width, _RATIO * width), nn.GELU(), nn.Linear(_RATIO * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Adapt features (n, patches, width)."""
+        """Adapt features of shape (images, patches, channels); the shape stays the same."""
         x = x + self._attend(self.norm1(x))
         return x + self.perceptron(self.norm2(x))
 

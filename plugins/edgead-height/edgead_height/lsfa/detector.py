@@ -1,7 +1,7 @@
 """LSFA on colours and height maps, after Tu et al. (arXiv 2401.03145): features adapted to a product.
 
-Adaptors and losses are the authors'. Theirs uses DINO for colours, Point-MAE for point clouds, two memory banks and a
-one-class SVM over both scores; ours are edgead's backbone for both, heights as a relief, and one bank for both.
+Adaptors and losses are the authors'. They use DINO for colours, Point-MAE for point clouds, two memory banks and a
+one-class SVM over both scores; edgead uses its backbone for both, heights as a relief, and one bank for both.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LsfaConfig(PatchCoreConfig):
     heads : int
         Number of attention heads in both adaptors; the features of a patch are divided among them.
     bank_patches : int
-        Number of latest patches around which the next ones shall be compact. The authors keep 60,000.
+        Number of latest patches that the compactness loss compares new patches with. The authors keep 60,000.
     """
 
     image_size: tuple[int, int] = (224, 224)
@@ -63,7 +63,7 @@ class LsfaConfig(PatchCoreConfig):
 
 
 class Lsfa(PatchCore):
-    """Learns what colour says of height on good parts, and compares patches of both by that."""
+    """Learns how colour and height agree on good parts, and compares patches of both with a memory bank."""
 
     name = "lsfa"
     inputs = ("rgb_relief",)  # type: ignore[assignment]  # one of those that patchcore has

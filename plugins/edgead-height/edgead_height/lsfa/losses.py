@@ -19,7 +19,7 @@ TEMPERATURE = 1.0
 TURNED_WEIGHT, GLOBAL_WEIGHT = 0.05, 0.1
 COMPACT_WEIGHT, COMPACT_GLOBAL_WEIGHT = 0.9, 0.4
 TURNED_SHARE = 6
-"""One in so many patches is compared with itself in the turned image."""
+"""Divisor for the number of patches that are compared with themselves in the turned image."""
 _LEAST, _MOST = 1e-12, 50.0  # bounds of a squared distance
 
 
@@ -48,7 +48,7 @@ class Bank:
 
 
 class Banks(NamedTuple):
-    """Banks of patches and of whole parts, of colour and of height."""
+    """Recent adapted features of patches and whole parts, colour and height: references of the compactness loss."""
 
     colour: Bank
     height: Bank
@@ -87,7 +87,7 @@ class Features(NamedTuple):
 def adaptation_loss(
     adaptors: Adaptors, features: Features, banks: Banks, permute: Callable[[int], Tensor] = torch.randperm
 ) -> Tensor:
-    """Compute the loss of adapted features, within and across modalities, and append them to the banks; one number.
+    """Compute the loss (a scalar) of adapted features, within and across modalities; add the features to the banks.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def adaptation_loss(
 
 
 def compactness(colour: Tensor, height: Tensor, shown: Tensor, parts: list[Tensor], banks: Banks) -> Tensor:
-    """Compute the mean distance of patches, and of whole parts, to the nearest in the banks, over images."""
+    """Compute the distance of patches and of whole parts to the nearest in the banks, averaged over images."""
     distances = []
     for number, seen in enumerate(shown):
         patches = _mean_nearest(colour[number], banks.colour) + _mean_nearest(height[number][seen], banks.height)

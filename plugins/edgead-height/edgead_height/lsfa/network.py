@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from edgead.workstation.backbones.pretrained import Backbone
 from edgead_height.lsfa.adaptor import Adaptors
 
-# Of features: unrelated patches then have a squared distance of 50, at which the loss clips.
+# Scale of features: unrelated patches then have a squared distance of 50, at which the loss clips.
 _SQUARED_LENGTH = 25.0
 
 

@@ -1,1 +1,1 @@
-"""MC4AD, after Liang et al. 2025: learns the displacement that made a defect, in millimetres."""
+"""MC4AD, after Liang et al. 2025: learns how far a defect's surface is displaced, in millimetres."""

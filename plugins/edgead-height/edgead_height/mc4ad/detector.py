@@ -1,7 +1,7 @@
 """MC4AD on height maps, after Liang et al. (arXiv 2505.05901): the push that would undo a defect, in mm.
 
-DA-Gen, the two forces and the losses are the authors', who use a sparse network on point clouds. Ours are the small
-U-Net on heights and slopes, the sizes of pushes in mm, the smooth pushes and the image score.
+DA-Gen (random pushes of patches), the two forces and the losses are the authors', who use a sparse network on point
+clouds. Ours are the small U-Net on heights and slopes, sizes of pushes in mm, smooth pushes and the image score.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Mc4adConfig(MethodConfig):
     image_size : (int, int)
         Height and width that height maps are resized to, multiples of 16.
     least_mm, most_mm : float
-        Range of learnt pushes, in the middle of each, uniform in the logarithm. A deeper dent is found, but its push is
+        Range of learnt pushes, at their centres, uniform in the logarithm. A deeper dent is found, but its push is
         underestimated.
     smooth_share : float
-        Share of smooth dents and bumps among the pushes, which is ours; the others are the paper's tilted patches.
+        Share of smooth dents and bumps, which are not in the paper; the other pushes are the paper's tilted patches.
     widths : tuple of int
         Channels of each level of the U-Net, finest first.
     steps : int
@@ -85,7 +85,7 @@ class Mc4adConfig(MethodConfig):
 
 
 class Mc4ad(NetworkMethod[Mc4adConfig]):
-    """Learns the push that made a defect of a good height map."""
+    """Learns to predict the push, in mm, that would undo a defect of a height map."""
 
     name = "mc4ad"
     config_class = Mc4adConfig
@@ -116,7 +116,7 @@ class Mc4ad(NetworkMethod[Mc4adConfig]):
         return preprocessing.model_copy(update={"relief": self._relief})
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Train the network on good height maps with random pushes, to predict these."""
+        """Train the network to predict random pushes from good height maps with these pushes."""
         config, network, relief = self.config, self.network, self._relief
         assert relief is not None  # set by `prepared` for every training on height maps
         good = [images[index] for index in range(len(images))]
@@ -157,7 +157,7 @@ class Mc4ad(NetworkMethod[Mc4adConfig]):
         network.to(CPU).eval()
 
     def _pushed(self, good: np.ndarray, relief: Relief, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Make a good map with one push, and that push in mm, float32 (h, w, 3) each."""
+        """Push one place of a good map; return the map and the push in mm, float32 (h, w, 3) each."""
         config = self.config
         distance = float(np.exp(rng.uniform(np.log(config.least_mm), np.log(config.most_mm))))
         make = smooth_push if rng.random() < config.smooth_share else drawn_push

@@ -14,7 +14,7 @@ def joint_of(internal: Tensor, external: Tensor) -> Tensor:
 
 
 def corrective_loss(internal: Tensor, external: Tensor, true: Tensor) -> Tensor:
-    """Compute the loss of the joint push in distance and direction, plus a tenth of the forces' difference; one number.
+    """Compute the loss of the joint push in distance and direction, plus a tenth of the forces' difference; a scalar.
 
     Parameters
     ----------

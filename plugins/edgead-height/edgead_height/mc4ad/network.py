@@ -1,4 +1,4 @@
-"""Network of `mc4ad` on height maps: a small U-Net, which is ours, and the authors' two heads for forces."""
+"""Network of `mc4ad` on height maps: a small U-Net of edgead's, and the authors' two heads for forces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgead.artifact.inputs import Relief
 from edgead_height.mc4ad.losses import joint_of
 
 SHRINK = 4
-"""Pixels of a side that share a push."""
+"""Side in pixels of the squares that share a push."""
 FEATURES, HIDDEN, SIDES = 32, 16, 3
 _MIDDLE = 127.5
 # The authors divide by the largest radius. Cosines and the agreement of the forces do not constrain the length of a
@@ -53,7 +53,7 @@ class UNet(nn.Module):
 
 
 class Forces(nn.Sequential):
-    """Heads of the authors, from features of a place to the internal and the external force, three components each.
+    """Heads of the authors: from features of a place to the internal and the external force, three components each.
 
     Their linear layers over points are 1 x 1 convolutions here.
     """
@@ -96,7 +96,7 @@ class PushNetwork(nn.Module):
         self.register_buffer("usual_mm", torch.ones(3))
 
     def take_ranges(self, relief: Relief) -> None:
-        """Set the meaning of the input's values."""
+        """Set the heights and slopes that the input's values stand for."""
         self.reach_mm.copy_(torch.tensor([relief.height_mm, relief.slope_mm, relief.slope_mm]))
 
     def two_forces(self, channels: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 PARTS, MOVED = 64, 32
-"""Patches that a surface is cut into; one of the first so many moves."""
+"""Number of patches that a surface is cut into, and number of first patches of which one moves."""
 _RADII = (0.05, 0.22)  # range of radii of a smooth push, as shares of the image's side
 _ASPECT = 2.0
 _STEEPNESS = (1.0, 3.0)
@@ -28,13 +28,13 @@ class Patch(NamedTuple):
 
 
 def crop_patches(points: np.ndarray, parts: int, count: int, draw: Callable[[int], int]) -> list[Patch]:
-    """Partition points into patches and return the first ones: each has the remaining points nearest to a random one.
+    """Partition points into patches and return the first: each has the remaining points nearest to a random point.
 
     Parameters
     ----------
     points : ndarray of shape (n, d)
     parts : int
-        Number of patches in all; each has n // parts points of its own.
+        Number of patches in all; each has n // parts points that no other patch has.
     count : int
         Number of patches to return.
     draw : callable
@@ -78,7 +78,7 @@ def displacements(
     attenuation : float
         Reduction for far points: from 0 to 0.08 in the authors' code.
     blend : float
-        Share of the normals in the direction, the rest is the axis: from 0.95 to 1 in the authors' code.
+        Share of the normals in the direction; the axis has the rest: from 0.95 to 1 in the authors' code.
 
     Returns
     -------

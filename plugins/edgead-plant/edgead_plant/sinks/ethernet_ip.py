@@ -20,8 +20,8 @@ class EthernetIpOptions(PlcSinkOptions, LogixPlcOptions):
     """Verdicts into tags of a Rockwell or compatible PLC by EtherNet/IP (`pip install 'edgead-plant[ethernet-ip]'`)."""
 
     kind: Literal["ethernet_ip"]
-    micro800: Annotated[bool, Field(description="It is a Micro800.")] = False
-    tag: Annotated[Tag, Field(description="Whose members Count, Score, ... are written.")] = "Edgead"
+    micro800: Annotated[bool, Field(description="The PLC is a Micro800.")] = False
+    tag: Annotated[Tag, Field(description="Tag with the members Count, Score, ...")] = "Edgead"
 
 
 class EthernetIpSink(PlcSink[LogixPlc]):

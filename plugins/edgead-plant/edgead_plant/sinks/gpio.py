@@ -36,13 +36,13 @@ class GateOptions(SinkOptions):
     ]
     pulse_ms: Annotated[float, Field(ge=1, le=60_000, description="Length of a pulse.")] = 50.0
     late_ms: Annotated[
-        float, Field(ge=0, le=10_000, description="A pulse that would come later than this gets none, and is a fault.")
+        float, Field(ge=0, le=10_000, description="A pulse that would be later than this is left out, and is a fault.")
     ] = 5.0
-    only: Annotated[Only, Field(description="Whose parts are ejected: review stands for reject too.")] = "reject"
+    only: Annotated[Only, Field(description="Decision that ejects a part; review means reject too.")] = "reject"
 
 
 class GateSink(BaseSink):
-    """Sink that opens a gate for each part to be ejected, at the moment when the part is before the gate.
+    """Sink that opens a gate for each part to be ejected, when the part is before the gate.
 
     Several parts may be on their way at once. A separate process holds the line, so that no inference delays a pulse,
     and the line goes low when this program ends for whatever reason.

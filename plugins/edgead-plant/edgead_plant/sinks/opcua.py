@@ -1,4 +1,4 @@
-"""Sink that serves verdicts by OPC UA, with names of OPC 40100-1 (Machine Vision) but not all that it requires."""
+"""Sink that serves verdicts by OPC UA, with names of OPC 40100-1 (Machine Vision); it does not conform to that."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FIELDS = {
     "Kind": "String",
     "ResultContent": "String",
 }
-"""Of a result: the names of ResultDataType of OPC 40100-1, but for the time, the decision and its reasons."""
+"""Fields of a result, by names of OPC 40100-1's ResultDataType; time, decision and its reasons are ours."""
 _COMPLETED = 1  # ResultState of OPC 40100-1: the processing was completed
 
 
@@ -43,8 +43,8 @@ class OpcUaSinkOptions(SinkOptions, OpcUaOptions):
 class OpcUaSink(BaseSink):
     """Sink that serves each pipeline's last result, counters and state, and emits an event for each verdict.
 
-    Clients may connect and leave at any time. One that reconnects reads the last result and the counters; the events
-    that it missed are lost, and the counters show how many.
+    Clients may connect and leave at any time. A client that reconnects reads the last result and the counters; missed
+    events are lost, and the counters show how many.
     """
 
     needs_image = False

@@ -22,13 +22,13 @@ class S7Options(PlcSinkOptions, S7PlcOptions):
     """Verdicts into a data block of a Siemens PLC (`pip install 'edgead-plant[s7]'`)."""
 
     kind: Literal["s7"]
-    start: Annotated[int, Field(ge=0, le=65_400, description="First byte in it.")] = 0
+    start: Annotated[int, Field(ge=0, le=65_400, description="First byte in the block.")] = 0
 
 
 def block(count: int, score: float, decision: Decision, serial: str) -> bytes:
     """Encode a verdict as big-endian bytes; characters of the serial number outside ASCII become question marks.
 
-    The count stands at both ends: if a CPU takes the request in pieces, the verdict is complete once both agree.
+    The count is at both ends: if a CPU takes the request in pieces, the verdict is complete once both are equal.
     """
     text = serial.encode("ascii", "replace")[:MAX_SERIAL]
     count &= 0xFFFFFFFF

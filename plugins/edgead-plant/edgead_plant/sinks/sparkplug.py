@@ -25,7 +25,7 @@ _Id = Annotated[str, Field(pattern=r"^[^/+#\x00-\x1f]{1,64}$")]
 
 
 class SparkplugOptions(SinkOptions, BrokerOptions):
-    """Verdicts by Sparkplug B to an MQTT broker, for which they wait (`pip install 'edgead-plant[sparkplug]'`)."""
+    """Verdicts by Sparkplug B to an MQTT broker; they wait if it is away (`pip install 'edgead-plant[sparkplug]'`)."""
 
     kind: Literal["sparkplug"]
     group: Annotated[_Id, Field(description="Sparkplug's group.")] = "edgead"
@@ -33,7 +33,7 @@ class SparkplugOptions(SinkOptions, BrokerOptions):
         _Id | None, Field(description="Sparkplug's edge node, unique in its group; by default the computer's name.")
     ] = None
     client_id: Annotated[str | None, Field(description="By default made of group and node.")] = None
-    queue: Annotated[QueueSection, Field(description="How many verdicts may wait.")] = QueueSection()
+    queue: Annotated[QueueSection, Field(description="Verdicts that may wait.")] = QueueSection()
     queued: ClassVar[bool] = True
 
     @property
@@ -50,7 +50,7 @@ class SparkplugSink(BaseSink):
 
     Verdicts wait while the broker is away, and are sent later marked as historical. Sparkplug requires QoS 0, which no
     broker acknowledges: after each verdict the broker gets another request, whose answer proves that it has received
-    the verdict. So none is lost; after a broken connection one may come twice, which its id shows.
+    the verdict. So no verdict is lost; after a broken connection one may come twice, with the same id.
 
     Parameters
     ----------

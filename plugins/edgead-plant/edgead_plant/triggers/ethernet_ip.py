@@ -15,7 +15,7 @@ from edgead_plant.triggers.settled import settled
 COMMAND_SIZE = 4
 """DINTs of a command: sequence, heartbeat, recipe and reset."""
 STATUS_SIZE = 12
-"""DINTs of a status: what all three handshakes show, the score as the bits of a REAL, and the number answered again."""
+"""DINTs of a status: the values of all handshakes, the score as the bits of a REAL, the answered number again."""
 _SCORE, _ANSWERED = 5, 3
 _LONGEST = 255  # characters of a text; Rockwell's STRING has 82
 
@@ -24,9 +24,9 @@ class EthernetIpTriggerOptions(TriggerOptions, LogixPlcOptions, HandshakeOptions
     """Judge the part that a Rockwell PLC asks for, and answer in a tag (`pip install 'edgead-plant[ethernet-ip]'`)."""
 
     kind: Literal["ethernet_ip"]
-    tag: Annotated[Tag, Field(description="Whose members Command, Serial, Batch and Status are used.")] = "EdgeadPart"
+    tag: Annotated[Tag, Field(description="Tag with the members Command, Serial, Batch, Status.")] = "EdgeadPart"
     serial: Annotated[bool, Field(description="The PLC writes a serial number to Serial.")] = True
-    batch: Annotated[bool, Field(description="It writes a batch to Batch.")] = False
+    batch: Annotated[bool, Field(description="The PLC writes a batch to Batch.")] = False
 
 
 class LogixLink:

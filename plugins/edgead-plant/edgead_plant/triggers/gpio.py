@@ -28,14 +28,14 @@ class GpioOptions(TriggerOptions):
     kind: Literal["gpio"]
     chip: Annotated[str, Field(description="Device of the GPIO chip.")] = "/dev/gpiochip0"
     line: Annotated[int, Field(ge=0, le=65_535, description="Number of the line.")]
-    edge: Annotated[Literal["rising", "falling"], Field(description="Which edge asks for a frame.")] = "rising"
+    edge: Annotated[Literal["rising", "falling"], Field(description="Edge that asks for a frame.")] = "rising"
     debounce_ms: Annotated[
-        float, Field(ge=0, le=60_000, description="Edges within this time after another one are left out.")
+        float, Field(ge=0, le=60_000, description="Edges within this time after another edge are left out.")
     ] = 5.0
 
 
 class Line(Protocol):
-    """Input line as the trigger uses it; `gpiod.LineRequest` is one."""
+    """Input line as the trigger uses it, such as `gpiod.LineRequest`."""
 
     def wait_edge_events(self, timeout: float | None = None) -> bool: ...
     def read_edge_events(self) -> list[Any]: ...
@@ -48,7 +48,7 @@ class GpioTrigger:
     Raises
     ------
     SettingsError
-        The package `gpiod` is missing, or the line cannot be requested; raised by `accepts` if the line was lost, as
+        The package `gpiod` is missing, or the line cannot be requested. `accepts` raises it if the line was lost:
         otherwise no part would be judged and nobody would notice.
     """
 

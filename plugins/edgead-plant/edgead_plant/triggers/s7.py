@@ -16,7 +16,7 @@ from edgead_plant.triggers.settled import settled
 COMMAND = struct.Struct(">4H")
 """Sequence, heartbeat, recipe and reset (UInt each); String of the serial number and of the batch follow."""
 STATUS = struct.Struct(f">BB{STATUS_REGISTERS - 1}H H")
-"""Flags (Bool), what all three handshakes show, and the number answered again (UInt)."""
+"""Flags (Bool), the values of all handshakes, and the answered number again (UInt)."""
 _ANSWERED = 3  # index of the answered number within a status's registers
 
 Characters = Annotated[int, Field(ge=0, le=96)]
@@ -28,8 +28,8 @@ class S7TriggerOptions(TriggerOptions, S7PlcOptions, HandshakeOptions):
     kind: Literal["s7"]
     command: Annotated[int, Field(ge=0, le=65_300, description="First byte that the PLC writes.")] = 0
     status: Annotated[int, Field(ge=0, le=65_500, description="First byte that edgead writes.")] = 100
-    serial_length: Annotated[Characters, Field(description="n of the serial number's String[n]; 0 where none is.")] = 32
-    batch_length: Annotated[Characters, Field(description="n of the batch's String[n]; 0 where none is.")] = 0
+    serial_length: Annotated[Characters, Field(description="n of the serial number's String[n]; 0 without one.")] = 32
+    batch_length: Annotated[Characters, Field(description="n of the batch's String[n]; 0 without one.")] = 0
 
     @property
     def command_size(self) -> int:

@@ -13,7 +13,7 @@ _MAX_LOOKS = 4
 def settled(look: Callable[[], Command], before: Command | None, uri: str) -> Command:
     """Read a command; if its number is new, read it again until two readings in a row are equal.
 
-    A PLC that transfers its memory in pieces may give half of one part's command and half of the next one's.
+    A PLC that transfers its memory in pieces may give half of one part's command and half of the next part's.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""EAR: places that look suspicious are replaced by a coarse mosaic, from which a network reconstructs them."""
+"""EAR: a coarse mosaic replaces places that look suspicious, and a network reconstructs them from it."""

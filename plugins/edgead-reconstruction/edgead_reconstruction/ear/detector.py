@@ -1,7 +1,7 @@
 """EAR, "Excision And Recovery", after Park et al. (arXiv 2308.13068).
 
 From the paper: the single deterministic mask, made of pretrained attention, the mosaic in place of the masked pixels,
-and one pass through an ordinary U-Net. The authors' code is not public and the paper's numbers were not at hand: all
+and one pass through an ordinary U-Net. The authors' code is not public and we did not have the paper's numbers: all
 numbers are ours, and losses and anomaly map are those of RIAD (Zavrtanik et al. 2021), on which EAR builds.
 """
 
@@ -32,7 +32,7 @@ from edgead_reconstruction.ear.saliency import LAYER, Mask, PlaceSaliency, build
 from edgead_reconstruction.ear.similarity import inpainting_loss
 
 OWN_SHARE = 0.5
-"""Of the masks in training, those that the image has itself; the others are blobs: else few good parts were cut out."""
+"""Share of images trained with their own mask; others get random blobs, as own masks cover little of a good part."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class EarConfig(MethodConfig):
     masked_share : float
         Share of the places of good images that the mask covers, before it is widened.
     mosaic : int
-        Side of a tile of the hint, pixels; 0 cuts out without a hint.
+        Side of a tile of the mosaic, pixels; 0 leaves masked pixels empty.
     widths : tuple of int
         Channels of each level of the U-Net, finest first.
     steps : int
@@ -160,7 +160,7 @@ class EarMethod(NetworkMethod[Config], Generic[Config]):
 
 
 class Ear(EarMethod[EarConfig]):
-    """EAR: learns to reconstruct suspicious places of an image from a coarse hint of them."""
+    """EAR: learns to reconstruct suspicious places of an image from a coarse mosaic of them."""
 
     name = "ear"
     config_class = EarConfig

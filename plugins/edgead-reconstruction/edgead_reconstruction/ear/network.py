@@ -51,7 +51,7 @@ class UNet(nn.Module):
         return self.last(x), logits
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Return the features of each level, finest first; all but the last are those that reach a gate."""
+        """Return the features of each level, finest first; all but the last pass a gate, if there are gates."""
         levels: list[Tensor] = []
         x = image
         for level, block in enumerate(self.encoder):

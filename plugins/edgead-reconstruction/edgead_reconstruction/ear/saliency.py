@@ -1,7 +1,7 @@
 """Saliency, a measure of how suspicious each place of an image is, and the mask computed from it.
 
-The paper takes the attention of a DINO, whose weights file you supply; ours is the distance of packaged features from
-those of good images at the same place.
+The paper takes the attention of a DINO, whose weights file you supply; by default edgead takes the distance of packaged
+features from those of good images at the same place.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from edgead.workstation.backbones.pyramid import each_batch
 
 LAYER = "stride8"
 SHARED_VARIANCE = 0.1
-"""Share of a channel's mean variance over all places that each place has at least."""
+"""Variance added at each place, as a share of the channel's mean variance over all places."""
 RAMP = 0.1
-"""The mask rises from 0 to 1 between the threshold and so much more of it: a runtime that rounds otherwise cuts out
-nearly the same."""
+"""Range above the threshold, as a share of it, in which the mask rises from 0 to 1: a runtime that rounds otherwise
+cuts out nearly the same."""
 GROWN = 3
-"""Cells that the mask is widened over: one on each side."""
+"""Side in cells of the window that widens the mask, by one cell on each side."""
 
 
 class PlaceSaliency(nn.Module):
-    """Squared distance of features from those of good images at the same place, in standard deviations; ours.
+    """Squared distance of features from those of good images at the same place, in deviations; not in the paper.
 
     Parameters
     ----------

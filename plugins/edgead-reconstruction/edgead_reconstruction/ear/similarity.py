@@ -13,9 +13,9 @@ from edgead.workstation.methods.draem.networks import structural_similarity
 
 SCALES = 4
 CONSTANT = 0.0026
-"""Of Xue et al., for values in 0..1."""
+"""Constant of Xue et al., for values in 0..1."""
 _TINY = 1e-12
-"""Keeps the gradient of a root finite."""
+"""Summand that keeps the gradient of a root finite."""
 
 
 def msgms_distance(a: Tensor, b: Tensor) -> Tensor:

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NARROWED = 4
-"""Channels for each between the two layers."""
+"""Divisor of the channels between the two layers."""
 OPEN = 3.0
-"""Bias of an untrained gate: it lets 95 % pass."""
+"""Bias of an untrained gate, which passes 95 %."""
 DEFECT_WEIGHT, RECONSTRUCTION_WEIGHT = 5.0, 0.1
-"""In the loss of gates: of a place to be attenuated, and of the reconstruction that comes of it."""
+"""Weights in the loss of gates: of a place to be attenuated, and of the resulting reconstruction."""
 
 
 class Attenuation(nn.Module):
@@ -54,7 +54,7 @@ def fit_usual(
 
 
 def gate_targets(error: Tensor, limit: float, grids: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """Return each gate's target: 0 (blocked) where any pixel of a place is reconstructed badly, 1 (passed) elsewhere.
+    """Return each gate's targets: 0 (block) at places with a badly reconstructed pixel, 1 (pass) elsewhere.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""FADeR as a detector: EAR or DRAEM with gates that are trained after them; see `fader.training`."""
+"""FADeR as a detector: EAR or DRAEM, and gates that are trained afterwards; see `fader.training`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FaderConfig(EarConfig):
     gate_steps : int
         Training steps of the gates, after those of the base.
     gate_rate : float
-        Learning rate of Adam for the gates; at a tenth of it they hardly close in so few steps.
+        Learning rate of Adam for the gates; at a tenth of it, gates hardly close in so few steps.
     """
 
     base: Literal["ear"] = "ear"
@@ -127,7 +127,7 @@ class GatedDraemNetwork(DraemNetwork):
     Attributes
     ----------
     gates : nn.ModuleList of Attenuation
-        Empty, or one.
+        Empty, or one gate.
     """
 
     def __init__(self, width: float):

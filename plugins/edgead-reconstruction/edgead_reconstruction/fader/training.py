@@ -2,7 +2,7 @@
 
 After Park et al. (arXiv 2407.04597), whose code is not public. From the paper: two layers on skip connections, trained
 after the base model without labelled defects, and reconstruction errors that decide patch by patch what to attenuate.
-All numbers are ours, and so is simulating defects as DRAEM does.
+All numbers are edgead's, and so is the simulation of defects, as in DRAEM.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from edgead_reconstruction.fader.attenuation import (
 )
 
 LEARNT_QUANTILE = 0.99
-"""Of the errors of good images: what is above it is made again badly."""
+"""Quantile of the errors of good images; pixels above it count as badly reconstructed."""
 USUAL_IMAGES = 64
-"""At most so many good images show what is usual."""
+"""Largest number of good images from which usual values are computed."""
 
 
 class Rebuild(Protocol):

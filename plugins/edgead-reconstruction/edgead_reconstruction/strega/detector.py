@@ -26,7 +26,7 @@ from edgead_reconstruction.strega.losses import Geco, noise_squares, put_on, tot
 from edgead_reconstruction.strega.network import Sign, SliceNetwork, Vae, parameter_count
 
 MAX_PARAMETERS = 500_000_000
-"""An ONNX file, and what describes it, holds 2 GiB: 536 million float32 numbers less the rest."""
+"""Largest number of float32 parameters: an ONNX file holds at most 2 GiB, including its description."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class StregaConfig(MethodConfig):
     sign : {"darker", "brighter", "both"}
         Pixels that count: those darker than their reconstruction, as in the authors' code, brighter, or either.
     context_share : float
-        Weight of slices with squares of noise in the loss; the variational autoencoder's loss has the rest.
+        Weight of slices with squares of noise in the loss; the rest is the weight of the autoencoder's own loss.
     beta : float
         Weight of the Kullback-Leibler divergence.
     steps : int
@@ -58,7 +58,7 @@ class StregaConfig(MethodConfig):
     levels : int
         Number of heights around `cut` at which the residual is opened by area; 1 opens at `cut`, as the authors do.
     area : int
-        Least size of a connected region, in pixels of `image_size`; smaller ones do not count.
+        Least size of a connected region, in pixels of `image_size`; smaller regions do not count.
     sigma_px : float
         Smoothing of the opened map.
     seed : int

@@ -1,4 +1,4 @@
-"""Losses of StRegA, and the squares of noise on slices that their second term takes.
+"""Losses of StRegA, and the squares of noise that are put on slices for the second term.
 
 Losses are means, where papers on variational autoencoders have sums: the authors' code does so too.
 """
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from edgead_reconstruction.strega.network import Vae
 
 GOAL, STEP, SPEED_UP, MEMORY = 0.1, 1e-4, 2.0, 0.9
-"""Of GECO: the error that is aimed at, how fast the weight follows, how much faster above the goal, and the share that
-the mean of errors keeps at each step."""
+"""Constants of GECO: goal of the error, speed of the weight, factor of that speed above the goal, and the share that
+the running mean of errors keeps at each step."""
 LEAST, LARGEST = 1e-10, 1e4
 MOST_SQUARES = 3
-"""Exclusive: a slice has none, one or two; see `noise_squares`."""
+"""Exclusive upper limit: a slice has at most two squares; see `noise_squares`."""
 
 
 class Drawn(Protocol):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgead_reconstruction.strega.tissue import tissue_map
 
 Sign = Literal["darker", "brighter", "both"]
-"""Sign of the differences that count: slice darker than its reconstruction, as in the authors' code, or others."""
+"""Sign of the differences that count; the authors' code takes pixels darker than their reconstruction."""
 
 
 class Vae(nn.Module):
@@ -87,7 +87,7 @@ class SliceNetwork(nn.Module):
 
 
 def stretch(grey: Tensor) -> Tensor:
-    """Scale each slice (n, 1, h, w) to 0..1 by its smallest and largest value; a constant one becomes 0."""
+    """Scale each slice (n, 1, h, w) to 0..1 by its smallest and largest value; a constant slice becomes 0."""
     low, high = grey.amin(dim=(1, 2, 3), keepdim=True), grey.amax(dim=(1, 2, 3), keepdim=True)
     return (grey - low) / torch.where(high > low, high - low, torch.ones_like(high))
 

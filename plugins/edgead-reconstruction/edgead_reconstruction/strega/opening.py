@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 
 CUT = 0.2
-"""A residual above it counts as 1."""
+"""Cut of the residual: values above it count as 1."""
 AREA = 256
-"""Pixels that a lesion has at least, of a slice of 256 x 256."""
+"""Least number of pixels of a lesion, in a slice of 256 x 256."""
 BINS = 256
 SPREAD = 0.25
-"""Of the cut: how far the heights of `open_levels` are from it."""
+"""Largest distance of the heights of `open_levels` from the cut, as a share of it."""
 
 
 def find_lesions(slices: np.ndarray, rebuilt: np.ndarray, *, area: int = AREA) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Tissue classes of a slice, computed within the graph; ours, in place of FSL's FAST, which the authors run first.
+"""Tissue classes of a slice, computed within the graph instead of by FSL's FAST, which the authors run first.
 
-Like FAST, it fits a mixture of Gaussians to the intensities and gives each pixel's share of each class. It has neither
-FAST's random field nor its correction of an uneven field.
+Like FAST, it fits a mixture of Gaussians to the intensities and gives each pixel's share of each class. It lacks FAST's
+random field and correction of an uneven field.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 CLASSES, ROUNDS = 3, 12
-"""FAST's classes of a brain: fluid, grey and white matter; rounds of expectation and maximisation."""
+"""FAST's number of classes of a brain (fluid, grey and white matter), and rounds of expectation and maximisation."""
 STEP = 4
-"""Every so many-th row and column is looked at to fit the mixture."""
+"""Step between the rows and columns of pixels that the mixture is fitted to."""
 _LEAST_VARIANCE = 1e-4
 
 

@@ -47,10 +47,10 @@ from edgead_video.memoryout.network import (
 from edgead_video.strips import FRAMES, GIVEN
 
 BALANCE_WEIGHT = 0.001
-"""Of the loss that has tokens take experts alike."""
+"""Weight of the loss that makes tokens use all experts equally."""
 WEIGHT_DECAY = 1e-5
 MEASURED = 256
-"""Strips whose errors say what is usual."""
+"""Largest number of strips from which the usual size of errors is computed."""
 _AT_ONCE = 16
 
 
@@ -71,7 +71,7 @@ class MemoryOutConfig(MethodConfig):
     bottleneck : int
         Width of an expert's bottleneck; smaller than `dim`.
     experts, chosen : int
-        Number of experts of a filter beside the shared one, and of those that each token uses.
+        Number of experts of a filter beside the shared expert, and number of these that each token uses.
     semantic_weight : float
         Share of the semantic error in the score, from 0 to 1; the error of the predicted frame has the rest.
     window : int
@@ -144,7 +144,7 @@ class Clips(NamedTuple):
 def take_apart(strips: Sequence[np.ndarray], network: ClipNetwork, device: torch.device, progress: Progress) -> Clips:
     """Split strips, uint8 RGB (FRAMES h, w, 3), into distinct frames and compute the backbone's features of each.
 
-    Strips of a clip share frames: identical ones are kept once.
+    Strips of a clip share frames: identical frames are kept once.
     """
     network = network.to(device)
     known: dict[bytes, int] = {}
@@ -174,7 +174,7 @@ def take_apart(strips: Sequence[np.ndarray], network: ClipNetwork, device: torch
 
 
 class MemoryOut(NetworkMethod[MemoryOutConfig]):
-    """MemoryOut: learns to predict the next frame of good clips; frames that differ from their prediction stand out."""
+    """MemoryOut: learns to predict the next frame of good clips; frames that differ from the prediction score high."""
 
     network: ClipNetwork
 
@@ -237,7 +237,7 @@ class MemoryOut(NetworkMethod[MemoryOutConfig]):
         )
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Compute each frame's features once, then learn to predict the last frame of each strip from those above."""
+        """Compute each frame's features once, then learn to predict the last frame of each strip from the others."""
         config, network, device = self.config, self.network, course.device
         clips = take_apart(images, network, device, partial(course.progress, "extract features"))
         means = clips.deep[clips.given(np.arange(len(images)))].mean(1)

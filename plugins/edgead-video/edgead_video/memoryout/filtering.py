@@ -39,7 +39,7 @@ def route(tokens: Tensor, gate: Tensor, chosen: int) -> Routing:
     tokens : Tensor of shape (n, t, d)
     gate : Tensor of shape (experts, d)
     chosen : int
-        Number of experts for each token; a single one has its score x `SCALE` as its weight.
+        Number of experts for each token; a single expert has its score x `SCALE` as its weight.
     """
     scores = (tokens @ gate.T).softmax(-1)
     best, index = scores.topk(chosen, dim=-1)
@@ -104,7 +104,7 @@ class Filter(nn.Module):
     bottleneck : int
         Width of each expert.
     experts, chosen : int
-        Number of experts beside the one that all tokens share, and number of those that each token uses.
+        Number of experts beside the expert that all tokens share, and number of these that each token uses.
     """
 
     def __init__(self, dim: int, bottleneck: int, experts: int, chosen: int):

@@ -12,9 +12,9 @@ def semantic_error(found: Tensor, features: Tensor) -> Tensor:
 
 
 def motion_loss(predicted: Tensor, frame: Tensor, last: Tensor) -> Tensor:
-    """Return the mean excess of the prediction's squared distance from the next frame over that from the last one seen.
+    """Return the mean excess of the prediction's squared distance from the next frame over that from the last frame.
 
-    So a prediction without motion is penalised, and one that overshoots the motion is not. All tensors are
+    So a prediction without motion is penalised, but not a prediction that overshoots the motion. All tensors are
     (n, c, h, w).
     """
     return ((predicted - frame) ** 2 - (predicted - last) ** 2).clamp(min=0).mean()

@@ -1,6 +1,6 @@
 """Networks of MemoryOut: three streams of features of four frames are fused, filtered and decoded into the fifth frame.
 
-The predictor is the authors'. The features that it takes are ours: see `edgead_video.memoryout.detector`.
+The predictor is the authors'; its input features are edgead's: see `edgead_video.memoryout.detector`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edgead_video.memoryout.losses import semantic_error
 from edgead_video.strips import FRAMES, GIVEN
 
 PATCH = 8
-"""Side in pixels of what a token stands for, the stride of the backbone's first layer that is used."""
+"""Side in pixels of a token's patch: the stride of the first backbone layer in use."""
 LAYERS = ("stride8", "stride16", "stride32")
 HEADS = 4
 _ABOVE = 3.0
@@ -155,7 +155,7 @@ class Predictor(nn.Module):
     def forward(
         self, frames: Tensor, seen: Tensor, appearance: Tensor, semantic: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Predict the frame after those given.
+        """Predict the frame after the given frames.
 
         Parameters
         ----------
@@ -194,8 +194,8 @@ class Predictor(nn.Module):
 
 
 def cosine_basis(patch: int, count: int) -> Tensor:
-    """Return the first `count` of an orthonormal basis of patches (3, patch, patch), as rows: grey cosines, coarse ones
-    first, then those of colours.
+    """Return the first `count` vectors of an orthonormal basis of patches (3, patch, patch), as rows: grey cosines,
+    coarse before fine, then cosines of colours.
     """
     at = np.arange(patch)
     waves = np.cos(np.pi * np.outer(at, 2 * at + 1) / (2 * patch)) * np.sqrt(2 / patch)
@@ -209,7 +209,7 @@ def cosine_basis(patch: int, count: int) -> Tensor:
 
 
 def begin_with_last_frame(predictor: Predictor) -> None:
-    """Set weights with which the prediction is the last frame, as closely as `dim` numbers for each patch can show it.
+    """Set weights with which the prediction is the last frame, as closely as `dim` numbers for each patch allow.
 
     Ours: from random weights, a predictor needs thousands of steps to learn as much.
     """
