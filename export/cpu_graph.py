@@ -13,11 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnx import NodeProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 _BLOCK = 4  # pixels that are one place
 _LAST, _FIRST = [0, 2, 3, 1], [0, 3, 1, 2]  # from channels first to last, and back
-_HEIGHT_TO_WIDTH = [2, 3]
 
 
 def for_cpus(model: onnx.ModelProto, channels: Sequence[int]) -> onnx.ModelProto:
@@ -63,17 +62,20 @@ def _take_blocks(graph: onnx.GraphProto) -> None:
     assert (list(options["strides"].ints), left) == ([stride, stride], 0)
     for name, value in {"strides": [stride, 1], "kernel_shape": [3, 2], "pads": [top, 0, bottom, 1]}.items():
         options[name].ints[:] = value
-    taken, given = _shape(graph, "blocks", _BLOCK * colours), _shape(graph, "pixels", count)
+    taken = _constant(graph, "blocks", [0, 0, -1, _BLOCK * colours])
+    given = _constant(graph, "pixels", [0, 0, -1, count])
     whole, write.output[0] = write.output[0], f"{write.output[0]}_blocks"
     image, turn.input[0] = turn.input[0], "image_blocks"
     make = helper.make_node
-    _put(graph, turn, [make("Reshape", [image, taken], ["image_blocks"])])
-    after = [
+    again = [
         make("Transpose", [write.output[0]], ["blocks_last"], perm=_LAST),
         make("Reshape", ["blocks_last", given], ["pixels_last"]),
         make("Transpose", ["pixels_last"], [whole], perm=_FIRST),
     ]
-    _put(graph, write, after, behind=True)
+    added = {turn.name: [make("Reshape", [image, taken], ["image_blocks"]), turn], write.name: [write, *again]}
+    nodes = [each for node in graph.node for each in added.get(node.name, [node])]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _end_with_channels_last(graph: onnx.GraphProto, channels: Sequence[int]) -> None:
@@ -82,7 +84,6 @@ def _end_with_channels_last(graph: onnx.GraphProto, channels: Sequence[int]) -> 
     needed = _before(graph, [node.output[0] for node in pooled])
     nodes = [node for node in graph.node if any(output in needed for output in node.output)]
     dim, make, every = _constant(graph, "last_axis", [-1]), helper.make_node, _constant(graph, "of_layers", channels)
-    both = _constant(graph, "height_width", _HEIGHT_TO_WIDTH)
     split, scaled, (fine, coarse) = [], [], pooled
     for name, parts in (("mean", every), ("inverse_std", every), ("squared_length", _constant(graph, "each", [1, 1]))):
         split.append(make("Split", [name, parts], [f"{name}_fine", f"{name}_coarse"], axis=0))
@@ -92,10 +93,9 @@ def _end_with_channels_last(graph: onnx.GraphProto, channels: Sequence[int]) -> 
             make("Sub", [f"{layer}_last", f"mean_{layer}"], [f"{layer}_centred"]),
             make("Mul", [f"{layer}_centred", f"inverse_std_{layer}"], [f"{layer}_standard"]),
         ]
-    size = ["grid", _constant(graph, "coarse_channels", channels[1:])]
     nodes += [
         make("Shape", ["fine_standard"], ["grid"], start=0, end=3),
-        make("Concat", size, ["enlarged"], axis=0),
+        make("Concat", ["grid", _constant(graph, "coarse_channels", channels[1:])], ["enlarged"], axis=0),
         make("Resize", ["coarse_standard", "", "", "enlarged"], ["coarse_enlarged"], mode="linear"),
     ]
     for layer, standard in (("fine", "fine_standard"), ("coarse", "coarse_enlarged")):
@@ -109,7 +109,7 @@ def _end_with_channels_last(graph: onnx.GraphProto, channels: Sequence[int]) -> 
         ]
     nodes += [
         make("Concat", scaled, ["damped"], axis=-1),
-        make("Squeeze", ["metric", both], ["metric_rows"]),
+        make("Squeeze", ["metric", _constant(graph, "height_width", [2, 3])], ["metric_rows"]),
         make("Transpose", ["metric_rows"], ["metric_columns"], perm=[1, 0]),
         make("MatMul", ["damped", "metric_columns"], [graph.output[0].name]),
     ]
@@ -131,18 +131,6 @@ def _before(graph: onnx.GraphProto, names: Sequence[str]) -> set[str]:
             found.add(name)
             open_names += makes[name].input
     return found
-
-
-def _put(graph: onnx.GraphProto, beside: NodeProto, nodes: Sequence[NodeProto], *, behind: bool = False) -> None:
-    every = list(graph.node)
-    at = next(number for number, node in enumerate(every) if node.output[0] == beside.output[0]) + behind
-    del graph.node[:]
-    graph.node.extend([*every[:at], *nodes, *every[at:]])
-
-
-def _shape(graph: onnx.GraphProto, name: str, last: int) -> str:
-    """Name of a constant: batch and height as they are, so many channels, and the width that this leaves."""
-    return _constant(graph, name, [0, 0, -1, last])
 
 
 def _constant(graph: onnx.GraphProto, name: str, values: Sequence[int]) -> str:

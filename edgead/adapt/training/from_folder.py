@@ -32,8 +32,8 @@ from edgead.adapt.two_products import smaller_heap, warning_of
 from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, check_destination
 from edgead.artifact.manifest import Preprocessing
-from edgead.dataset.folders import Progress, StageProgress, check_images, no_progress
-from edgead.dataset.groups import FOLDERS
+from edgead.dataset.folders import Progress, StageProgress, check_images, no_progress, without_test_part
+from edgead.dataset.groups import FOLDERS, group_images
 from edgead.dataset.images import Images
 from edgead.dataset.places import not_found_warnings
 from edgead.dataset.ranges import depth_warnings
@@ -179,8 +179,9 @@ def train_from_folder(
         look=lambda path, image: looks.update({os.path.relpath(path, folder): look_of(image)}),
         progress=partial(progress, READ),
     )
-    paths = good.without_test_part(paths)
-    looks = {name: looks[name] for name in (os.path.relpath(path, folder) for path in paths)}
+    if good.hold_out:
+        paths = without_test_part(paths, group_images(paths, good.group, good.data).of(paths), good.hold_out)
+        looks = {name: looks[name] for name in (os.path.relpath(path, folder) for path in paths)}
     preprocessing, shrunk = good.prepare(model, paths, list(looks.values()))
     seed = model.config.seed
     split = good.split(paths, seed, leaves_out=model.leaves_out) if method.calibrated else good.keep_all(paths, method)

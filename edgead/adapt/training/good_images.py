@@ -23,7 +23,7 @@ from edgead.artifact.preprocess import read_in_colour
 from edgead.artifact.tiling import Tiling
 from edgead.calibration.conformal import CalibrationError, check_rate
 from edgead.calibration.plan import choose_rates, plan_calibration
-from edgead.dataset.folders import find_good_images, find_test_images, rule_of, split_good, without_test_part
+from edgead.dataset.folders import find_good_images, find_test_images, rule_of, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
 from edgead.dataset.places import Place, with_places
 from edgead.dataset.ranges import with_colour
@@ -371,11 +371,6 @@ class GoodImages:
         if self.hold_out and not {image.path for image in find_test_images(self.data)} & set(found):
             raise SettingsError(f"{self.data} has a test part of its own: leave out --hold-out")
         return found
-
-    def without_test_part(self, paths: Sequence[Path]) -> list[Path]:
-        """Leave out the groups that are held out to test."""
-        groups = group_images(paths, self.group, self.data).of(paths) if self.hold_out else ()
-        return without_test_part(paths, groups, self.hold_out) if self.hold_out else list(paths)
 
     def with_tiles(self, spec: Preprocessing, shapes: Sequence[tuple[float, float]]) -> tuple[Preprocessing, str]:
         """Add the tiling for images of these heights and widths, if requested; return a warning or '' as well."""
