@@ -43,7 +43,8 @@ from edgead.images.files import list_images, load_image, write_image
 LEARNT, PILE, TESTED = 40, 24, 24
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.3)
 HONEST = 40
-MAX_RISE = 0.02
+MAX_RISE, NO_CAUSE = 0.02, "no cause"
+REASON = ["--reason", "good parts of this production"]
 # Quick, and as `fast` in all that decides here. What is measured is a change between two models of one kind.
 _QUICKLY = ("--preset", "fast", "--precision", "fp32", "--set", "damp_length=false", "--memory-bank-size", "1000")
 # What a set itself has of another grade (boards of one type) and light (the darkest exposure), by the start of names.
@@ -52,7 +53,7 @@ _SAID = {
     "two_products": r"look like another product or grade than the rest",
     "other_product": r"are rejected: (if some of them are good, )?another product, camera, light or model\?",
     "other_light": r"All scores are higher than at the training|are rejected: another product, camera, light or model",
-    "grade_named": r"are of {words} \(by their names\), which the model has not learnt",
+    "grade_named": r"are of {words} \(by their names\), which the model|parts or grades that the model has not learnt",
     "grade_unnamed": r"apart from them: parts or grades that the model has not learnt",
     "learnt_test_set": r"has learnt all \d+ good images of .*, and none is left to measure",
     "no_split": r"has learnt all \d+ good images of .*, and none is left to measure",
@@ -75,7 +76,10 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One situation: whether its cause was named, the command that was, and the rates that it changed."""
+    """One situation: whether its cause was named, the command that was, and the rates that it changed.
+
+    `after` is None where nothing was done; `reason` says that the command was refused until a reason was given, or "".
+    """
 
     situation: str
     sets: str
@@ -85,18 +89,25 @@ class Row:
     reference: Rates
     before: Rates
     after: Rates | None
+    reason: str = ""
+
+    @property
+    def chance(self) -> bool:
+        """Whether no more good parts are rejected than chance allows, so that there is no cause to name."""
+        return self.said.startswith(NO_CAUSE)
 
     @property
     def safe(self) -> bool:
-        """Whether the command ended well and escapes rose by at most `MAX_RISE` over those where nothing is wrong."""
-        return self.after is not None and self.after.rise(self.reference) <= MAX_RISE
+        """Whether escapes rose by at most `MAX_RISE` over those where nothing is wrong, or nothing was changed."""
+        return (self.after or self.before).rise(self.reference) <= MAX_RISE
 
     def __str__(self) -> str:
         if self.after is None:
             escapes = rejects = "refused" if self.command else "nothing done"
         else:
             escapes, rejects = f"{self.after.escapes}", f"{self.after.rejects}"
-        named, command, before = "yes" if self.named else "no", self.command or "none", self.before
+        named = "yes" if self.named else "within chance" if self.chance else "no"
+        command, before = f"{self.command or 'none'}{self.reason}", self.before
         escapes = f"{self.reference.escapes}; {before.escapes} -> {escapes} of {before.defects}"
         rejects = f"{before.rejects} -> {rejects} of {before.good}"
         return f"| {self.situation} | {self.sets} | {named} | {command} | {escapes} | {rejects} |"
@@ -168,8 +179,10 @@ def main(arguments: list[str]) -> None:
     rows = []
     for row in situations(products, [name for name in SITUATIONS if name in chosen]):
         rows.append(row)
-        print(row, *[f"  said: {row.said}"] * (not row.named), sep="\n", flush=True)
-    print(f"\n{sum(row.named for row in rows)} of {len(rows)} causes named, {sum(row.safe for row in rows)} safe")
+        print(row, *[f"  said: {row.said}"] * (not (row.named or row.chance)), sep="\n", flush=True)
+    wrong = [row for row in rows if not row.chance]
+    safe = sum(row.safe for row in rows)
+    print(f"\n{sum(row.named for row in wrong)} of {len(wrong)} causes named, {safe} of {len(rows)} safe")
     if "honest" in chosen:
         print(honest(products))
 
@@ -282,7 +295,7 @@ def evaluated(
     return follow(
         name,
         product.name,
-        advice[0] if advice else f"no cause, at {found[1].strip() if found else said}",
+        advice[0] if advice else f"{NO_CAUSE}, at {found[1].strip() if found else said}",
         {"GOOD_IMAGES": good, "NEW_MODEL": new},
         reference=product.rates,
         before=measure(model, tested, bad),
@@ -303,7 +316,7 @@ def learnt_only(product: Product, name: str) -> Row:
         lay(model.parent / "images", product.learnt, "good-")
         lay(model.parent / "images", product.defects, "bad-")
         lines = [f"images/{one.name},{one.name.partition('-')[0]}" for one in list_images(model.parent / "images")]
-        data.write_text("\n".join(["image,label", *lines]), encoding="utf-8")
+        data.write_text("\n".join(["path,label", *lines]), encoding="utf-8")
     _, said = run("eval", model, data)
     rates = product.rates
     return follow(name, product.name, said, {}, reference=rates, before=rates, after=figures)
@@ -331,14 +344,19 @@ def follow(
     found = re.search(r"`(edgead [^`]+)`", said)
     command = shlex.split(found[1])[1:] if found else []
     written = [str(answers.get(word, word)) for word in command]
-    code, printed = 0, ""
+    code, printed, reason = 0, "", ""
     # A model that is there has learnt the same images before.
     if command and not (command[0] == "train" and Path(written[written.index("-o") + 1]).is_dir()):
         more = {"teach": ["--yes"], "train": _QUICKLY, "eval": ["--json"]}.get(command[0], [])
         code, printed = run(*written, *more)
+        if code and "--reason" in printed:  # its guard asks a person to look, who knows that these are good
+            reason = " (--reason)"
+            code, printed = run(*written, *more, *REASON)
     named = re.search(_SAID[name].replace("{words}", words), said) is not None
     shown = shlex.join(Path(word).name for word in command)
-    return Row(name, sets, said, named, shown, reference, before, after(printed) if command and not code else None)
+    return Row(
+        name, sets, said, named, shown, reference, before, after(printed) if command and not code else None, reason
+    )
 
 
 def honest(products: Sequence[Product]) -> str:
