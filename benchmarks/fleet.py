@@ -30,8 +30,8 @@ from edgead.artifact.manifest import Manifest, Preprocessing
 from edgead.artifact.oci.push import move_tag, push
 from edgead.artifact.oci.reference import Reference
 from edgead.heads.nearest import NearestHead
-from edgead.line.daemon.fleet.devices import Device, Devices
-from edgead.line.daemon.fleet.gate import Gate
+from edgead.line.daemon.fleet.devices import Devices, FleetDevice
+from edgead.line.daemon.fleet.gate import CanaryGate
 from edgead.plant.mqtt.options import BrokerOptions
 from edgead.profiling.latency import machine_facts
 
@@ -141,7 +141,7 @@ def _roll_out(fleet: Fleet, number: int, count: int, *, away: bool = False) -> d
     """Push to the canaries, wait until they are well, promote; `away` kills the registry when half have it."""
     pushed = push(_model(fleet.folder / "models" / str(number), number), fleet.reference("canary"))
     canaries_s = fleet.until(lambda: fleet.judging(pushed.digest) == fleet.canaries)
-    gate = Gate(str(fleet.reference("canary")), pushed.digest, healthy=fleet.canaries, for_s=5.0)
+    gate = CanaryGate(str(fleet.reference("canary")), pushed.digest, healthy=fleet.canaries, for_s=5.0)
     fleet.until(lambda: gate.ask(fleet.devices.all(), time.monotonic()).answer == "go")
     move_tag(fleet.reference("canary").at(pushed.digest), fleet.reference("stable"))
     begin_s, result = time.monotonic(), {"sent_bytes": pushed.sent_bytes, "canaries_s": round(canaries_s, 1)}
@@ -160,11 +160,11 @@ def _stop_a_bad_one(fleet: Fleet, every_s: float) -> dict[str, Any]:
     """Push a model that fails its self-test; gives how many tried it, and what the gate said."""
     bad = push(_model(fleet.folder / "models" / "3", 3, BAD), fleet.reference("canary"))
 
-    def refusing() -> list[Device]:
+    def refusing() -> list[FleetDevice]:
         return [one for one in fleet.devices.all() if _of(one)["following"] == "refused" and _saw(one, bad.digest)]
 
     refused_s = fleet.until(lambda: len(refusing()) == fleet.canaries)
-    gate = Gate(str(fleet.reference("canary")), bad.digest, healthy=fleet.canaries, for_s=5.0)
+    gate = CanaryGate(str(fleet.reference("canary")), bad.digest, healthy=fleet.canaries, for_s=5.0)
     answer = gate.ask(fleet.devices.all(), time.monotonic()).answer
     time.sleep(2 * every_s)
     saw_it = sum(_of(one)["tag_digest"] == bad.digest for one in fleet.devices.all())
@@ -220,15 +220,15 @@ def _model(path: Path, number: int, beginning: bytes = b"") -> Path:
     return path
 
 
-def _of(device: Device) -> dict[str, Any]:
+def _of(device: FleetDevice) -> dict[str, Any]:
     """What a device has last said of its line."""
     known = device.report.pipelines.get("line") if device.report else None
     return known.model_dump() if known else {"digest": None, "following": None, "tag_digest": None, "model": ""}
 
 
-def _saw(device: Device, digest: str) -> bool:
+def _saw(device: FleetDevice, digest: str) -> bool:
     return _of(device)["tag_digest"] == digest
 
 
-def _serves(device: Device) -> bool:
+def _serves(device: FleetDevice) -> bool:
     return bool(_of(device)["model"])

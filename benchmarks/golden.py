@@ -26,7 +26,7 @@ from edgead import metrics
 from edgead.adapt.methods import METHODS, find_preset
 from edgead.artifact.preprocess import preprocess
 from edgead.images.files import list_images, load_image
-from edgead.workstation.methods.golden import Golden
+from edgead.workstation.methods.golden import GoldenMethod
 
 # Pixels in x and y, degrees.
 MOVES = {"as given": (0.0, 0.0), "moved 8 px": (8.0, 0.0), "turned 3 degrees": (0.0, 3.0)}
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
         print(f"| {name} | {' | '.join(f'{precision:.3f}' for precision in precisions)} |")
 
 
-def measure(pairs: Iterator[Pair], method: Golden) -> dict[str, list[float]]:
+def measure(pairs: Iterator[Pair], method: GoldenMethod) -> dict[str, list[float]]:
     """Pixel average precision by way of comparing, one for each of `MOVES`."""
     maps: dict[str, list[list[np.ndarray]]] = {name: [[] for _ in MOVES] for name in ("golden", "grey levels")}
     masks: list[list[np.ndarray]] = [[] for _ in MOVES]
@@ -77,7 +77,7 @@ def measure(pairs: Iterator[Pair], method: Golden) -> dict[str, list[float]]:
     }
 
 
-def compare(method: Golden, arrays: dict[str, np.ndarray], image: np.ndarray) -> np.ndarray:
+def compare(method: GoldenMethod, arrays: dict[str, np.ndarray], image: np.ndarray) -> np.ndarray:
     """The anomaly map of an image, by the torch network and the head that ships."""
     spec, head = method.preprocessing, method.head
     with torch.inference_mode():

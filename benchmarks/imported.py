@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from edgead.export.foreign import OF_ANOMALIB
-from edgead.export.import_model import Asked, Good, import_model
+from edgead.export.import_model import Good, ImportSettings, import_model
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.preprocess import preprocess
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as work, chdir(work):  # its inferencer keeps a cache where it is called
         limits = _linked(good[LEARNT : LEARNT + LIMITS], Path(work) / "good")
         for export in make_exports(Path(work), [load_image(path) for path in good[:LEARNT]], options.only):
-            artifact, _ = import_model(export.path, Path(work) / "model", Good(limits), Asked())
+            artifact, _ = import_model(export.path, Path(work) / "model", Good(limits), ImportSettings())
             found = compare(export, artifact, [tested[pick] for pick in picks])
             print(
                 f"| {export.name} | {found.highest_score:.4g} | {found.score:.1e} | {found.highest_map:.4g} | "

@@ -32,7 +32,7 @@ from edgead.artifact.folder import Artifact, write_arrays, write_manifest
 from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.heads.nearest import BANK
-from edgead.unlabelled.sorting.describe import Judged, describe_images
+from edgead.unlabelled.sorting.describe import ScoredImage, describe_images
 
 GOOD = "good"
 
@@ -118,7 +118,7 @@ def describe_set(data: KindSet, model: Path, file: Path) -> tuple[Described, lis
         )
     with np.load(file, allow_pickle=False) as kept:
         rows = zip(data.test, kept["rejected"], kept["scores"], kept["descriptors"], strict=True)
-        judged = [Judged(image.path, "reject" if bad else "ok", float(s), row) for image, bad, s, row in rows]
+        judged = [ScoredImage(image.path, "reject" if bad else "ok", float(s), row) for image, bad, s, row in rows]
         looks = kept["looks"]
     kinds = np.array([names.index(image.kind) for image in data.test])
     return Described(judged, kinds, np.array([image.part for image in data.test]), looks), names

@@ -16,7 +16,7 @@ from edgead.detector.known_kinds import KnownKinds, distances_to_others, residua
 from edgead.metrics.partitions import contingency
 from edgead.types import UNKNOWN_KIND
 from edgead.unlabelled.sorting.clusters import find_clusters
-from edgead.unlabelled.sorting.describe import Judged
+from edgead.unlabelled.sorting.describe import ScoredImage
 from edgead.unlabelled.sorting.sort import rows_of
 
 DRAWS = 20
@@ -30,7 +30,7 @@ class Described:
 
     Attributes
     ----------
-    judged : list of Judged
+    judged : list of ScoredImage
     kinds : ndarray of int
         The true ones.
     parts : ndarray of int
@@ -39,7 +39,7 @@ class Described:
         The same as `edgead sort` finds it, from the images alone.
     """
 
-    judged: list[Judged]
+    judged: list[ScoredImage]
     kinds: np.ndarray
     parts: np.ndarray
     looks: np.ndarray

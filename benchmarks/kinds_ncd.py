@@ -27,7 +27,7 @@ from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.images.files import load_image
 from edgead.unlabelled.sorting.clusters import find_clusters
-from edgead.unlabelled.sorting.describe import Judged
+from edgead.unlabelled.sorting.describe import ScoredImage
 from edgead.unlabelled.sorting.sort import rows_of
 from edgead_foundation.anomaly_ncd.sort import Sorting, build_encoder
 from edgead_foundation.anomaly_ncd.training import Plan
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
         described = [detector.describe(image) for image in images]
     kinds, truth = np.unique([one.kind for one in drawn], return_inverse=True)
     judged = [
-        Judged(one.path, verdict.decision, verdict.image_score, descriptor)
+        ScoredImage(one.path, verdict.decision, verdict.image_score, descriptor)
         for one, (verdict, descriptor) in zip(drawn, described, strict=True)
     ]
     looks = group_images([one.path for one in drawn]).of(one.path for one in drawn)

@@ -30,7 +30,7 @@ _RANGES = {"NominalRange_0_255": MAX_WHITE, "Normalized_0_1": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class GraphFacts:
     """Facts found in the files; None or empty if unknown.
 
     `source` describes where they were read, `outputs` names the map and the score, and the rest is as in
@@ -45,23 +45,23 @@ class Known:
     outputs: Mapping[str, str] = field(default_factory=dict)
 
 
-def known_of(graph: ForeignGraph) -> Known:
+def known_of(graph: ForeignGraph) -> GraphFacts:
     """Read the facts on a graph's input from the graph itself, or from a file beside it."""
     metadata = _metadata(graph.path)
     if metadata is not None and isinstance(metadata.get("transform"), Mapping):
         return _of_transform(metadata["transform"], graph.path.with_name(METADATA))
     if metadata is not None and _THRESHOLDS & metadata.keys():
-        return Known(f"{METADATA} of {ANOMALIB}: the graph normalises", "rgb", 1.0)
+        return GraphFacts(f"{METADATA} of {ANOMALIB}: the graph normalises", "rgb", 1.0)
     names = set(graph.output_names)
     if names <= OF_ANOMALIB and names & set(_OF_ANOMALIB.values()):
-        return Known(
+        return GraphFacts(
             f"the names of its outputs, those of {ANOMALIB}: the graph normalises", "rgb", 1.0, outputs=_OF_ANOMALIB
         )
     if "mean_values" in graph.properties or "reverse_input_channels" in graph.properties:
         return _of_model_api(graph)
     colour, white = (graph.properties.get(f"Image.{name}") for name in ("BitmapPixelFormat", "NominalPixelRange"))
-    found = Known("properties of the file", _COLOURS.get(colour or ""), _RANGES.get(white or ""))
-    return found if found.colour or found.white else Known()
+    found = GraphFacts("properties of the file", _COLOURS.get(colour or ""), _RANGES.get(white or ""))
+    return found if found.colour or found.white else GraphFacts()
 
 
 def _metadata(path: Path) -> dict[str, Any] | None:
@@ -78,7 +78,7 @@ def _metadata(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _of_transform(transform: Mapping[str, Any], path: Path) -> Known:
+def _of_transform(transform: Mapping[str, Any], path: Path) -> GraphFacts:
     """Parse a transform of albumentations as written by anomalib: Resize, Normalize, ToTensorV2.
 
     Raises
@@ -102,7 +102,7 @@ def _of_transform(transform: Mapping[str, Any], path: Path) -> Known:
                 f"{path} has a step {name or 'without a name'}, which edgead does not do: export the model with a "
                 "newer anomalib, which has all steps in the graph"
             )
-    return Known(f"the transform in {METADATA} of {ANOMALIB}", "rgb", white, mean, std)
+    return GraphFacts(f"the transform in {METADATA} of {ANOMALIB}", "rgb", white, mean, std)
 
 
 def _steps(transform: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -111,7 +111,7 @@ def _steps(transform: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return [step for step in steps if isinstance(step, Mapping)]
 
 
-def _of_model_api(graph: ForeignGraph) -> Known:
+def _of_model_api(graph: ForeignGraph) -> GraphFacts:
     """Parse `model_info`: images are BGR from 0 to 255 unless it states that channels are reversed."""
     info = graph.properties
     colour = "rgb" if info.get("reverse_input_channels", "").lower() in ("yes", "true", "1") else "bgr"
@@ -119,4 +119,4 @@ def _of_model_api(graph: ForeignGraph) -> Known:
         mean, std = (tuple(map(float, info.get(name, "").split())) for name in ("mean_values", "scale_values"))
     except ValueError as error:
         raise SettingsError(f"{graph.path} says of itself what is no number: {error}") from error
-    return Known("model_info in the file, as OpenVINO Model API writes it", colour, MAX_WHITE, mean, std)
+    return GraphFacts("model_info in the file, as OpenVINO Model API writes it", colour, MAX_WHITE, mean, std)

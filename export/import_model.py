@@ -27,7 +27,7 @@ from edgead.export.foreign import (
     find_size,
     image_port,
 )
-from edgead.export.foreign_facts import Known, known_of
+from edgead.export.foreign_facts import GraphFacts, known_of
 from edgead.export.foreign_ir import IrGraph
 from edgead.export.foreign_onnx import OnnxGraph
 from edgead.export.versions import export_versions
@@ -62,7 +62,7 @@ _MIN_STD = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ImportSettings:
     """User's settings for a graph; None or empty for what is found in it. See `edgead.export.foreign.Input`.
 
     `outputs` names the `map` and the `score`, `size` is height and width.
@@ -99,7 +99,7 @@ class Good:
 
 
 def import_model(
-    path: Path, destination: Path, good: Good, asked: Asked, *, progress: StageProgress = no_progress
+    path: Path, destination: Path, good: Good, asked: ImportSettings, *, progress: StageProgress = no_progress
 ) -> tuple[Artifact, list[str]]:
     """Make an artifact from another tool's graph.
 
@@ -109,7 +109,7 @@ def import_model(
         ONNX file, or XML file of an OpenVINO IR, for which the device needs OpenVINO.
     destination : Path
     good : Good
-    asked : Asked
+    asked : ImportSettings
     progress : callable, optional
         Called with (stage, done, total).
 
@@ -209,7 +209,7 @@ def read_graph(path: Path) -> ForeignGraph:
     return graph
 
 
-def find_input(graph: ForeignGraph, known: Known, asked: Asked) -> Input:
+def find_input(graph: ForeignGraph, known: GraphFacts, asked: ImportSettings) -> Input:
     """Determine the input format of a graph: as requested, or as recorded in its files.
 
     Raises
@@ -270,7 +270,7 @@ class Opened:
         found = self.run(self.given.make(preprocess(image, spec)))
         return float(np.max(found[self.outputs.score or self.outputs.map or ""]))
 
-    def facts(self, graph: ForeignGraph, known: Known, asked: Asked, any_size: bool) -> dict[str, Any]:
+    def facts(self, graph: ForeignGraph, known: GraphFacts, asked: ImportSettings, any_size: bool) -> dict[str, Any]:
         """Facts on the import for the manifest."""
         height, width = self.size
         of_asked = "what was asked" if asked.colour or asked.white else ""
@@ -291,7 +291,7 @@ class Opened:
         }
 
 
-def _open(graph: ForeignGraph, known: Known, asked: Asked, given: Input, size: tuple[int, int]) -> Opened:
+def _open(graph: ForeignGraph, known: GraphFacts, asked: ImportSettings, given: Input, size: tuple[int, int]) -> Opened:
     check_pixels(size)
     run = graph.open(given, size)
     outputs = find_outputs(run(given.make(np.zeros((*size, 3), np.uint8))), asked.outputs, known.outputs)

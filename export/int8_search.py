@@ -26,7 +26,7 @@ Keep = Callable[[int], tuple[onnx.ModelProto, bool]]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class QuantisedGraph:
     """Quantised graph, and the facts of its search.
 
     Attributes
@@ -51,7 +51,7 @@ def search(
     progress: StageProgress,
     *,
     give_up_above: float = math.inf,
-) -> Found:
+) -> QuantisedGraph:
     """Quantise all layers except as few of the first ones as the tolerance needs; the caller checks the result.
 
     Parameters
@@ -74,7 +74,7 @@ def search(
     whole = quantize(model, ranges, scheme, moments=moments)
     error = score_error(whole)
     if error <= tolerance or error > give_up_above:
-        return Found(whole, error, [])
+        return QuantisedGraph(whole, error, [])
     names, tried = list(layers(model)), 0
     most = min(MOST_IN_FLOAT, len(names) // 2)
 
@@ -86,7 +86,7 @@ def search(
         return found, score_error(found) <= tolerance
 
     count, found = _fewest(keep, most)
-    return Found(found, error, names[:count])
+    return QuantisedGraph(found, error, names[:count])
 
 
 def _fewest(keep: Keep, most: int) -> tuple[int, onnx.ModelProto]:

@@ -18,7 +18,7 @@ from edgead.export.calibration_images import CalibrationImages, RangeImages
 from edgead.export.differences import differences
 from edgead.export.float16 import to_float16
 from edgead.export.graph import load_graph
-from edgead.export.int8_search import Found, search
+from edgead.export.int8_search import QuantisedGraph, search
 from edgead.export.layers import layers, transformer
 from edgead.export.quantize import MAX_IMAGES, SCHEMES
 from edgead.export.rewrite import ToleranceError
@@ -251,7 +251,7 @@ class _Comparison:
         return differences(self._expected, self._measure(self._trial.plan.precision)).mean_score_error
 
 
-def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -> Found:
+def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -> QuantisedGraph:
     preprocessing = trial.artifact.manifest.preprocessing
     comparison = _Comparison(trial, search_images(images, preprocessing))
     calibration_images = RangeImages(Images(_spread(images.ranges, MAX_IMAGES), preprocessing).some(MAX_IMAGES))

@@ -55,7 +55,7 @@ class Parity:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ImageComparison:
     """Comparison on one image: the detector's score, its relative errors, and whether the verdict differs."""
 
     name: str
@@ -103,7 +103,7 @@ def replay_golden(artifact: Artifact, *, runtime: str = "auto", precision: str |
 
 def compare(
     name: str, expected: tuple[float, np.ndarray], detector: Detector, image: np.ndarray, judge: Graph | None = None
-) -> Compared:
+) -> ImageComparison:
     """Measure an image by the detector and compare with the expected score and map.
 
     The expected score is judged by the thresholds of `judge`, by default those of the graph that was learnt.
@@ -113,15 +113,15 @@ def compare(
     ours, theirs = detector.graph.calibration, (judge or detector.artifact.learnt_graph).calibration
     assert ours is not None and theirs is not None
     if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
-        return Compared(name, measured.image_score, math.inf, math.inf, True)  # max() would ignore a NaN
+        return ImageComparison(name, measured.image_score, math.inf, math.inf, True)  # max() would ignore a NaN
     score_error = float(abs(measured.image_score - score) / score_scale(score, theirs.scores))
     map_error = float(np.abs(measured.anomaly_map - anomaly_map).max() / max(np.abs(anomaly_map).max(), 1e-12))
     limits = ((theirs.reject, ours.reject), (theirs.review, ours.review))
     flipped = any((score > of_score) != (measured.image_score > of_measured) for of_score, of_measured in limits)
-    return Compared(name, measured.image_score, score_error, map_error, flipped)
+    return ImageComparison(name, measured.image_score, score_error, map_error, flipped)
 
 
-def _parity(rows: Sequence[Compared]) -> Parity:
+def _parity(rows: Sequence[ImageComparison]) -> Parity:
     if not rows:
         raise ArtifactError("there is no image to compare: name some")
     worst = max(rows, key=lambda row: row.score_error)

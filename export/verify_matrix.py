@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from edgead.export.differences import changed_weights
 from edgead.export.graph import load_graph
-from edgead.export.verify import Compared, TorchScores, compare, replay_golden
+from edgead.export.verify import ImageComparison, TorchScores, compare, replay_golden
 
 from edgead import metrics
 from edgead.artifact.folder import Artifact
@@ -91,7 +91,7 @@ def verify_pairs(
     labels = [image.is_defective for image in images if isinstance(image, LabelledImage)]
     torch_scores = TorchScores(artifact)
     expected_scores: list[float] = []
-    rows: list[list[Compared]] = [[] for _ in pairs]
+    rows: list[list[ImageComparison]] = [[] for _ in pairs]
     with ExitStack() as stack:
         detectors = [
             stack.enter_context(Detector(artifact, runtime=runtime, precision=precision))
@@ -113,7 +113,7 @@ def verify_pairs(
 
 
 def _report(
-    artifact: Artifact, pair: Pair, row: Sequence[Compared], aurocs: tuple[float | None, float | None]
+    artifact: Artifact, pair: Pair, row: Sequence[ImageComparison], aurocs: tuple[float | None, float | None]
 ) -> PairReport:
     runtime, precision = pair
     graph = artifact.graph(precision)

@@ -23,10 +23,10 @@ from edgead.images.overlay import draw_heat
 from edgead.line.daemon.alarms import Finding
 from edgead.line.daemon.commission import Commissioning
 from edgead.line.daemon.notices import NoticeLedger
-from edgead.line.daemon.thresholds import GoodScores
+from edgead.line.daemon.thresholds import HeldOutScores
 from edgead.line.drift import DriftState
 from edgead.line.evidence import EvidenceStore
-from edgead.line.evidence.chain import Checked, Head
+from edgead.line.evidence.chain import ChainCheck, ChainHead
 from edgead.line.evidence.production.counts import Tally
 from edgead.line.site.schema import HttpSection, Site
 from edgead.profiling.latency import LatencyRecorder
@@ -147,8 +147,8 @@ class FakePipeline:
         self.state, self.reason = "running", None
         self.calls.append(("resume", by))
 
-    def good_scores(self) -> GoodScores:
-        return GoodScores(0.1, [0.05, 0.08, 0.12, 0.3], [1.0, 0.8, 0.6, 0.4, 0.2])
+    def good_scores(self) -> HeldOutScores:
+        return HeldOutScores(0.1, [0.05, 0.08, 0.12, 0.3], [1.0, 0.8, 0.6, 0.4, 0.2])
 
     def set_thresholds(self, *, review: float, reject: float, by: str, reason: str = "", bad: Any = ()) -> None:
         if reject > 5 and not reason:
@@ -315,10 +315,10 @@ class FakeStore:
         self.images: dict[str, Any] = {}
         self.recent = SimpleNamespace(find=self.images.get)
         self.marks = FakeMarks(self.rows)
-        self.audit_chain = SimpleNamespace(head=Head(3, "c0de" * 16), problem=None, check=self._check_chain)
+        self.audit_chain = SimpleNamespace(head=ChainHead(3, "c0de" * 16), problem=None, check=self._check_chain)
 
-    def _check_chain(self) -> Checked:
-        return Checked(len(self.changes), self.audit_chain.head, self.audit_chain.problem)
+    def _check_chain(self) -> ChainCheck:
+        return ChainCheck(len(self.changes), self.audit_chain.head, self.audit_chain.problem)
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
         self.rows.append({**verdict_record(frame, verdict), "false_reject": None, "mark": None, "recent": True})

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from docs.make.markdown import attributes, code, first_paragraph, table
-from edgead.artifact.inputs import Section
+from edgead.artifact.inputs import StrictSection
 from edgead.artifact.manifest import Manifest
 from edgead.heads import Head
 from edgead.line.evidence.tables import SCHEMA_VERSION, metadata
@@ -185,7 +185,7 @@ def manifest_page() -> str:
     """Write the page of the manifest of a model."""
     schema = Manifest.model_json_schema(mode="validation")
     models = {"Manifest": schema, **schema["$defs"]}
-    classes = {each.__name__: each for each in _subclasses(Section)}
+    classes = {each.__name__: each for each in _subclasses(StrictSection)}
     parts = ["# The manifest", "`manifest.json` of a model, see [a model](artifact.md). Unknown keys are errors."]
     for name, definition in models.items():
         parts += [f"## {name}", _text(classes.get(name, Head)), table(("key", "takes", "default"), _rows(definition))]

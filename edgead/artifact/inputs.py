@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from edgead.artifact.strict_section import Section
+from edgead.artifact.strict_section import StrictSection
 from edgead.artifact.tiling import Region, Tiling
 from edgead.types import VALUES
 
@@ -19,7 +19,7 @@ _FrameSide = Annotated[int, Field(gt=0, le=65_535)]
 _Place = Annotated[int, Field(ge=0, le=65_535)]
 
 
-class Ignored(Section):
+class Ignored(StrictSection):
     """Areas of a frame that are never judged: polygons of corners (x, y) in pixels, filled by the even-odd rule.
 
     `frame_size` is the height and width of the frames to which these coordinates belong.
@@ -32,7 +32,7 @@ class Ignored(Section):
     ]
 
 
-class Alignment(Section):
+class Alignment(StrictSection):
     """Golden image that each part is registered with, before the region of interest is cropped.
 
     `look` is that image, small and grey, as a PNG in base64. A part counts as not found if its best correlation is
@@ -49,7 +49,7 @@ _Value = Annotated[float, Field(ge=-3.5e38, le=3.5e38)]
 _PositiveMm = Annotated[float, Field(gt=0, le=1e9)]
 
 
-class Range(Section):
+class Range(StrictSection):
     """Grey values that are mapped linearly to 0 and 255 for the network; values outside are not clipped."""
 
     low: _Value
@@ -62,7 +62,7 @@ class Range(Section):
         return self
 
 
-class Relief(Section):
+class Relief(StrictSection):
     """Conversion of heights into the network's channels; see `edgead.artifact.relief`.
 
     Heights of `height_mm` above and below the surroundings (a Gaussian mean of `sigma_px`) become 255 and 0; so do
@@ -77,7 +77,7 @@ class Relief(Section):
     invalid: Literal[0] = 0
 
 
-class Preprocessing(Section):
+class Preprocessing(StrictSection):
     """Settings by which a frame becomes the network's input; see `edgead.artifact.preprocess`.
 
     A frame of other proportions than `image_size` is stretched, or keeps its proportions and is padded by reflection.
@@ -142,7 +142,7 @@ _OF_DEPTH = {"grey16": ("grey16",), "relief": ("relief", "rgb_relief")}
 _SELDOM = (*_OF_DEPTH, "mm_per_pixel")
 
 
-class TensorInput(Section):
+class TensorInput(StrictSection):
     """One input of the graph: its `name`, the plane of a frame that it takes, and the preprocessing of that plane.
 
     For an input of `rgb_relief`, `plane` is that of the heights; the colours of the same pair are read with it.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 from typing_extensions import Self
 
-from edgead.artifact.strict_section import Section
+from edgead.artifact.strict_section import StrictSection
 from edgead.types import UNKNOWN_KIND
 
 EXAMPLES = "kinds/examples.npy"
@@ -26,7 +26,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=64, strip_white
 _Distance = Annotated[float, Field(ge=0, le=1e30)]
 
 
-class Kinds(Section):
+class Kinds(StrictSection):
     """Kinds of rejects; see `edgead.detector.known_kinds`.
 
     Attributes

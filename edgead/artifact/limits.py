@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError, model_validator
 from typing_extensions import Self
 
-from edgead.artifact.strict_section import Section
+from edgead.artifact.strict_section import StrictSection
 from edgead.errors import SettingsError
 from edgead.types import Decision
 
@@ -18,7 +18,7 @@ LOWEST, HIGHEST = -1e30, 1e30
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
-class Limits(Section):
+class Limits(StrictSection):
     """Scores above `reject` are rejected, those above `review` are sent to review."""
 
     review: Annotated[Score, Field(description="Scores above it are sent to review.")]

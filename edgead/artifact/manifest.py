@@ -27,7 +27,7 @@ from edgead.artifact.files import ArtifactError, not_a_model, refuse_missing
 from edgead.artifact.inputs import Preprocessing, TensorInput
 from edgead.artifact.kinds import Kinds
 from edgead.artifact.limits import HIGHEST, LOWEST, Limits
-from edgead.artifact.strict_section import Section
+from edgead.artifact.strict_section import StrictSection
 from edgead.errors import tell_invalid
 from edgead.files.regular_files import MissingFileError, UnreadableFileError, read_regular
 from edgead.heads import Head, HeadError, read_head
@@ -146,7 +146,7 @@ class Calibration(Thresholds):
         )
 
 
-class ThresholdChange(Section):
+class ThresholdChange(StrictSection):
     """Record of one change of a graph's thresholds on the device: the command and, if given, who made it and why.
 
     `images` is the number of good images that were scored and `images_sha256` their hash: 0 for thresholds set by hand,
@@ -174,7 +174,7 @@ class ThresholdChange(Section):
         return f"edgead {self.verb}" + (f" ({self.by})" if self.by else "")
 
 
-class Golden(Section):
+class Golden(StrictSection):
     """Golden image: a real image and the score that the shipped detector gave it; paths are inside the artifact."""
 
     image: str
@@ -182,7 +182,7 @@ class Golden(Section):
     image_score: _Score
 
 
-class Kept(Section):
+class Kept(StrictSection):
     """Good image that the model keeps, so that thresholds can be recalibrated when the memory bank changes.
 
     `image` is its path inside the artifact, `image_score` its score by the graph that was learnt. A learnt image has
@@ -195,7 +195,7 @@ class Kept(Section):
     image_score: _Score
 
 
-class CameraView(Section):
+class CameraView(StrictSection):
     """Brightness and sharpness relative to the golden images, and the centroid of all edges in pixels of the image."""
 
     brightness: _Score
@@ -207,7 +207,7 @@ class CameraView(Section):
 GoldenImages = Annotated[list[Golden], Field(max_length=MAX_GOLDEN)]
 
 
-class GraphRecord(Section):
+class GraphRecord(StrictSection):
     """Record of one graph: its files, how it was made and how closely it follows the torch network.
 
     `score_tolerance` and `map_tolerance` bound how far its scores and maps may be from those of the torch network
@@ -241,7 +241,7 @@ def _known_head(content: object) -> Head:
 LearnsFrom = Literal["good", "unlabelled", "nothing"]
 
 
-class Manifest(Section):
+class Manifest(StrictSection):
     """Content of manifest.json: everything that a device needs to know of a model.
 
     Attributes

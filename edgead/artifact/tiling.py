@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from edgead.artifact.strict_section import Section
+from edgead.artifact.strict_section import StrictSection
 from edgead.errors import SettingsError
 
 Region = tuple[int, int, int, int]
@@ -19,7 +19,7 @@ MAX_TILES = 1024
 _Side = Annotated[int, Field(ge=16, le=8192)]
 
 
-class Tiling(Section):
+class Tiling(StrictSection):
     """Height and width of a tile, and the least overlap of neighbours in rows and columns; pixels of the frame."""
 
     size: tuple[_Side, _Side]

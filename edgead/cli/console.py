@@ -89,9 +89,9 @@ class FrameCount:
             stderr.print(f"frame {frame.number}: {counts}", end="\r")
 
     def _words(self, frame: Frame, verdict: Verdict) -> str:
-        from edgead.serialization import Counts, frame_label, sentence, verdict_record
+        from edgead.serialization import VerdictCounts, frame_label, sentence, verdict_record
 
-        counts = Counts(self._decisions, self._kinds, "run")
+        counts = VerdictCounts(self._decisions, self._kinds, "run")
         return f"{frame_label(frame)}: {sentence(verdict_record(frame, verdict), self._language, counts)}"
 
 

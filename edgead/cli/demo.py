@@ -96,7 +96,7 @@ def demo_folder(output: Path) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class DemoLine:
     """Line of the demo: a source of frames, with functions for a frame's true defect (or None) and its mask."""
 
     source: Source
@@ -104,7 +104,7 @@ class Line:
     mask: Callable[[Frame], np.ndarray | None]
 
 
-def built_in_line(output: Path, progress: StageProgress) -> Line:
+def built_in_line(output: Path, progress: StageProgress) -> DemoLine:
     """Make a video of the built-in line, and open it with its truth."""
     video = output / "line.avi"
     truths = load_truth(write_video(video, progress=partial(progress, "film the line")))
@@ -115,10 +115,10 @@ def built_in_line(output: Path, progress: StageProgress) -> Line:
             marked[y : y + height, x : x + width] = True
         return marked
 
-    return Line(open_source(video), lambda frame: truths[frame.number].defect, mask)
+    return DemoLine(open_source(video), lambda frame: truths[frame.number].defect, mask)
 
 
-def own_line(data: Path) -> Line:
+def own_line(data: Path) -> DemoLine:
     """Open all test images of a data set in MVTec layout as one source."""
     source = FolderSource(f"{glob.escape(str(data))}/test/*/*")
     tests = {(image.defect, image.path.name): image for image in find_test_images(data)}
@@ -131,11 +131,11 @@ def own_line(data: Path) -> Line:
         path = source.paths[frame.number]
         return tests[path.parent.name, path.name].load_mask(frame.image.shape[:2])
 
-    return Line(source, truth, mask)
+    return DemoLine(source, truth, mask)
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class DemoStep:
     """A command with its purpose."""
 
     command: str
@@ -150,14 +150,14 @@ def write_site(output: Path) -> Path:
     return site
 
 
-def next_steps(output: Path, data: Path, site: Path | None) -> list[Step]:
+def next_steps(output: Path, data: Path, site: Path | None) -> list[DemoStep]:
     """List the commands to go on with; `site` is None if the demo ran on the user's own images."""
     model = output / "model"
-    report = Step(_edgead("report", model, data, "-o", output / "report.html"), "the test set as a page to print")
+    report = DemoStep(_edgead("report", model, data, "-o", output / "report.html"), "the test set as a page to print")
     if site is None:
         steps = [
             report,
-            Step(
+            DemoStep(
                 _edgead("stream", model, "camera:0", "--sink", "images:rejects?only=reject"),
                 "judges what a camera sees",
             ),
@@ -165,17 +165,17 @@ def next_steps(output: Path, data: Path, site: Path | None) -> list[Step]:
     else:
         page = f"inspects the line without end, its page is on {PAGE}; Ctrl-C ends it"
         steps = [
-            Step(_edgead("daemon", "-c", site), page),
+            DemoStep(_edgead("daemon", "-c", site), page),
             report,
-            Step(_edgead("train", "FOLDER", "-o", "MODEL"), "learns from your own good parts"),
+            DemoStep(_edgead("train", "FOLDER", "-o", "MODEL"), "learns from your own good parts"),
         ]
     activate = Path(command_path("edgead")).with_name("activate")
     if activate.is_file():
-        steps.append(Step(f". {shlex.quote(str(activate))}", "from then on `edgead` alone is enough in this terminal"))
+        steps.append(DemoStep(f". {shlex.quote(str(activate))}", "then `edgead` alone is enough in this terminal"))
     return steps
 
 
-def steps_text(look_at: dict[str, str], steps: list[Step]) -> str:
+def steps_text(look_at: dict[str, str], steps: list[DemoStep]) -> str:
     """Return text for a terminal: files to look at, then the next commands, each on its own line for copying."""
     width = max(map(len, look_at))
     lines = ["Look at", *(f"  {path:<{width}}  {what}" for path, what in look_at.items()), "", "Next"]
@@ -202,7 +202,7 @@ class DemoReport:
     stream: StreamSummary
     written: dict[str, str]
     look_at: dict[str, str]
-    next_steps: list[Step]
+    next_steps: list[DemoStep]
 
     @property
     def passed(self) -> bool:
@@ -242,7 +242,7 @@ class DemoReport:
 class _Scoreboard:
     """Comparison of the verdicts with the truth, which keeps images of mistakes and of found defects."""
 
-    line: Line
+    line: DemoLine
     parts: int = 0
     defective: int = 0
     rejects: int = 0

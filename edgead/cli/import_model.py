@@ -100,11 +100,11 @@ def import_(
     check_format(graph)  # before torch is loaded, which takes seconds
     check_rate(false_reject_rate, "false-reject rate")
     check_rate(review_rate, "review rate")
-    from edgead.export.import_model import Asked, Good, import_model
+    from edgead.export.import_model import Good, ImportSettings, import_model
 
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     sides = cast("tuple[int, int]", read_numbers("--size", size, (1, 2), repeat=2)) if size else None
-    asked = Asked(
+    asked = ImportSettings(
         {"map": map, "score": score},
         colour,
         layout,

@@ -18,7 +18,7 @@ from edgead.cli.console import edgead_command, facts_table, print_json, stage_ba
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
-    from edgead.line.evidence.kept_frames import Marked
+    from edgead.line.evidence.kept_frames import MarkedParts
 
 
 Images = Annotated[
@@ -121,7 +121,7 @@ def teach(
         print(f"The limits are made from {lesson.calibrated_on}.{back}")
 
 
-def _marked(model: Path, store: Path, url: str | None, since: str | None, pipeline: str | None) -> Marked:
+def _marked(model: Path, store: Path, url: str | None, since: str | None, pipeline: str | None) -> MarkedParts:
     """Return the marked parts of a store, without good parts that the model has learnt already."""
     from edgead.artifact.folder import Artifact
     from edgead.artifact.training_hashes import find_learnt

@@ -40,14 +40,14 @@ _NOTHING = "no near-duplicates, no clear names or times"
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class GroupEvidence:
     """Evidence of groups: a key for each image, equal within a group, and the reason in `account`."""
 
     keys: Sequence[Hashable]
     account: str
 
 
-def by_stem(paths: Sequence[Path]) -> Evidence | None:
+def by_stem(paths: Sequence[Path]) -> GroupEvidence | None:
     """Group by stems of names such as kos12_Part6, image 6 of part kos12: numbers restart for each of many stems."""
     matches = [_LAST_NUMBER.fullmatch(path.stem) for path in paths]
     if not all(match and match[1] for match in matches):
@@ -58,10 +58,10 @@ def by_stem(paths: Sequence[Path]) -> Evidence | None:
     shared = sum(size for size in sizes.values() if size > 1)
     if len(sizes) < _FEWEST_STEMS or shared < len(paths) / 2 or len(indices) > len(paths) / 2:
         return None
-    return Evidence(stems, f"{len(sizes)} parts from names such as {paths[0].name}")
+    return GroupEvidence(stems, f"{len(sizes)} parts from names such as {paths[0].name}")
 
 
-def by_counter(paths: Sequence[Path]) -> Evidence | None:
+def by_counter(paths: Sequence[Path]) -> GroupEvidence | None:
     """Group by runs of numbers in names such as exp3_num_54291, if wide gaps separate the runs."""
     matches = [_LAST_NUMBER.fullmatch(path.stem) for path in paths]
     if not all(matches) or len({re.sub("[0-9]+", "#", path.stem) for path in paths}) > 1:
@@ -73,10 +73,10 @@ def by_counter(paths: Sequence[Path]) -> Evidence | None:
     if found is None:
         return None
     keys, cut = found
-    return Evidence(keys, f"names that count up, with gaps above {cut:.0f} between groups")
+    return GroupEvidence(keys, f"names that count up, with gaps above {cut:.0f} between groups")
 
 
-def by_time(paths: Sequence[Path]) -> Evidence | None:
+def by_time(paths: Sequence[Path]) -> GroupEvidence | None:
     """Group by capture time, if wide gaps separate bursts of images."""
     times = [capture_time(path) for path in paths]
     known = [time for time in times if time is not None]
@@ -84,7 +84,7 @@ def by_time(paths: Sequence[Path]) -> Evidence | None:
     if found is None:
         return None
     keys, cut = found
-    return Evidence(keys, f"capture times, with gaps above {cut:.0f} s between groups")
+    return GroupEvidence(keys, f"capture times, with gaps above {cut:.0f} s between groups")
 
 
 def runs(values: Sequence[float]) -> tuple[list[int], float] | None:
@@ -307,7 +307,7 @@ def _found(paths: Sequence[Path], named: Mapping[Path, str]) -> tuple[list[int],
         parent[root_of(j)] = root_of(i)
     if duplicates:
         reasons.append(f"{len(duplicates)} pair{'s' * (len(duplicates) > 1)} of near-duplicates by content")
-    given = [Evidence([named.get(path, path) for path in paths], "the groups that the data set names")] if named else []
+    given = [GroupEvidence([named.get(p, p) for p in paths], "the groups that the data set names")] if named else []
     for evidence in given or (by_stem(paths), by_counter(paths), by_time(paths)):
         if evidence is None:
             continue

@@ -30,7 +30,7 @@ from edgead.images.inputs import (
     Colour,
     OneImage,
     PathLike,
-    Tensor,
+    TorchTensor,
     check_given,
     check_type,
     checked_colour,
@@ -181,7 +181,7 @@ class Predictor:
 
     def predict_all(
         self,
-        images: PathLike | np.ndarray | Tensor | Iterable[OneImage],
+        images: PathLike | np.ndarray | TorchTensor | Iterable[OneImage],
         *,
         colour: Colour | None = None,
         recursive: bool = False,

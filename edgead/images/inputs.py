@@ -38,14 +38,14 @@ class PilImage(Protocol):
     def getbands(self) -> tuple[str, ...]: ...
 
 
-class Tensor(Protocol):
+class TorchTensor(Protocol):
     """`torch.Tensor`, recognised by its attributes without an import of torch."""
 
     def detach(self) -> Any: ...
 
 
 PathLike = str | os.PathLike[str]
-OneImage = PathLike | bytes | bytearray | np.ndarray | PilImage | Tensor
+OneImage = PathLike | bytes | bytearray | np.ndarray | PilImage | TorchTensor
 """One image: path, bytes, array, PIL image or tensor, as `read_image` takes it."""
 
 

@@ -107,7 +107,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrivals:
+class ArrivalCounts:
     """Counts of the frames that arrived at a pace.
 
     Attributes
@@ -145,7 +145,7 @@ class ProfileReport:
     latency : dict of Latency
         Latency by stage; `total` is the whole call of `Detector.predict`, or at a pace the time from arrival to
         verdict, which includes the wait `age` for the detector.
-    arrivals : Arrivals or None
+    arrivals : ArrivalCounts or None
         None without a pace.
     cpu_share : float
         Processor time over wall time during the measurement; 2 means two full cores.
@@ -169,7 +169,7 @@ class ProfileReport:
     fps: float | None
     image_sizes: list[tuple[int, int]]
     latency: dict[str, Latency]
-    arrivals: Arrivals | None
+    arrivals: ArrivalCounts | None
     cpu_share: float
     peak_memory_mib: int | None
     other_use: OtherUse | None
@@ -326,7 +326,7 @@ def _paced(detector: Detector, images: Sequence[np.ndarray], pace: Pace) -> list
     return samples
 
 
-def _arrivals(pace: Pace, samples: Sequence[Sample]) -> Arrivals:
-    arrived = int(pace.rate_hz * pace.duration_s)
+def _arrivals(pace: Pace, samples: Sequence[Sample]) -> ArrivalCounts:
+    sent = int(pace.rate_hz * pace.duration_s)
     late = sum(sample.total_ms > pace.limit_ms for sample in samples)
-    return Arrivals(pace.rate_hz, pace.jitter_ms, pace.duration_s, pace.limit_ms, arrived, arrived - len(samples), late)
+    return ArrivalCounts(pace.rate_hz, pace.jitter_ms, pace.duration_s, pace.limit_ms, sent, sent - len(samples), late)

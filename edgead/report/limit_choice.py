@@ -26,7 +26,7 @@ _CALIBRATED, _GOOD, _FOUND = "good images of the calibration rejected", "good te
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LimitOption:
     """Possible limit, with the rates of good parts rejected and of defects found, also by type in `types`."""
 
     limit: float
@@ -36,7 +36,7 @@ class Step:
     types: dict[str, Rate]
 
 
-def examine_limits(found: Findings) -> list[Step]:
+def examine_limits(found: Findings) -> list[LimitOption]:
     """Count what limits would reject, from the typical good score to above all scores, including the limit in force.
 
     Each limit is the middle between two scores, with just enough digits to differ from both. There are at most 150,
@@ -121,7 +121,7 @@ def _between_all(found: Findings, model: str) -> dict[str, str]:
     }
 
 
-def escape_curve(found: Findings, steps: Sequence[Step], now: int) -> tuple[Markup, list[tuple[float, float]]]:
+def escape_curve(found: Findings, steps: Sequence[LimitOption], now: int) -> tuple[Markup, list[tuple[float, float]]]:
     """Draw the share of defects that pass over the share of good parts rejected; return each step's place in it too."""
     rejected = [step.good.rate for step in steps]
     escaped = [1 - step.found.rate for step in steps]
@@ -142,16 +142,16 @@ def escape_curve(found: Findings, steps: Sequence[Step], now: int) -> tuple[Mark
     return chart.svg(), [chart.place(*point) for point in zip(rejected, escaped, strict=True)]
 
 
-def _found_bounds(steps: Sequence[Step]) -> tuple[list[float], list[float]]:
+def _found_bounds(steps: Sequence[LimitOption]) -> tuple[list[float], list[float]]:
     return [step.found.high for step in steps], [step.found.low for step in steps]
 
 
-def _step(found: Findings, limit: float) -> Step:
+def _step(found: Findings, limit: float) -> LimitOption:
     limits, rate = found.calibration, found.evaluation.rate_above
     defects = found.of(good=False)
     calibrated = [score > limit for score in limits.scores]
     kinds = found.evaluation.kinds()
-    return Step(
+    return LimitOption(
         limit,
         Rate.of_groups(calibrated, limits.groups or None) if calibrated else None,
         rate(found.of(good=True), limit),
@@ -165,17 +165,17 @@ def _beyond(scores: np.ndarray) -> list[float]:
     return [float(scores[-1] + ((scores[-1] - scores[0]) / len(scores) or abs(scores[-1]) or 1.0))]
 
 
-def _scaled(found: Findings, step: Step) -> str:
+def _scaled(found: Findings, step: LimitOption) -> str:
     return score_text(step.limit, found.calibration.typical, found.calibration.reject)
 
 
-def _texts(found: Findings, step: Step) -> list[str]:
+def _texts(found: Findings, step: LimitOption) -> list[str]:
     """Texts beside the names of the slider's rows."""
     texts = [_rate(step.good), _rate(step.found), *map(_rate, step.types.values())]
     return texts if step.calibrated is None else [_one_in(found, step), _rate(step.calibrated), *texts]
 
 
-def _one_in(found: Findings, step: Step) -> str:
+def _one_in(found: Findings, step: LimitOption) -> str:
     share = share_above(found.calibration.scores, step.limit, found.calibration.groups)
     return f"about 1 in {math.floor(1 / share + 1e-9)}"
 
@@ -197,7 +197,7 @@ def _command(found: Findings, model: str, limit: float) -> str:
     return shlex.join(words)
 
 
-def _table(found: Findings, steps: Sequence[Step], now: int) -> dict[str, Any]:
+def _table(found: Findings, steps: Sequence[LimitOption], now: int) -> dict[str, Any]:
     listed = sorted({now, *np.linspace(0, len(steps) - 1, min(_LISTED, len(steps))).round().astype(int).tolist()})
     calibrated = steps[now].calibrated is not None
     head = ["limit", "raw score", *([_CALIBRATED] if calibrated else []), _GOOD, _FOUND]

@@ -50,7 +50,7 @@ def checked_runtime(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenEngine:
     """Chosen engine with its options, and the graph that it will run."""
 
     artifact: Artifact
@@ -76,7 +76,7 @@ class Chosen:
         return self.runtime.open(self.artifact, self.graph, self.options, threads=threads, on_device=on_device)
 
 
-def choose_runtime(artifact: Artifact, name: str = AUTO, precision: str | None = None) -> Chosen:
+def choose_runtime(artifact: Artifact, name: str = AUTO, precision: str | None = None) -> ChosenEngine:
     """Choose the engine and its graph, as not every engine takes every kind of int8.
 
     Parameters
@@ -95,7 +95,7 @@ def choose_runtime(artifact: Artifact, name: str = AUTO, precision: str | None =
     """
     if name != AUTO:
         runtime = _named(name)
-        return Chosen(artifact, runtime, _options(runtime, name), runtime.graph(artifact, precision))
+        return ChosenEngine(artifact, runtime, _options(runtime, name), runtime.graph(artifact, precision))
     asked = artifact.graph(precision)
     # Without an engine built for this machine no other engine is preferred, and no module of one is imported.
     built = (artifact.path / ENGINES).is_dir()
@@ -103,15 +103,15 @@ def choose_runtime(artifact: Artifact, name: str = AUTO, precision: str | None =
         if runtime.preferred and runtime.can_open(artifact, precision):
             graph = runtime.graph(artifact, precision)
             if runtime.runs(artifact, graph):
-                return Chosen(artifact, runtime, runtime.options(), graph)
+                return ChosenEngine(artifact, runtime, runtime.options(), graph)
     fallback = _named(_FALLBACK if asked.constants is None else _OF_IR)
-    return Chosen(artifact, fallback, fallback.options(), asked)
+    return ChosenEngine(artifact, fallback, fallback.options(), asked)
 
 
 def open_runtime(
     artifact: Artifact, name: str = AUTO, *, precision: str | None = None, threads: int | None = None
 ) -> Runtime:
-    """Choose an engine and a graph and open it; see `choose_runtime` and `Chosen.open`."""
+    """Choose an engine and a graph and open it; see `choose_runtime` and `ChosenEngine.open`."""
     return choose_runtime(artifact, name, precision).open(threads=threads)
 
 

@@ -124,7 +124,7 @@ def make_engine(
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class EngineFile:
     """Engine file for this artifact's graph on this machine's TensorRT and GPU; it need not exist."""
 
     artifact: Artifact
@@ -207,7 +207,7 @@ class Wanted:
         return f'build it with "edgead engine {self.artifact.path} {options}"'
 
 
-def find_engine(artifact: Artifact, graph: Graph, gpu: Gpu) -> Wanted:
+def find_engine(artifact: Artifact, graph: Graph, gpu: Gpu) -> EngineFile:
     """Choose the first installed TensorRT that has an engine for this GPU, or else the first.
 
     Raises
@@ -215,14 +215,14 @@ def find_engine(artifact: Artifact, graph: Graph, gpu: Gpu) -> Wanted:
     SettingsError
         No TensorRT is installed.
     """
-    choices = [Wanted(artifact, graph, flavour, gpu) for flavour in installed_flavours()]
+    choices = [EngineFile(artifact, graph, flavour, gpu) for flavour in installed_flavours()]
     if not choices:
         raise SettingsError(f"TensorRT is not installed: {INSTALL}")
     return next((wanted for wanted in choices if wanted.path.exists()), choices[0])
 
 
 def batch_of_engine(artifact: Artifact, precision: str | None) -> int:
-    """Return the batch size of the engine for this machine's GPU; see `Wanted.batch`."""
+    """Return the batch size of the engine for this machine's GPU; see `EngineFile.batch`."""
     return find_engine(artifact, graph_for(artifact, precision, precision_of_engine), find_gpu()).batch
 
 

@@ -23,7 +23,7 @@ from edgead.errors import SettingsError
 from edgead.kernels.backend import cuda_problem
 from edgead.runtime import device
 from edgead.runtime.device import CudaGraph, Device, DeviceArray, Shared, open_device
-from edgead.runtime.engine import PlantedEngineError, Wanted, find_engine, precision_of_engine
+from edgead.runtime.engine import EngineFile, PlantedEngineError, find_engine, precision_of_engine
 from edgead.runtime.engine_builder import EngineError, Log, shape_of
 from edgead.runtime.engine_cache import CacheFile, cache_file
 from edgead.runtime.flavour import Flavour
@@ -147,7 +147,7 @@ class _Opened:
     """Objects that the networks of one engine share."""
 
     artifact: Artifact
-    wanted: Wanted
+    wanted: EngineFile
     device: Device
     log: Log
     on_device: bool
@@ -393,7 +393,7 @@ class Compiled:
             self._known = b""
 
 
-def _deserialise(wanted: Wanted, log: Log) -> trt.ICudaEngine:
+def _deserialise(wanted: EngineFile, log: Log) -> trt.ICudaEngine:
     runtime: trt.Runtime = wanted.flavour.api.Runtime(log.logger)
     engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(wanted.read())
     if engine is None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from edgead.serialization.record import frame_label, record_json, verdict_record
-from edgead.serialization.words import Counts, checked_language, language_names, preferred_language, sentence
+from edgead.serialization.words import VerdictCounts, checked_language, language_names, preferred_language, sentence
 
 __all__ = [
-    "Counts",
+    "VerdictCounts",
     "checked_language",
     "frame_label",
     "language_names",

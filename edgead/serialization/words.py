@@ -25,7 +25,7 @@ _OFTEN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class VerdictCounts:
     """Counts of verdicts by decision and by kind, including the verdict that the sentence describes.
 
     `period` is "today" or "run": since midnight in the device's time zone, or since the program's start.
@@ -36,7 +36,7 @@ class Counts:
     period: Literal["today", "run"] = "today"
 
 
-def sentence(record: Mapping[str, Any], language: str = DEFAULT, counts: Counts | None = None) -> str:
+def sentence(record: Mapping[str, Any], language: str = DEFAULT, counts: VerdictCounts | None = None) -> str:
     """Compose one sentence from the record of a reject, or of a part for review.
 
     Parameters
@@ -45,7 +45,7 @@ def sentence(record: Mapping[str, Any], language: str = DEFAULT, counts: Counts 
         Record from `verdict_record`, `Verdict.to_dict` or the evidence store. Missing fields are left out.
     language : str
         One of `language_names`.
-    counts : Counts, optional
+    counts : VerdictCounts, optional
 
     Returns
     -------
@@ -65,7 +65,7 @@ def sentence(record: Mapping[str, Any], language: str = DEFAULT, counts: Counts 
     >>> record = {"decision": "reject", "kind": "scratch", "image_score": 3.1, "threshold": 2.6, "boxes": [box]}
     >>> sentence({**record, "typical_score": 2.0})
     'Reject: scratch, 41 x 6 px, top right; score 183 (limit 100).'
-    >>> sentence({**record, "kind": None, "p_value": 1 / 900}, "en", Counts({"reject": 14}))
+    >>> sentence({**record, "kind": None, "p_value": 1 / 900}, "en", VerdictCounts({"reject": 14}))
     'Reject: 41 x 6 px, top right; score 3.1 (limit 2.6); at most 1 good part in 900 scores so high; 14 rejects today.'
     >>> sentence({**record, "kind": None, "measured": {"push_mm": -0.312}})
     'Reject: 0.31 mm too high, 41 x 6 px, top right; score 3.1 (limit 2.6).'
@@ -183,7 +183,7 @@ def _rarity(record: Mapping[str, Any], table: Mapping[str, Any]) -> str:
     return table["rare"]["one in"].format(count=math.floor(1 / p_value * (1 + 1e-12)))
 
 
-def _count(record: Mapping[str, Any], table: Mapping[str, Any], counts: Counts | None) -> str:
+def _count(record: Mapping[str, Any], table: Mapping[str, Any], counts: VerdictCounts | None) -> str:
     if counts is None:
         return ""
     decision, kind = record["decision"], _kind(record)

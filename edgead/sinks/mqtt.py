@@ -62,17 +62,15 @@ class MqttSink(BaseSink):
     retains_notices = True
 
     def __init__(self, name: str, section: MqttOptions):
-        from edgead.plant.mqtt.client import (
-            Connection,  # only those who have a broker need its package
-            Publisher,
-        )
+        # Here, as only those who have a broker need its package.
+        from edgead.plant.mqtt.client import MqttConnection, Publisher
 
         # With QoS 2 the broker must remember what it has had of this client. Otherwise nobody asks who comes back, and
         # two clients with one id would throw each other out.
         lasting = section.qos == 2
         own = f"{name}-{zlib.crc32(section.topic.encode()):08x}" if lasting else secrets.token_hex(4)
         client_id = section.client_id or f"edgead-{socket.gethostname()}-{own}"
-        self._connection = Connection(section, client_id, clean=not lasting)
+        self._connection = MqttConnection(section, client_id, clean=not lasting)
         self.uri = f"{self._connection.uri}/{section.topic}"
         self._topic, self._notice_topic = section.topic, section.notice_topic
         self._qos = section.qos

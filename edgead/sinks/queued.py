@@ -72,7 +72,7 @@ class QueueStatus:
 
 
 @dataclass(slots=True)
-class Tally:
+class OutcomeCounter:
     """Counts of verdicts, or of notices, by outcome; see `QueueStatus`."""
 
     written: int = 0
@@ -116,9 +116,9 @@ class QueuedSink:
         self._skipped = 0
         self._waiting: deque[tuple[Frame, Verdict]] = deque()
         self._notices: deque[Notice] = deque()
-        self._of_verdicts, self._of_notices = Tally(), Tally()
+        self._of_verdicts, self._of_notices = OutcomeCounter(), OutcomeCounter()
         self._bytes = 0
-        self._in_work: Tally | None = None
+        self._in_work: OutcomeCounter | None = None
         self._calling = False  # the sink, for work or to find out whether it would work
         self._work_began_s: float | None = None  # of the item in work
         self._failing_since_s: float | None = None
@@ -252,7 +252,7 @@ class QueuedSink:
                 self._calling = False
                 self._changed.notify_all()
 
-    def _next(self) -> tuple[Tally, Callable[[], None]]:
+    def _next(self) -> tuple[OutcomeCounter, Callable[[], None]]:
         if self._notices:
             return self._of_notices, partial(self._sink.notify, self._notices.popleft())
         frame, verdict = self._take()

@@ -17,14 +17,14 @@ from edgead.process.installation import comes_with
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import Counters, FrameCounter, Source, SourceError
 from edgead.sources.line_scan import LineScan, LineScanSource, joined_address, split_line_scan
-from edgead.sources.live import Limits, LiveSource
+from edgead.sources.live import LiveLimits, LiveSource
 from edgead.sources.registry import SOURCES, SourceComponent, register
 
 __all__ = [
     "SOURCES",
     "Counters",
     "FrameCounter",
-    "Limits",
+    "LiveLimits",
     "Source",
     "SourceError",
     "open_source",
@@ -72,7 +72,7 @@ def open_source(
         The source is unknown or cannot be opened; credentials do not appear in the message.
     """
     text = str(uri)
-    limits = Limits(open_timeout_s, read_timeout_s, late_after_ms, stop, max_megapixels)
+    limits = LiveLimits(open_timeout_s, read_timeout_s, late_after_ms, stop, max_megapixels)
     if not text:
         raise SourceError("the name of the source is empty")
     component = _component(text)
@@ -87,7 +87,7 @@ def open_source(
     return source if line_scan is None else LineScanSource(source, line_scan, max_megapixels)
 
 
-def live_address(uri: str, limits: Limits) -> LiveAddress | None:
+def live_address(uri: str, limits: LiveLimits) -> LiveAddress | None:
     """Find the camera that a URI names; None if it is no camera that OpenCV reads.
 
     Raises
@@ -161,7 +161,7 @@ def check_there(uri: str) -> None:
     if component is None:
         raise _unknown(uri)
     if component.address is not None:
-        live_address(uri, Limits())
+        live_address(uri, LiveLimits())
     elif component.name in ("path", "watch"):
         open_source(uri).close()
     else:
@@ -186,7 +186,7 @@ def _is_stereo(component: SourceComponent | None) -> TypeGuard[SourceComponent]:
     return component is not None and component.name == "stereo"
 
 
-def _address(component: SourceComponent, text: str, limits: Limits) -> LiveAddress:
+def _address(component: SourceComponent, text: str, limits: LiveLimits) -> LiveAddress:
     assert component.address is not None
     text, options, line_scan = _split(component, text)
     address = component.address(text, options, limits)

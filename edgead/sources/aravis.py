@@ -91,7 +91,7 @@ def _call(name: str, *given: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class AravisCamera:
     """Camera that Aravis has found: its name in Aravis, serial number and address."""
 
     id: str
@@ -99,7 +99,7 @@ class Device:
     address: str
 
 
-def list_devices() -> list[Device]:
+def list_devices() -> list[AravisCamera]:
     """Search the networks and buses of this computer for cameras, which takes about a second.
 
     Raises
@@ -111,7 +111,7 @@ def list_devices() -> list[Device]:
     library.arv_update_device_list()
     asked = (library.arv_get_device_id, library.arv_get_device_serial_nbr, library.arv_get_device_address)
     found = [[(ask(number) or b"").decode() for ask in asked] for number in range(library.arv_get_n_devices())]
-    return [Device(*one) for one in found]
+    return [AravisCamera(*one) for one in found]
 
 
 @dataclass(frozen=True, slots=True)

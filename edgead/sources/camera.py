@@ -14,7 +14,7 @@ from edgead.components.options import Section
 from edgead.components.uri import without_credentials
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import SourceError
-from edgead.sources.live import Limits
+from edgead.sources.live import LiveLimits
 from edgead.sources.registry import register
 
 
@@ -42,7 +42,7 @@ class V4l2Options(Section):
     fourcc: Annotated[Fourcc | None, Field(description="Coding, such as MJPG or YUYV.")] = None
 
 
-def camera_address(text: str, options: CameraOptions, limits: Limits) -> LiveAddress:
+def camera_address(text: str, options: CameraOptions, limits: LiveLimits) -> LiveAddress:
     """Make the address of a camera from its index (`camera:0`, `0`) or its device (`camera:/dev/video0`)."""
     camera = text if text.isdigit() else text.partition(":")[2]
     uri = without_credentials(f"camera:{camera}")
@@ -57,7 +57,7 @@ def camera_address(text: str, options: CameraOptions, limits: Limits) -> LiveAdd
     )
 
 
-def v4l2_address(uri: str, options: V4l2Options, limits: Limits) -> LiveAddress:
+def v4l2_address(uri: str, options: V4l2Options, limits: LiveLimits) -> LiveAddress:
     """Make the address of a camera and its format: `v4l2:///dev/video0?width=1280&height=720&fps=30&fourcc=MJPG`."""
     device = uri.partition("://")[2].partition("?")[0]
     uri = without_credentials(uri)

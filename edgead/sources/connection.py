@@ -55,7 +55,7 @@ class Lost:
     frames: int = 0
 
 
-class Connection:
+class CameraConnection:
     """Open camera; opening and reading may block for any time, so use it in a thread or process that can wait.
 
     Raises

@@ -26,7 +26,7 @@ from edgead.components.uri import without_credentials
 from edgead.sources.camera import Rate, Side
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import SourceError
-from edgead.sources.live import Limits
+from edgead.sources.live import LiveLimits
 from edgead.sources.registry import register
 
 _PIPE_BYTES = 1 << 20  # with the default of 64 KiB a 1080p frame takes a hundred context switches
@@ -82,7 +82,7 @@ class ProgramCapture:
         Name of the camera in errors.
     command : sequence of str
     frames : RawFrames
-    limits : Limits
+    limits : LiveLimits
 
     Raises
     ------
@@ -90,7 +90,7 @@ class ProgramCapture:
         The program is not installed, ends, or delivers nothing in time; its last message is quoted.
     """
 
-    def __init__(self, shown: str, command: Sequence[str], frames: RawFrames, limits: Limits):
+    def __init__(self, shown: str, command: Sequence[str], frames: RawFrames, limits: LiveLimits):
         self._frames, self._limits = frames, limits
         self._said: deque[str] = deque(maxlen=20)
         try:
@@ -177,7 +177,7 @@ class CsiOptions(Section):
     name: Annotated[CameraName | None, Field(description="Name for GStreamer, as in `cam --list`.")] = None
 
 
-def csi_address(uri: str, options: CsiOptions, limits: Limits) -> LiveAddress:
+def csi_address(uri: str, options: CsiOptions, limits: LiveLimits) -> LiveAddress:
     """Make the address of a CSI camera from its number: `csi://0?width=1920&height=1080&fps=30`.
 
     GStreamer's libcamera finds all but the first only by name: `csi://1?name=/base/soc/...`, as `cam --list` shows it.

@@ -10,11 +10,11 @@ from pydantic import Field
 
 from edgead.components.options import Section
 from edgead.components.uri import without_credentials
-from edgead.sources.aravis import Buffer, Camera, Device, list_devices
+from edgead.sources.aravis import AravisCamera, Buffer, Camera, list_devices
 from edgead.sources.camera import Rate
 from edgead.sources.connection import LiveAddress, NoFrameYetError
 from edgead.sources.contract import SourceError
-from edgead.sources.live import Limits
+from edgead.sources.live import LiveLimits
 from edgead.sources.registry import register
 
 _POLL_S = 0.25
@@ -52,7 +52,7 @@ class GenicamOptions(Section):
     ] = None
 
 
-def genicam_address(uri: str, options: GenicamOptions, limits: Limits) -> LiveAddress:
+def genicam_address(uri: str, options: GenicamOptions, limits: LiveLimits) -> LiveAddress:
     """Make the address of a camera from its serial number, IP address or name in Aravis; empty for the only one."""
     wanted = uri.partition("://")[2].partition("?")[0]
     shown = without_credentials(uri)
@@ -182,7 +182,7 @@ def as_image(data: np.ndarray, pixel_format: int, height: int, width: int) -> np
     return pixels if pixel_format == _BGR8 else cv2.cvtColor(pixels, _COLOURS[pixel_format])
 
 
-def _find(wanted: str, devices: list[Device]) -> Device:
+def _find(wanted: str, devices: list[AravisCamera]) -> AravisCamera:
     found = [one for one in devices if not wanted or wanted in (one.serial, one.id, one.address)]
     if len(found) == 1:
         return found[0]

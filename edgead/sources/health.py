@@ -24,7 +24,7 @@ _LONG_SIDE_PX = 512  # longer side of images when they are measured
 _CHECKS = 5  # number of checks whose median counts, so that one odd image is no fault of the camera
 
 
-class Place:
+class ShiftMonitor:
     """Monitor of the shift of a camera's images against golden images.
 
     Each image is registered with each golden image by phase correlation (Kuglin and Hines 1975) of the strength of
@@ -102,7 +102,7 @@ class HealthWatch:
     """Monitor of brightness, sharpness and place, relative to the golden images of the camera's models.
 
     Brightness is the mean grey level. Sharpness is the variance of the Laplacian divided by that of the grey levels, so
-    that contrast cancels, relative to the median of the golden images. For the place see `Place`.
+    that contrast cancels, relative to the median of the golden images. For the place see `ShiftMonitor`.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class HealthWatch:
         self._shape = golden[0].shape[:2] if golden else None
         greys = [_grey(image) for image in golden if image.shape[:2] == self._shape]
         self._sharpness = float(np.median([_sharpness(grey) for grey in greys])) if greys else 0.0
-        self._place = Place(greys, max(self._shape) / max(greys[0].shape)) if self._shape else None
+        self._place = ShiftMonitor(greys, max(self._shape) / max(greys[0].shape)) if self._shape else None
         self._measured: deque[tuple[float, float]] = deque(maxlen=_CHECKS)
         self._next_ns = 0
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgead.images.files import MAX_MEGAPIXELS
-from edgead.sources.connection import Connection, LiveAddress, NoFrameYetError
+from edgead.sources.connection import CameraConnection, LiveAddress, NoFrameYetError
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.types import Frame
 
@@ -80,7 +80,7 @@ class Mailbox:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LiveLimits:
     """Limits of a live source: its time limits, the largest size of its frames, and the event that ends it."""
 
     open_timeout_s: float = 5.0
@@ -100,12 +100,12 @@ class LiveSource:
     ----------
     address : LiveAddress
         Address of the camera; its display form is in every frame and error.
-    limits : Limits
+    limits : LiveLimits
     """
 
     live = True
 
-    def __init__(self, address: LiveAddress, limits: Limits):
+    def __init__(self, address: LiveAddress, limits: LiveLimits):
         self.uri = uri = address.shown
         self._connect = address.connect
         self._limits = limits
@@ -152,7 +152,7 @@ class LiveSource:
 
     def _read(self) -> None:
         try:
-            connection = Connection(self._frames, self._connect, self._limits.read_timeout_s)
+            connection = CameraConnection(self._frames, self._connect, self._limits.read_timeout_s)
         except SourceError as fault:
             self._open_fault = fault
             return

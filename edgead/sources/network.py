@@ -25,7 +25,7 @@ from edgead.components.options import Section
 from edgead.components.uri import without_credentials
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import SourceError
-from edgead.sources.live import Limits
+from edgead.sources.live import LiveLimits
 from edgead.sources.registry import register
 
 # The first libavformat that is known to obey `max_redirects`; earlier ones always follow up to eight.
@@ -90,13 +90,13 @@ class NetworkOptions(Section):
     """Stream that FFmpeg reads: MJPEG, MPEG-TS, H.264; the URL's options go to the camera. One thread decodes it."""
 
 
-def network_address(url: str, options: NetworkOptions, limits: Limits) -> LiveAddress:
+def network_address(url: str, options: NetworkOptions, limits: LiveLimits) -> LiveAddress:
     """Make the address of a stream from its URL; user name and password in the URL appear nowhere else."""
     shown = without_credentials(url)
     return LiveAddress(shown, lambda: _connect(url, shown, limits))
 
 
-def _connect(url: str, shown: str, limits: Limits) -> cv2.VideoCapture:
+def _connect(url: str, shown: str, limits: LiveLimits) -> cv2.VideoCapture:
     settings = [
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
         int(limits.open_timeout_s * 1000),

@@ -17,7 +17,7 @@ Rate = Annotated[
 ]
 
 
-class Pace:
+class Ticker:
     """Timer with a number of ticks per second; after a delay it does not tick faster."""
 
     def __init__(self, rate: float):
@@ -46,7 +46,7 @@ class PacedSource:
     def __init__(self, source: Source, rate: float):
         self.uri = source.uri
         self._source = source
-        self._pace = Pace(rate)
+        self._pace = Ticker(rate)
 
     @property
     def counters(self) -> Counters:

@@ -15,7 +15,7 @@ from edgead.images.files import MAX_MEGAPIXELS, ImageError, is_image_path, list_
 from edgead.images.pairs import colour_folder, load_deep
 from edgead.images.volumes import is_volume, slices_of
 from edgead.sources.contract import Counters, FrameCounter, Source, SourceError
-from edgead.sources.live import Limits
+from edgead.sources.live import LiveLimits
 from edgead.sources.paced import PacedSource, Rate
 from edgead.sources.registry import SOURCES, register
 from edgead.sources.video import VideoSource
@@ -95,7 +95,7 @@ class PathOptions(Section):
     rate: Rate = None
 
 
-def open_path(text: str, _: NoOptions, limits: Limits) -> Source:
+def open_path(text: str, _: NoOptions, limits: LiveLimits) -> Source:
     """Open the source of a path; `?rate=` limits its frames per second.
 
     Raises

@@ -14,11 +14,11 @@ import threading
 from typing import Any, NoReturn
 
 from edgead.sources import live_address
-from edgead.sources.connection import Connection, CorruptFrameError, Lost, NoFrameYetError
+from edgead.sources.connection import CameraConnection, CorruptFrameError, Lost, NoFrameYetError
 from edgead.sources.contract import FrameCounter, SourceError
 from edgead.sources.decoder_log import DecoderLog
 from edgead.sources.frame_memory import FrameMemory, create_memory
-from edgead.sources.live import Limits
+from edgead.sources.live import LiveLimits
 from edgead.types import Frame
 
 MESSAGE_BYTES = 65536
@@ -43,12 +43,12 @@ def main() -> None:
 
 def _read(channel: socket.socket, order: dict[str, Any]) -> None:
     _tell(channel, state="opening")
-    address = live_address(order["uri"], Limits(order["open_timeout_s"], order["read_timeout_s"]))
+    address = live_address(order["uri"], LiveLimits(order["open_timeout_s"], order["read_timeout_s"]))
     if address is None:
         raise SourceError("is no live camera")
     log = DecoderLog()
     frames = FrameCounter(address.shown, max_megapixels=order["max_megapixels"])
-    connection = Connection(frames, address.connect, order["read_timeout_s"])
+    connection = CameraConnection(frames, address.connect, order["read_timeout_s"])
     log.has_complaint()  # ignored: a stream joined midway begins with incomplete images
     _tell(channel, state="open")
     memory: FrameMemory | None = None
@@ -73,7 +73,7 @@ def _read(channel: socket.socket, order: dict[str, Any]) -> None:
     raise SourceError(f"{address.shown}: {corrupt} corrupt frames in a row")
 
 
-def _whole_frame(connection: Connection, log: DecoderLog) -> Frame | None:
+def _whole_frame(connection: CameraConnection, log: DecoderLog) -> Frame | None:
     """Wait for the next frame; None if it is damaged, since damage looks like a defect."""
     try:
         frame = connection.read()

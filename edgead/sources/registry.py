@@ -10,10 +10,10 @@ from edgead.components.options import Section
 from edgead.components.registry import Component, Registry
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import Source
-from edgead.sources.live import Limits
+from edgead.sources.live import LiveLimits
 
-Open = Callable[[str, Any, Limits], Source]
-Address = Callable[[str, Any, Limits], LiveAddress]
+Open = Callable[[str, Any, LiveLimits], Source]
+Address = Callable[[str, Any, LiveLimits], LiveAddress]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class SourceComponent(Component):
     Attributes
     ----------
     open : callable or None
-        Function from a URI, its options and `Limits` to the source.
+        Function from a URI, its options and `LiveLimits` to the source.
     address : callable or None
         Function with the same arguments to the `LiveAddress` of a camera. The daemon reads such a camera in a separate
         process, which it kills if it hangs.

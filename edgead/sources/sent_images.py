@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from edgead.components.options import Section
 from edgead.images.files import decode_image
 from edgead.sources.contract import Counters, FrameCounter, SourceError
-from edgead.sources.live import Limits
+from edgead.sources.live import LiveLimits
 from edgead.sources.registry import register
 from edgead.types import Frame, Part
 
@@ -27,7 +27,7 @@ class RequestSource:
 
     live = False
 
-    def __init__(self, uri: str, limits: Limits):
+    def __init__(self, uri: str, limits: LiveLimits):
         self.uri = uri
         if uri.partition(":")[2]:
             raise SourceError(f"{uri}: takes neither an address nor options: write request:")

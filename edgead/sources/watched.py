@@ -29,7 +29,7 @@ from edgead.files.atomic import write_whole
 from edgead.files.regular_files import MissingFileError, UnreadableFileError, open_regular, read_regular
 from edgead.images.files import ImageError, decode_image, is_image_path, natural_key
 from edgead.sources.contract import Counters, FrameCounter, SourceError
-from edgead.sources.live import Limits
+from edgead.sources.live import LiveLimits
 from edgead.sources.registry import register
 from edgead.types import Frame
 
@@ -60,7 +60,7 @@ class _Seen:
     order: int
 
 
-class Arrivals:
+class FolderScanner:
     """Scanner of a folder, which remembers since when each image is unchanged.
 
     Parameters
@@ -317,14 +317,14 @@ class WatchSource:
 
     live = False
 
-    def __init__(self, uri: str, options: WatchOptions, limits: Limits):
+    def __init__(self, uri: str, options: WatchOptions, limits: LiveLimits):
         self.uri = without_credentials(uri)
         self.folder = Path(uri.partition(":")[2].partition("?")[0])
         if not self.folder.is_dir() or self.folder == Path():
             raise SourceError(f"{self.uri}: there is no such folder")
         self.holds = False
         self._after, self._limits = options.after, limits
-        self._arrivals = Arrivals(self.folder, options.stable_ms / 1e3)
+        self._scanner = FolderScanner(self.folder, options.stable_ms / 1e3)
         self._frames = FrameCounter(self.uri, late_after_ms=limits.late_after_ms, max_megapixels=limits.max_megapixels)
         self._closing = threading.Event()
         self._journal: Journal | None = None
@@ -350,7 +350,7 @@ class WatchSource:
                 yield from self._given(self._read(path, path.name, signature, mark))
             while not self._ended():
                 begin_s = time.monotonic()
-                complete = self._arrivals.complete(self._journal.names if self._journal else {})
+                complete = self._scanner.complete(self._journal.names if self._journal else {})
                 next_s = begin_s + max(_POLL_S, (time.monotonic() - begin_s) / _SHARE)
                 for name, signature in complete:
                     if self._ended():

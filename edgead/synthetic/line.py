@@ -24,7 +24,7 @@ _CONVEYOR = 1 << 96
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchConditions:
     """Conditions that all parts of a batch share; factors are 1 and differences 0 for the line without batches."""
 
     gain: float
@@ -51,14 +51,14 @@ class Batch:
         )
 
 
-def draw_batch(number: int) -> Batch:
+def draw_batch(number: int) -> BatchConditions:
     """Draw the light, the mould and the set-up of the camera of the batch `number`."""
     rng = np.random.default_rng([number, 4])  # 0 to 3 are the streams of parts, defects and conveyors
 
     def clipped(deviation: float, most: float) -> float:
         return float(np.clip(rng.normal(0, deviation), -most, most))
 
-    return Batch(
+    return BatchConditions(
         gain=float(np.exp(clipped(0.045, 0.12))),
         warmth=clipped(0.006, 0.018),
         fall=(clipped(0.06, 0.15), clipped(0.06, 0.15)),

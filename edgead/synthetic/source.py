@@ -11,8 +11,8 @@ from typing_extensions import Self
 
 from edgead.components.options import Section
 from edgead.sources.contract import Counters, FrameCounter, SourceError
-from edgead.sources.live import Limits
-from edgead.sources.paced import Pace, Rate
+from edgead.sources.live import LiveLimits
+from edgead.sources.paced import Rate, Ticker
 from edgead.sources.registry import register
 from edgead.types import Frame
 
@@ -63,7 +63,7 @@ class SyntheticSource:
         self._given = options
         self.live = options.rate is not None  # a conveyor with a rate does not wait
         self._frames = FrameCounter(uri, late_after_ms=late_after_ms)
-        self._pace = None if options.rate is None else Pace(options.rate)
+        self._pace = None if options.rate is None else Ticker(options.rate)
         self._closed = False
 
     @property
@@ -104,7 +104,7 @@ class SyntheticSource:
             yield from (image.copy() for image in made)  # copied, as consumers may change a frame
 
 
-def _open(uri: str, options: SyntheticOptions, limits: Limits) -> SyntheticSource:
+def _open(uri: str, options: SyntheticOptions, limits: LiveLimits) -> SyntheticSource:
     return SyntheticSource(uri, options, late_after_ms=limits.late_after_ms)
 
 

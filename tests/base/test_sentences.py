@@ -27,7 +27,7 @@ from edgead.errors import SettingsError
 from edgead.images.boxes import find_boxes, place_in
 from edgead.report import examine, report_page
 from edgead.report.evaluate import evaluate
-from edgead.serialization import Counts, checked_language, language_names, preferred_language, sentence
+from edgead.serialization import VerdictCounts, checked_language, language_names, preferred_language, sentence
 from edgead.types import scaled_score, score_text, score_texts
 
 LANGUAGES = tuple(language_names())
@@ -60,7 +60,7 @@ records = st.fixed_dictionaries(
     },
 )
 counts = st.none() | st.builds(
-    Counts,
+    VerdictCounts,
     st.dictionaries(st.sampled_from(["ok", "reject", "review"]), st.integers(0, 10**6)),
     st.dictionaries(st.just("scratch"), st.integers(0, 10**6)),
     st.sampled_from(["today", "run"]),
@@ -141,7 +141,7 @@ def test_every_missing_fact_makes_the_sentence_shorter():
             {"width": 41, "height": 6, "peak": 3.4, "place": "top right"},
         ],
     }
-    counted = Counts({"reject": 20}, {"scratch": 14})
+    counted = VerdictCounts({"reject": 20}, {"scratch": 14})
     whole = sentence(record, "en", counted)
     assert whole == (
         "Reject: scratch, 41 x 6 px, top right, the strongest of 2 regions; score 3.1 (limit 2.6); "
@@ -171,7 +171,7 @@ def test_a_name_of_a_kind_stays_on_the_line_and_fills_no_place_of_the_sentence()
 
 
 def test_parts_of_unknown_kind_are_not_counted_as_like_each_other():
-    counted = Counts({"reject": 3}, {"unknown kind": 2})
+    counted = VerdictCounts({"reject": 3}, {"unknown kind": 2})
     assert sentence({"decision": "reject", "kind": "unknown kind"}, "en", counted) == (
         "Reject: unknown kind; 3 rejects today."
     )

@@ -23,7 +23,7 @@ from system_packages import require
 from edgead.components.options import NoOptions
 from edgead.images.files import write_image
 from edgead.process.real_time import Scheduling
-from edgead.sources import SOURCES, Limits, SourceError, live_address, open_source
+from edgead.sources import SOURCES, LiveLimits, SourceError, live_address, open_source
 from edgead.sources.health import HealthWatch
 from edgead.sources.network import ffmpeg_refuses
 from edgead.sources.registry import SourceComponent
@@ -414,9 +414,9 @@ class Device:
 
 def test_a_v4l2_camera_gives_what_was_asked_for_or_says_what_it_gives(monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", Device)
-    live_address("v4l2:///dev/null?width=1280&fourcc=MJPG", Limits()).connect()
+    live_address("v4l2:///dev/null?width=1280&fourcc=MJPG", LiveLimits()).connect()
     with pytest.raises(SourceError, match="the camera gives width 640 instead"):
-        live_address("v4l2:///dev/null?width=1280&fourcc=YUYV", Limits()).connect()
+        live_address("v4l2:///dev/null?width=1280&fourcc=YUYV", LiveLimits()).connect()
 
 
 # Recordings

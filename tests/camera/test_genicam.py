@@ -13,7 +13,7 @@ from gige import virtual_camera
 from patience import MAX_S, wait_for, wait_until
 
 from edgead.sources import SourceError, aravis, genicam, open_source
-from edgead.sources.connection import Connection, CorruptFrameError, NoFrameYetError
+from edgead.sources.connection import CameraConnection, CorruptFrameError, NoFrameYetError
 from edgead.sources.contract import FrameCounter
 from edgead.sources.genicam import GenicamOptions, as_image
 from edgead.sources.settings import CameraSection
@@ -124,7 +124,7 @@ class FakeCamera:
 @pytest.fixture
 def fake(monkeypatch):
     camera = FakeCamera()
-    devices = [aravis.Device("Vendor-A1", "A1", "10.0.0.7"), aravis.Device("Vendor-A2", "A2", "10.0.0.8")]
+    devices = [aravis.AravisCamera("Vendor-A1", "A1", "10.0.0.7"), aravis.AravisCamera("Vendor-A2", "A2", "10.0.0.8")]
     monkeypatch.setattr(genicam, "list_devices", lambda: devices)
     monkeypatch.setattr(genicam, "Camera", lambda id: camera)
     return camera
@@ -132,7 +132,7 @@ def fake(monkeypatch):
 
 def opened(read_timeout_s=5.0, **options):
     address = genicam.genicam_address("genicam://A1", GenicamOptions(**options), None)
-    return Connection(FrameCounter(address.shown), address.connect, read_timeout_s)
+    return CameraConnection(FrameCounter(address.shown), address.connect, read_timeout_s)
 
 
 def buffer(frame_id, data=b"\x01\x02\x03\x04", pixel_format=0x01080001):

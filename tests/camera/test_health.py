@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.sources.health import HealthSection, HealthWatch, Place
+from edgead.sources.health import HealthSection, HealthWatch, ShiftMonitor
 from edgead.synthetic.line import render
 from edgead.types import Frame
 
@@ -117,7 +117,7 @@ def test_it_is_not_looked_at_more_often_than_asked():
 def test_looking_changes_no_golden_image():
     """OpenCV multiplies its window into images of some sizes: after some looks nothing would be left of them."""
     grey = cv2.cvtColor(GOLDEN[0], cv2.COLOR_BGR2GRAY)[:480, :480]
-    place = Place([grey], scale=1.0)
+    place = ShiftMonitor([grey], scale=1.0)
     look = grey.copy()
     kept = place._golden[0].copy()
     for _ in range(3):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from patience import MAX_S, wait_for, wait_until
 
 from edgead.sources import Counters, SourceError, open_source, reader
-from edgead.sources.connection import Connection, CorruptFrameError, LiveAddress, NoFrameYetError
+from edgead.sources.connection import CameraConnection, CorruptFrameError, LiveAddress, NoFrameYetError
 from edgead.sources.contract import FrameCounter
 from edgead.sources.line_scan import Joiner, LineScan, LineScanSource, joined_address
 from edgead.sources.settings import CameraSection
@@ -86,7 +86,7 @@ class Camera:
 
 def connected(camera, *, max_megapixels=64.0, **options):
     address = joined_address(LiveAddress("line", lambda: camera), LineScan(**options), max_megapixels)
-    return Connection(FrameCounter("line"), address.connect, 5.0)
+    return CameraConnection(FrameCounter("line"), address.connect, 5.0)
 
 
 # Joining

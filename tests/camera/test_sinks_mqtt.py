@@ -249,12 +249,12 @@ def test_what_is_not_delivered_at_the_end_is_counted_and_delays_no_stop(tmp_path
 
 
 def test_messages_of_a_topic_are_heard_but_none_of_the_past(tmp_path):
-    from edgead.plant.mqtt.client import Subscription
+    from edgead.plant.mqtt.client import MqttSubscription
 
     heard = []
     with running(tmp_path) as broker, closing(Receiver(broker, "nothing", 1)) as sender:
         sender.publish("line7/trigger", b"retained", retain=True)
-        subscription = Subscription(section(broker), "line7/trigger", heard.append)
+        subscription = MqttSubscription(section(broker), "line7/trigger", heard.append)
         with closing(subscription):
             assert subscription.wait(MAX_S)
             wait_until(lambda: (sender.publish("line7/trigger", b"go"), heard)[1])

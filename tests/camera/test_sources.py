@@ -362,7 +362,7 @@ def test_a_reader_that_hangs_is_a_fault_and_does_not_hang_the_close(monkeypatch)
 
     monkeypatch.setattr(live, "_GRACE_S", 0.2)
     monkeypatch.setattr(live, "_JOIN_S", 0.2)
-    source = live.LiveSource(LiveAddress("camera:hangs", Hanging), live.Limits(read_timeout_s=0.3))
+    source = live.LiveSource(LiveAddress("camera:hangs", Hanging), live.LiveLimits(read_timeout_s=0.3))
     begin = time.monotonic()
     assert frames_until_fault(source) == ([], "camera:hangs: no frame for 0.3 s")
     source.close()
@@ -401,7 +401,7 @@ class DeadCapture:
     ],
 )
 def test_a_camera_that_gives_no_image_is_a_fault_by_number(given, what):
-    source = live.LiveSource(LiveAddress("camera:odd", lambda: DeadCapture(numbered(0), given)), live.Limits())
+    source = live.LiveSource(LiveAddress("camera:odd", lambda: DeadCapture(numbered(0), given)), live.LiveLimits())
     with closing(source):
         seen, fault = frames_until_fault(source)
     assert seen in ([], [(0, 0)])  # the frame before may have been taken or not; the mailbox still delivers it
@@ -414,13 +414,13 @@ def test_opencv_that_fails_while_opening_is_a_fault_without_the_url():
         raise cv2.error("rtsp://operator:hunter2@host/x")
 
     with pytest.raises(SourceError, match="rtsp://host/x: OpenCV failed while opening") as fault:
-        live.LiveSource(LiveAddress("rtsp://host/x", connect), live.Limits(open_timeout_s=1, read_timeout_s=0.2))
+        live.LiveSource(LiveAddress("rtsp://host/x", connect), live.LiveLimits(open_timeout_s=1, read_timeout_s=0.2))
     assert "hunter2" not in str(fault.value) and fault.value.__cause__ is None and fault.value.__context__ is None
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_reader_that_dies_is_never_a_success():
-    source = live.LiveSource(LiveAddress("camera:odd", lambda: DeadCapture(MemoryError())), live.Limits())
+    source = live.LiveSource(LiveAddress("camera:odd", lambda: DeadCapture(MemoryError())), live.LiveLimits())
     with closing(source):
         assert frames_until_fault(source) == ([], "camera:odd: the reader failed")
 

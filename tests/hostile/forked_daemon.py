@@ -151,7 +151,7 @@ def run_learning_daemon(site: str) -> None:
     from edgead.line.daemon.teaching.lesson import LessonProcess
 
     folder = Path(site).parent
-    draft_work.Learner = partial(CopyingLearner, folder / "learnable")  # type: ignore[misc,assignment]
+    draft_work.LearningProcess = partial(CopyingLearner, folder / "learnable")  # type: ignore[misc,assignment]
     LessonProcess.run = teach_by_copying  # type: ignore[method-assign]
     # The slow disk: what two people ask for at once takes place at once.
     os.rmdir = slow(os.rmdir, 1.0, lambda path: Path(path).name == "model")
@@ -175,9 +175,9 @@ class CopyingLearner:
     waits = False
 
     def __init__(self, model: Path, order: dict[str, Any], log: Path, ended: Any):
-        from edgead.line.daemon.commission.draft_work import Progress
+        from edgead.line.daemon.commission.draft_work import LearningStep
 
-        self.progress = Progress()
+        self.progress = LearningStep()
         self._cancelled = threading.Event()
         self._thread = threading.Thread(target=self._learn, args=(model, order, ended))
         self._thread.start()
@@ -199,10 +199,10 @@ class CopyingLearner:
 
 def teach_by_copying(process: Any, task: Any, within_s: float) -> Any:
     """Be `LessonProcess.run` of a model that keeps its limits."""
-    from edgead.line.daemon.teaching.lesson import Taught
+    from edgead.line.daemon.teaching.lesson import LessonResult
 
     copy_with_note(task.model, task.output, [str(task.output), *map(str, task.good)])
-    return Taught(report={"before": {}, "after": {}})
+    return LessonResult(report={"before": {}, "after": {}})
 
 
 def copy_with_note(model: Path, copy: Path, note: Any) -> None:

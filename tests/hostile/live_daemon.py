@@ -14,7 +14,7 @@ from patience import wait_for
 
 from edgead.line.daemon import model_control
 from edgead.line.daemon.run import Daemon
-from edgead.line.daemon.thresholds import Thresholds
+from edgead.line.daemon.thresholds import ThresholdRecord
 from edgead.line.drift import DriftState
 
 
@@ -40,7 +40,7 @@ class Slot:
 
     model = "0" * 64
     can_roll_back = False
-    thresholds = Thresholds(review=0.4, reject=0.5)
+    thresholds = ThresholdRecord(review=0.4, reject=0.5)
 
     def __init__(self, pipeline, section, kept, *, threads=None, accept=None):
         self.path = section.model

@@ -14,7 +14,7 @@ from valid_artifact import make, write_valid
 from edgead.artifact.folder import Artifact
 from edgead.runtime import available_runtimes, device, engine, open_runtime
 from edgead.runtime.device import Gpu
-from edgead.runtime.engine import NoEngineError, Wanted, make_engine
+from edgead.runtime.engine import EngineFile, NoEngineError, make_engine
 from edgead.runtime.engine_builder import EngineError
 from edgead.runtime.flavour import Flavour
 from edgead.runtime.ort import OrtRuntime
@@ -36,8 +36,8 @@ def artifact(once, tmp_path, monkeypatch) -> Artifact:
     return made
 
 
-def wanted(artifact: Artifact) -> Wanted:
-    return Wanted(artifact, artifact.graph(), TENSORRT, GPU)
+def wanted(artifact: Artifact) -> EngineFile:
+    return EngineFile(artifact, artifact.graph(), TENSORRT, GPU)
 
 
 def paths(artifact: Artifact) -> dict[str, Path]:

@@ -14,7 +14,7 @@ pytest.importorskip("paho.mqtt", reason="MQTT NOT TESTED: pip install 'edgead[da
 from hostile.mqtt_broker import BREAKS, KINDS, TOPIC, HostileBroker
 from paho.mqtt import client as paho
 
-from edgead.plant.mqtt.client import Subscription
+from edgead.plant.mqtt.client import MqttSubscription
 from edgead.sinks import open_queued
 from edgead.sinks.mqtt import MqttOptions
 
@@ -27,7 +27,7 @@ def clients_of(broker, options=MqttOptions, **settings):
     section = options.model_validate({**values, **settings})
     heard: list[bytes] = []
     queued = open_queued("broker", section)
-    subscription = Subscription(section, TOPIC.decode(), lambda payload: heard.append(payload[:9]))
+    subscription = MqttSubscription(section, TOPIC.decode(), lambda payload: heard.append(payload[:9]))
     try:
         yield queued, heard
     finally:

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from edgead.line.daemon.logs import JsonLines
+from edgead.line.daemon.logs import JsonFormatter
 from edgead.line.site.load import resolved
 from edgead.line.site.schema import Site
 from edgead.sources import SourceError, open_source
@@ -49,7 +49,7 @@ def check_hidden(site, value):
     assert SECRET not in resolved(site)
     assert SECRET not in repr(site)
     stream = io.StringIO()
-    formatter = JsonLines()
+    formatter = JsonFormatter()
     formatter.hide(site)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)

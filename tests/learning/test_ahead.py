@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 from edgead.workstation.trainer.device import fixed_shapes  # noqa: E402
-from edgead.workstation.trainer.prefetch import AHEAD, Ahead, KeptImages  # noqa: E402
+from edgead.workstation.trainer.prefetch import AHEAD, KeptImages, Prefetcher  # noqa: E402
 
 
 def workers() -> list[threading.Thread]:
@@ -26,7 +26,7 @@ def test_the_same_is_made_by_any_number_of_threads(threads, begin):
         made.append(number)
         return np.random.default_rng(number).integers(1000)
 
-    with Ahead(make, 20, threads=threads) as ahead:
+    with Prefetcher(make, 20, threads=threads) as ahead:
         found = [ahead(number) for number in range(begin, 20)]
     assert found == [np.random.default_rng(number).integers(1000) for number in range(begin, 20)]
     assert sorted(made) == list(range(begin, 20))  # each once, and none after the last
@@ -42,7 +42,7 @@ def test_no_more_is_made_ahead_than_asked_for():
             first.set()
         return number
 
-    with Ahead(make, 1_000, threads=2) as ahead:
+    with Prefetcher(make, 1_000, threads=2) as ahead:
         assert ahead(0) == 0
         assert first.wait(30)
     assert sorted(made) == list(range(2 * AHEAD))
@@ -54,12 +54,12 @@ def test_what_fails_fails_where_it_is_asked_for_and_threads_end():
             raise ValueError("two")
         return number
 
-    with Ahead(make, 10, threads=2) as ahead:
+    with Prefetcher(make, 10, threads=2) as ahead:
         assert [ahead(0), ahead(1)] == [0, 1]
         with pytest.raises(ValueError, match="two"):
             ahead(2)
         assert ahead(3) == 3
-    with pytest.raises(KeyboardInterrupt), Ahead(make, 10, threads=2) as ahead:
+    with pytest.raises(KeyboardInterrupt), Prefetcher(make, 10, threads=2) as ahead:
         ahead(0)
         raise KeyboardInterrupt
     assert not workers()

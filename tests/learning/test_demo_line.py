@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgead.synthetic import DEFECTS, SIZE, camera, conveyor, render
-from edgead.synthetic.line import Batch, draw_batch, part_seed, schedule
+from edgead.synthetic.line import BatchConditions, draw_batch, part_seed, schedule
 from edgead.synthetic.part import build_layers
 
 SEEDS = range(100, 112)
@@ -73,7 +73,7 @@ def test_without_a_batch_every_image_has_the_bytes_that_it_had():
         assert np.array_equal(camera._light_over(scene), camera._light_field() * np.float32(scene.gain))
     tile = camera._mottling_tile()
     assert np.array_equal(1 + (tile - 1) * np.float32(1.0), tile)
-    same = Batch(1.0, 0.0, (0.0, 0.0), 1.0, 1.0, (0.0, 0.0), 0.0, 0.0)
+    same = BatchConditions(1.0, 0.0, (0.0, 0.0), 1.0, 1.0, (0.0, 0.0), 0.0, 0.0)
     assert same.apply(scene) == scene
 
 

@@ -22,7 +22,7 @@ from edgead.workstation.methods.efficient_ad import detector  # noqa: E402
 from edgead.workstation.methods.efficient_ad.detector import EfficientAD, EfficientADConfig, rate_factor  # noqa: E402
 from edgead.workstation.methods.efficient_ad.student_teacher import (  # noqa: E402
     CHANNELS,
-    Resize,
+    BilinearResize,
     StudentTeacher,
     augment,
     build_autoencoder,
@@ -34,7 +34,7 @@ from edgead.workstation.methods.efficient_ad.student_teacher import (  # noqa: E
 )
 from edgead.workstation.methods.efficient_ad.teacher import load_teacher  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
-from edgead.workstation.trainer.prefetch import Ahead  # noqa: E402
+from edgead.workstation.trainer.prefetch import Prefetcher  # noqa: E402
 from edgead.workstation.trainer.pretraining_images import (  # noqa: E402
     PretrainingImages,
     draw_texture,
@@ -85,7 +85,7 @@ def test_layer_tables():
     assert parameters(build_pdn("medium", 384)) == medium == 8_026_624
     # Table 8: the decoder's sizes, the bottleneck, and all of its convolutions.
     autoencoder = build_autoencoder(384, (256, 256))
-    assert [layer.size[0] for layer in autoencoder if isinstance(layer, Resize)] == [3, 8, 15, 32, 63, 127, 56]
+    assert [layer.size[0] for layer in autoencoder if isinstance(layer, BilinearResize)] == [3, 8, 15, 32, 63, 127, 56]
     assert sum(isinstance(layer, nn.Dropout) and layer.p == 0.2 for layer in autoencoder) == 6
     encoder = (3 * 16 * 32 + 32) + (32 * 16 * 32 + 32) + (32 * 16 * 64 + 64) + 2 * (64 * 16 * 64 + 64)
     decoder = 6 * (64 * 16 * 64 + 64) + (64 * 9 * 64 + 64) + (64 * 9 * 384 + 384)
@@ -326,8 +326,8 @@ def test_images_drawn_by_threads_give_the_same_model(teacher_file, monkeypatch):
     images = noise(5, 64)
     alone = tiny(teacher_file).fit(images).network.state_dict()
     monkeypatch.setattr(
-        "edgead.workstation.methods.efficient_ad.detector.Ahead",
-        lambda make, stop, threads: Ahead(make, stop, threads=2),
+        "edgead.workstation.methods.efficient_ad.detector.Prefetcher",
+        lambda make, stop, threads: Prefetcher(make, stop, threads=2),
     )
     ahead = tiny(teacher_file).fit(images).network.state_dict()
     assert all(torch.equal(alone[name], ahead[name]) for name in alone)

@@ -15,7 +15,7 @@ onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's pac
 from edgead.export.calibration_images import find_calibration_images  # noqa: E402
 from edgead.export.precision import PrecisionPlan, add_precision  # noqa: E402
 from edgead.export.rewrite import ExportError, rewrite_graph  # noqa: E402
-from edgead.export.verify import Compared, _parity, compare, compare_with_torch, replay_golden  # noqa: E402
+from edgead.export.verify import ImageComparison, _parity, compare, compare_with_torch, replay_golden  # noqa: E402
 
 from edgead import Detector  # noqa: E402
 from edgead.adapt.frozen_backbone import PACKAGED  # noqa: E402
@@ -120,7 +120,8 @@ def test_one_changed_weight_is_found(model_copy):
 
 
 def test_a_score_that_is_not_a_number_fails():
-    rows = [Compared("a", 1.0, 0.0, 0.0, False), compare("b", (math.nan, np.zeros((2, 2))), FakeCalibrated(), None)]
+    compared = compare("b", (math.nan, np.zeros((2, 2))), FakeCalibrated(), None)
+    rows = [ImageComparison("a", 1.0, 0.0, 0.0, False), compared]
     assert not _parity(rows).passed
     with pytest.raises(ArtifactError, match="no image to compare"):
         _parity([])

@@ -284,11 +284,11 @@ def test_what_it_cannot_be_trained_with_is_refused(line_data, tmp_path, count, o
 
 def test_golden_parts_are_laid_onto_the_first():
     torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.workstation.methods.golden import Golden
+    from edgead.workstation.methods.golden import GoldenMethod
 
     settings = {"backbone": "efficientnet_lite0", "image_size": [128, 128], "reach": 0}
     torch.manual_seed(0)
-    method = Golden.from_settings(settings, pretrained=False)
+    method = GoldenMethod.from_settings(settings, pretrained=False)
     large = cv2.resize(marks(9, (43, 43)), (128, 128), interpolation=cv2.INTER_CUBIC)
     first = np.repeat(large[..., None], 3, axis=2).clip(0, 255).astype(np.uint8)
     trained = method.fit([first, turned(first, 0, (16, 8))[0]])

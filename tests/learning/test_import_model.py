@@ -15,7 +15,7 @@ from command_line import run_here
 from daemons import check_records, conveyor, make_site, started, wait_for
 from edgead.export import import_model as module
 from edgead.export.foreign import Port, find_layout, find_outputs, find_size
-from edgead.export.import_model import Asked, Good, import_model
+from edgead.export.import_model import Good, ImportSettings, import_model
 from foreign_graphs import SIZE, anomalib_like, expected_map, plain
 from onnx import TensorProto, helper
 
@@ -40,7 +40,7 @@ def good(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def imported(good, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("imported")
-    import_model(anomalib_like(folder / "model.onnx"), folder / "model", Good(good), Asked())
+    import_model(anomalib_like(folder / "model.onnx"), folder / "model", Good(good), ImportSettings())
     return folder / "model"
 
 
@@ -74,25 +74,29 @@ def test_a_graph_of_any_size_is_given_images_as_they_are(good, tmp_path):
     for number, image in enumerate(images(good)):
         cv2.imwrite(str(folder / f"{number:03}.png"), cv2.resize(image, (72, 40)))
     path = anomalib_like(tmp_path / "any.onnx", side=None)
-    artifact, _ = import_model(path, tmp_path / "model", Good(folder), Asked())
+    artifact, _ = import_model(path, tmp_path / "model", Good(folder), ImportSettings())
     assert artifact.manifest.preprocessing.image_size == (40, 72)
     cv2.imwrite(str(folder / "odd.png"), np.zeros((50, 50, 3), np.uint8))
     with pytest.raises(SettingsError, match=r"several \(72 x 40, 50 x 50\).*--size"):
-        import_model(path, tmp_path / "model", Good(folder), Asked())
-    artifact, _ = import_model(path, tmp_path / "model", Good(folder), Asked(size=(48, 48)))
+        import_model(path, tmp_path / "model", Good(folder), ImportSettings())
+    artifact, _ = import_model(path, tmp_path / "model", Good(folder), ImportSettings(size=(48, 48)))
     assert artifact.manifest.preprocessing.image_size == (48, 48)
 
 
 @pytest.mark.parametrize(
     ("layout", "dtype", "asked"),
     [
-        ("nhwc", TensorProto.FLOAT, Asked(colour="bgr", white=255.0, mean=(10.0, 20.0, 30.0), std=(2.0, 3.0, 4.0))),
-        ("nchw", TensorProto.FLOAT, Asked(colour="rgb", white=1.0, mean=(0.5,) * 3, std=(0.25,) * 3)),
-        ("nchw", TensorProto.FLOAT16, Asked(colour="bgr", white=1.0)),
-        ("batches of 2", TensorProto.FLOAT, Asked(colour="bgr", white=1.0)),
-        ("nhwc", TensorProto.DOUBLE, Asked(colour="rgb", white=255.0)),
-        ("nhwc", TensorProto.UINT8, Asked(colour="bgr")),
-        ("nchw", TensorProto.UINT8, Asked(colour="rgb")),
+        (
+            "nhwc",
+            TensorProto.FLOAT,
+            ImportSettings(colour="bgr", white=255.0, mean=(10.0, 20.0, 30.0), std=(2.0, 3.0, 4.0)),
+        ),
+        ("nchw", TensorProto.FLOAT, ImportSettings(colour="rgb", white=1.0, mean=(0.5,) * 3, std=(0.25,) * 3)),
+        ("nchw", TensorProto.FLOAT16, ImportSettings(colour="bgr", white=1.0)),
+        ("batches of 2", TensorProto.FLOAT, ImportSettings(colour="bgr", white=1.0)),
+        ("nhwc", TensorProto.DOUBLE, ImportSettings(colour="rgb", white=255.0)),
+        ("nhwc", TensorProto.UINT8, ImportSettings(colour="bgr")),
+        ("nchw", TensorProto.UINT8, ImportSettings(colour="rgb")),
     ],
 )
 def test_the_input_is_made_as_asked(good, tmp_path, layout, dtype, asked):
@@ -114,17 +118,25 @@ def test_the_input_is_made_as_asked(good, tmp_path, layout, dtype, asked):
 @pytest.mark.parametrize(
     ("options", "asked", "says"),
     [
-        ({}, Asked(), "--colour rgb or --colour bgr"),
-        ({}, Asked(colour="rgb"), "--white 1 or --white 255"),
-        ({"dtype": TensorProto.UINT8}, Asked(colour="rgb", white=1.0), "leave out --white"),
-        ({"shape": (8, SIZE, SIZE, 3)}, Asked(colour="rgb", white=1.0), "batches of 8"),
-        ({"shape": (1, SIZE, SIZE, 3)}, Asked(colour="rgb", white=1.0, layout="nchw"), "3 channels does not fit"),
-        ({"shape": (1, SIZE, SIZE, 3)}, Asked(colour="rgb", white=1.0, size=(64, 64)), "--size 64,64 does not fit"),
-        ({"outputs": ("one", "two")}, Asked(colour="rgb", white=1.0), "2 outputs that could be its map"),
-        ({}, Asked(outputs={"map": "other"}, colour="rgb", white=1.0), "--map other: the graph gives heat"),
-        ({}, Asked(outputs={"map": "none"}, colour="rgb", white=1.0), "none of them"),
-        ({}, Asked(colour="rgb", white=float("nan")), "white nan"),
-        ({}, Asked(colour="rgb", white=1.0, mean=(float("nan"),) * 3), "say others with --white, --mean"),
+        ({}, ImportSettings(), "--colour rgb or --colour bgr"),
+        ({}, ImportSettings(colour="rgb"), "--white 1 or --white 255"),
+        ({"dtype": TensorProto.UINT8}, ImportSettings(colour="rgb", white=1.0), "leave out --white"),
+        ({"shape": (8, SIZE, SIZE, 3)}, ImportSettings(colour="rgb", white=1.0), "batches of 8"),
+        (
+            {"shape": (1, SIZE, SIZE, 3)},
+            ImportSettings(colour="rgb", white=1.0, layout="nchw"),
+            "3 channels does not fit",
+        ),
+        (
+            {"shape": (1, SIZE, SIZE, 3)},
+            ImportSettings(colour="rgb", white=1.0, size=(64, 64)),
+            "--size 64,64 does not fit",
+        ),
+        ({"outputs": ("one", "two")}, ImportSettings(colour="rgb", white=1.0), "2 outputs that could be its map"),
+        ({}, ImportSettings(outputs={"map": "other"}, colour="rgb", white=1.0), "--map other: the graph gives heat"),
+        ({}, ImportSettings(outputs={"map": "none"}, colour="rgb", white=1.0), "none of them"),
+        ({}, ImportSettings(colour="rgb", white=float("nan")), "white nan"),
+        ({}, ImportSettings(colour="rgb", white=1.0, mean=(float("nan"),) * 3), "say others with --white, --mean"),
     ],
 )
 def test_what_is_not_clear_is_refused_with_the_option_that_says_it(good, tmp_path, options, asked, says):
@@ -135,7 +147,7 @@ def test_what_is_not_clear_is_refused_with_the_option_that_says_it(good, tmp_pat
 
 def test_an_output_is_taken_by_its_name(good, tmp_path):
     path = plain(tmp_path / "graph.onnx", outputs=("one", "two"))
-    asked = Asked(outputs={"map": "two"}, colour="bgr", white=255.0)
+    asked = ImportSettings(outputs={"map": "two"}, colour="bgr", white=255.0)
     artifact, _ = import_model(path, tmp_path / "model", Good(good), asked)
     image = images(good)[0]
     with Detector(artifact) as detector:
@@ -144,7 +156,7 @@ def test_an_output_is_taken_by_its_name(good, tmp_path):
 
 def test_a_score_alone_is_shown_everywhere(good, tmp_path):
     path = anomalib_like(tmp_path / "graph.onnx", outputs=("pred_score", "pred_label"))
-    artifact, _ = import_model(path, tmp_path / "model", Good(good), Asked())
+    artifact, _ = import_model(path, tmp_path / "model", Good(good), ImportSettings())
     with Detector(artifact) as detector:
         found = detector.measure(images(good)[0])
     assert found.anomaly_map.shape == (SIZE, SIZE)
@@ -169,14 +181,14 @@ def test_layouts_sizes_and_outputs_are_read_of_shapes():
 def test_scores_that_are_cut_off_are_refused(good, tmp_path):
     path = anomalib_like(tmp_path / "graph.onnx", cut_off=True)
     with pytest.raises(SettingsError, match="cuts scores off.*enable_normalization"):
-        import_model(path, tmp_path / "model", Good(good), Asked())
+        import_model(path, tmp_path / "model", Good(good), ImportSettings())
     assert not (tmp_path / "model").exists()
 
 
 def test_a_model_that_scores_otherwise_than_its_graph_is_refused(good, tmp_path, monkeypatch):
     monkeypatch.setattr(module.Opened, "score", lambda self, image, spec: 1.0)
     with pytest.raises(SettingsError, match="by the graph itself"):
-        import_model(anomalib_like(tmp_path / "graph.onnx"), tmp_path / "model", Good(good), Asked())
+        import_model(anomalib_like(tmp_path / "graph.onnx"), tmp_path / "model", Good(good), ImportSettings())
     assert not (tmp_path / "model").exists()
 
 
@@ -190,7 +202,7 @@ def test_functions_within_a_graph_are_unfolded_and_branches_refused(good, tmp_pa
     model.graph.node[-1].output[0] = "once"
     model.graph.node.append(helper.make_node("Doubled", ["once"], ["heat"], domain="own"))
     onnx.save(model, tmp_path / "functions.onnx")
-    asked = Asked(colour="bgr", white=255.0)
+    asked = ImportSettings(colour="bgr", white=255.0)
     artifact, _ = import_model(tmp_path / "functions.onnx", tmp_path / "model", Good(good), asked)
     image = images(good)[0]
     with Detector(artifact) as detector:
@@ -213,13 +225,13 @@ def test_functions_within_a_graph_are_unfolded_and_branches_refused(good, tmp_pa
 def test_values_in_a_file_beside_the_graph_come_along(good, tmp_path):
     model = onnx.load(anomalib_like(tmp_path / "graph.onnx"))
     onnx.save(model, tmp_path / "apart.onnx", save_as_external_data=True, size_threshold=0)
-    artifact, _ = import_model(tmp_path / "apart.onnx", tmp_path / "model", Good(good), Asked())
+    artifact, _ = import_model(tmp_path / "apart.onnx", tmp_path / "model", Good(good), ImportSettings())
     with Detector(artifact) as detector:
         assert detector.measure(images(good)[0]).image_score > 0
     for data in tmp_path.glob("*-*"):
         data.unlink()
     with pytest.raises(SettingsError, match="no ONNX file that can be read"):
-        import_model(tmp_path / "apart.onnx", tmp_path / "another", Good(good), Asked())
+        import_model(tmp_path / "apart.onnx", tmp_path / "another", Good(good), ImportSettings())
 
 
 @pytest.mark.parametrize(
@@ -240,7 +252,7 @@ def test_values_in_a_damaged_file_beside_the_graph_are_refused_in_words(good, tm
         entry.value = value
         onnx.save(model, tmp_path / "apart.onnx")
     with pytest.raises(SettingsError, match=r"copy apart\.onnx and apart\.data again"):
-        import_model(tmp_path / "apart.onnx", tmp_path / "model", Good(good), Asked())
+        import_model(tmp_path / "apart.onnx", tmp_path / "model", Good(good), ImportSettings())
     assert not (tmp_path / "model").exists()
 
 
@@ -255,7 +267,7 @@ def test_values_in_a_file_beside_the_graph_are_bounded_together(good, tmp_path, 
     onnx.save(model, tmp_path / "apart.onnx")
     monkeypatch.setattr(onnx, "load_external_data_for_model", lambda *_: pytest.fail("it was read"))
     with pytest.raises(SettingsError, match="in other files are more than 2 GB"):
-        import_model(tmp_path / "apart.onnx", tmp_path / "model", Good(good), Asked())
+        import_model(tmp_path / "apart.onnx", tmp_path / "model", Good(good), ImportSettings())
 
 
 @pytest.mark.parametrize("name", ["graph.onnx", "graph.xml"])
@@ -268,7 +280,7 @@ def test_a_graph_that_is_no_regular_file_is_refused_at_once(good, tmp_path, name
     else:
         (tmp_path / name).symlink_to("/dev/zero")
     with pytest.raises(SettingsError, match="is no regular file"):
-        import_model(tmp_path / name, tmp_path / "model", Good(good), Asked())
+        import_model(tmp_path / name, tmp_path / "model", Good(good), ImportSettings())
 
 
 @pytest.mark.parametrize(("functions", "calls"), [(10, 10), (100, 1)])
@@ -286,14 +298,14 @@ def test_functions_that_unfold_without_bound_are_refused_before_they_are_unfolde
     model.graph.node.append(helper.make_node("F0", ["once"], ["heat"], domain="own"))
     onnx.save(model, tmp_path / "graph.onnx")
     with pytest.raises(SettingsError, match="functions that call each other.*without functions"):
-        import_model(tmp_path / "graph.onnx", tmp_path / "model", Good(good), Asked(colour="rgb", white=1.0))
+        import_model(tmp_path / "graph.onnx", tmp_path / "model", Good(good), ImportSettings(colour="rgb", white=1.0))
 
 
 def test_images_that_were_learnt_make_no_limit(good, tmp_path):
     learnt = sorted(good.iterdir())[:10]
     path = anomalib_like(tmp_path / "graph.onnx")
     with pytest.raises(SettingsError, match="10 of 40 good images are among those"):
-        import_model(path, tmp_path / "model", Good(good, learnt=learnt), Asked())
+        import_model(path, tmp_path / "model", Good(good, learnt=learnt), ImportSettings())
 
 
 def test_a_list_that_says_what_was_learnt_is_not_taken(good, tmp_path):
@@ -302,9 +314,9 @@ def test_a_list_that_says_what_was_learnt_is_not_taken(good, tmp_path):
     path, table = anomalib_like(tmp_path / "graph.onnx"), tmp_path / "parts.csv"
     table.write_text("path,label,split\n" + "".join(f"good/{name},good,train\n" for name in names))
     with pytest.raises(SettingsError, match="lists images to learn from.*probably learnt"):
-        import_model(path, tmp_path / "model", Good(table), Asked())
+        import_model(path, tmp_path / "model", Good(table), ImportSettings())
     table.write_text("path,label\n" + "".join(f"good/{name},good\n" for name in names))
-    artifact, _ = import_model(path, tmp_path / "model", Good(table), Asked())
+    artifact, _ = import_model(path, tmp_path / "model", Good(table), ImportSettings())
     assert artifact.manifest.training["calibration_images"] == 40
 
 
@@ -313,8 +325,8 @@ def test_a_folder_that_was_probably_learnt_is_not_taken_without_asking(good, tmp
     (tmp_path / "data" / "train" / "good").symlink_to(good)
     path = anomalib_like(tmp_path / "graph.onnx")
     with pytest.raises(SettingsError, match="probably learnt.*--normal-dir"):
-        import_model(path, tmp_path / "model", Good(tmp_path / "data"), Asked())
-    artifact, _ = import_model(path, tmp_path / "model", Good(tmp_path / "data", "train/good"), Asked())
+        import_model(path, tmp_path / "model", Good(tmp_path / "data"), ImportSettings())
+    artifact, _ = import_model(path, tmp_path / "model", Good(tmp_path / "data", "train/good"), ImportSettings())
     assert artifact.manifest.training["calibration_images"] == 40
 
 
@@ -357,7 +369,7 @@ def test_what_tools_write_is_read(good, tmp_path, metadata, properties, facts):
     path = plain(tmp_path / "graph.onnx", properties=properties)
     if metadata is not None:
         (tmp_path / "metadata.json").write_text(json.dumps(metadata))
-    artifact, _ = import_model(path, tmp_path / "model", Good(good), Asked())
+    artifact, _ = import_model(path, tmp_path / "model", Good(good), ImportSettings())
     found = artifact.manifest.training["imported"]
     assert {name: found[name] for name in facts} == facts
 
@@ -368,8 +380,8 @@ def test_another_white_needs_another_mean_and_std(good, tmp_path):
     (tmp_path / "metadata.json").write_text(json.dumps({"transform": TRANSFORM}))
     for mean in ((), (0.0,) * 3):
         with pytest.raises(SettingsError, match="are for white 1: give --mean and --std too"):
-            import_model(path, tmp_path / "model", Good(good), Asked(white=255.0, mean=mean))
-    for asked in (Asked(white=1.0), Asked(white=255.0, mean=(0.0,) * 3, std=(1.0,) * 3)):
+            import_model(path, tmp_path / "model", Good(good), ImportSettings(white=255.0, mean=mean))
+    for asked in (ImportSettings(white=1.0), ImportSettings(white=255.0, mean=(0.0,) * 3, std=(1.0,) * 3)):
         import_model(path, tmp_path / "model", Good(good), asked)
 
 
@@ -393,7 +405,7 @@ def test_metadata_that_cannot_be_followed_is_refused(good, tmp_path, content, sa
     path = plain(tmp_path / "graph.onnx")
     (tmp_path / "metadata.json").write_text(content)
     with pytest.raises(SettingsError, match=says):
-        import_model(path, tmp_path / "model", Good(good), Asked(colour="rgb", white=1.0))
+        import_model(path, tmp_path / "model", Good(good), ImportSettings(colour="rgb", white=1.0))
 
 
 def test_an_old_graph_whose_constants_are_inputs_too_is_taken(good, tmp_path):
@@ -405,7 +417,7 @@ def test_an_old_graph_whose_constants_are_inputs_too_is_taken(good, tmp_path):
     model.opset_import.append(helper.make_opsetid("", 8))
     onnx.save(model, tmp_path / "graph.onnx")
     artifact, _ = import_model(
-        tmp_path / "graph.onnx", tmp_path / "model", Good(good), Asked(colour="rgb", white=255.0)
+        tmp_path / "graph.onnx", tmp_path / "model", Good(good), ImportSettings(colour="rgb", white=255.0)
     )
     image = images(good)[0]
     with Detector(artifact) as detector:
@@ -419,7 +431,7 @@ def test_a_graph_that_gives_no_numbers_is_refused(good, tmp_path):
     model.graph.output[0].name = "heat"
     onnx.save(model, tmp_path / "graph.onnx")
     with pytest.raises(SettingsError, match="good image: the network gave NaN"):
-        import_model(tmp_path / "graph.onnx", tmp_path / "model", Good(good), Asked(colour="rgb", white=1.0))
+        import_model(tmp_path / "graph.onnx", tmp_path / "model", Good(good), ImportSettings(colour="rgb", white=1.0))
     assert [path.name for path in tmp_path.iterdir()] == ["graph.onnx"]
 
 
@@ -427,7 +439,7 @@ def test_images_that_are_too_large_for_a_graph_of_any_size_are_refused(good, tmp
     monkeypatch.setattr("edgead.export.foreign.MAX_PIXELS", SIZE * SIZE - 1)
     path = plain(tmp_path / "graph.onnx", shape=(1, "h", "w", 3))
     with pytest.raises(SettingsError, match="too many for a network.*--size"):
-        import_model(path, tmp_path / "model", Good(good), Asked(colour="rgb", white=1.0))
+        import_model(path, tmp_path / "model", Good(good), ImportSettings(colour="rgb", white=1.0))
 
 
 @pytest.mark.parametrize(("name", "content"), [("graph.onnx", b"no graph"), ("graph.pt", b""), ("missing.onnx", None)])
@@ -435,7 +447,7 @@ def test_files_that_are_no_graphs_are_refused(good, tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(EdgeadError, match=name):
-        import_model(tmp_path / name, tmp_path / "model", Good(good), Asked())
+        import_model(tmp_path / name, tmp_path / "model", Good(good), ImportSettings())
 
 
 def test_the_command_line_makes_verifies_and_exports_it(good, tmp_path):
@@ -458,7 +470,7 @@ def test_the_command_line_makes_verifies_and_exports_it(good, tmp_path):
 @pytest.mark.slow
 def test_it_runs_in_a_site_as_any_other(line_data, tmp_path):
     path = anomalib_like(tmp_path / "graph.onnx", side=None)
-    import_model(path, tmp_path / "model", Good(line_data, "train/good"), Asked())
+    import_model(path, tmp_path / "model", Good(line_data, "train/good"), ImportSettings())
     site = make_site(tmp_path / "model", cameras={"conveyor": conveyor(30, count=40)})
     with started(tmp_path, site) as daemon:
         daemon.wait_judged(20)
@@ -484,11 +496,11 @@ def ir_of(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("options", "asked"),
     [
-        ({"shape": (1, 3, SIZE, SIZE)}, Asked(colour="rgb", white=1.0, mean=(0.5,) * 3, std=(0.25,) * 3)),
-        ({"shape": ("n", SIZE, SIZE, 3)}, Asked(colour="bgr", white=255.0)),
-        ({"dtype": TensorProto.UINT8}, Asked(colour="bgr")),
-        ({"dtype": TensorProto.FLOAT16}, Asked(colour="rgb", white=1.0)),
-        ({"shape": (2, 3, SIZE, SIZE)}, Asked(colour="bgr", white=1.0)),
+        ({"shape": (1, 3, SIZE, SIZE)}, ImportSettings(colour="rgb", white=1.0, mean=(0.5,) * 3, std=(0.25,) * 3)),
+        ({"shape": ("n", SIZE, SIZE, 3)}, ImportSettings(colour="bgr", white=255.0)),
+        ({"dtype": TensorProto.UINT8}, ImportSettings(colour="bgr")),
+        ({"dtype": TensorProto.FLOAT16}, ImportSettings(colour="rgb", white=1.0)),
+        ({"shape": (2, 3, SIZE, SIZE)}, ImportSettings(colour="bgr", white=1.0)),
     ],
 )
 def test_an_ir_scores_as_the_same_graph_in_onnx(good, tmp_path, options, asked):
@@ -530,7 +542,7 @@ def test_what_model_api_writes_into_an_ir_is_read(good, tmp_path):
     for name, value in {"reverse_input_channels": "True", "mean_values": "1 2 3", "scale_values": "4 5 6"}.items():
         model.set_rt_info(value, ["model_info", name])
     openvino.save_model(model, tmp_path / "graph.xml", compress_to_fp16=False)
-    artifact, _ = import_model(tmp_path / "graph.xml", tmp_path / "model", Good(good), Asked())
+    artifact, _ = import_model(tmp_path / "graph.xml", tmp_path / "model", Good(good), ImportSettings())
     facts = artifact.manifest.training["imported"]
     assert (facts["mean"], facts["std"], facts["white"]) == ([1, 2, 3], [4, 5, 6], 255)
     assert "rgb" in facts["input"]
@@ -542,7 +554,7 @@ def test_of_several_names_of_one_output_the_known_one_is_taken(good, tmp_path):
     for output in model.outputs:  # as in IRs of anomalib
         output.tensor.add_names({f"a_{output.any_name}"})
     openvino.save_model(model, tmp_path / "graph.xml", compress_to_fp16=False)
-    artifact, _ = import_model(tmp_path / "graph.xml", tmp_path / "model", Good(good), Asked())
+    artifact, _ = import_model(tmp_path / "graph.xml", tmp_path / "model", Good(good), ImportSettings())
     assert artifact.manifest.training["imported"]["score"] == "pred_score"
 
 

@@ -22,7 +22,7 @@ from edgead.adapt.finalize import GoodScores
 from edgead.adapt.kept_images import kept_images, measure_kept
 from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.adapt.teach import LessonRefusedError, TeachPlan, earlier_versions, learn, prepare, sheet_of, teach, undo
-from edgead.adapt.teach.lesson import Counts, Judgement, Lesson
+from edgead.adapt.teach.lesson import DecisionCounts, Judgement, Lesson
 from edgead.adapt.teach.run import new_version, settle
 from edgead.adapt.training.from_folder import train_from_folder
 from edgead.adapt.training.good_images import GoodImages
@@ -102,7 +102,7 @@ def holes(tmp_path_factory) -> Path:
     ],
 )
 def test_a_table_of_a_lesson_says_which_scores_are_no_result(taught, held_out, others, said):
-    counts = {number: Counts(number, 0, 0, 0.1 if number else None) for number in (0, 3, 4, 9)}
+    counts = {number: DecisionCounts(number, 0, 0, 0.1 if number else None) for number in (0, 3, 4, 9)}
     after = Judgement(1.0, 1.0, 0.05, counts[taught], counts[held_out], counts[others or 0], counts[9], [], [], 0.5)
     bad = None if others is None else counts[others]
     lesson = Lesson("m", "v", "images", 10, 1, 1.0, 1.0, others or 0, bad, {"fp32": after}, {"fp32": after})

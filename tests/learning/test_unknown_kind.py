@@ -11,7 +11,7 @@ pytest.importorskip("sklearn", reason="the benchmark needs scikit-learn")
 
 from benchmarks.kinds_measures import Described  # noqa: E402
 from benchmarks.unknown_kind import SCORES, class_scores, measured, rbaf  # noqa: E402
-from edgead.unlabelled.sorting.describe import Judged  # noqa: E402
+from edgead.unlabelled.sorting.describe import ScoredImage  # noqa: E402
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "authors" / "s3ad.npz"
 CLASSES = 4
@@ -41,7 +41,7 @@ def drawn(rng, *, kinds, each, good):
     descriptors = np.concatenate([residuals, rng.normal(0, 0.1, (len(labels), 24))], axis=1).astype(np.float32)
     is_good = labels == kinds
     judged = [
-        Judged(Path(), "ok" if fine else "reject", float(1 - fine + rng.uniform(0, 0.1)), row)
+        ScoredImage(Path(), "ok" if fine else "reject", float(1 - fine + rng.uniform(0, 0.1)), row)
         for fine, row in zip(is_good, descriptors, strict=True)
     ]
     parts = np.arange(len(labels)) // 2

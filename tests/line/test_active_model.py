@@ -19,7 +19,7 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.line.daemon.active_model import ActiveModel, SlotBusyError
-from edgead.line.daemon.thresholds import KeptThresholds, PipelineThresholds, Thresholds, thresholds_of
+from edgead.line.daemon.thresholds import KeptThresholds, PipelineThresholds, ThresholdRecord, thresholds_of
 from edgead.line.site.schema import PipelineSection
 from edgead.sources.contract import FrameCounter
 
@@ -62,7 +62,7 @@ def test_a_change_while_a_model_is_exchanged_is_refused_at_once_and_changes_noth
             lambda: slot.swap(slot.path),
             slot.roll_back,
             slot.self_test,
-            lambda: slot.set_thresholds(Thresholds.checked(review=1, reject=2, by="Anna")),
+            lambda: slot.set_thresholds(ThresholdRecord.checked(review=1, reject=2, by="Anna")),
         ):
             with pytest.raises(SlotBusyError, match="line: its model is being exchanged or tested: try again"):
                 change()
@@ -112,7 +112,7 @@ def reload(model_copy, tmp_path):
 def test_thresholds_that_a_person_set_outlive_a_change_of_the_manifest(reload, model_copy):
     with reload() as slot:
         before = slot.model
-        slot.set_thresholds(Thresholds.checked(review=0.1, reject=0.2, by="Anna"))
+        slot.set_thresholds(ThresholdRecord.checked(review=0.1, reject=0.2, by="Anna"))
     manifest = Artifact.load(model_copy).manifest
     write_manifest(model_copy, manifest.model_copy(update={"versions": {**manifest.versions, "note": "line 2"}}))
     with reload() as slot:
@@ -129,7 +129,7 @@ def superseded(slot):
 
 def test_a_calibration_takes_the_place_of_what_a_person_set_before_and_says_so_once(reload, model_copy, caplog):
     with reload() as slot:
-        slot.set_thresholds(Thresholds.checked(review=0.1, reject=0.2, by="Anna"))
+        slot.set_thresholds(ThresholdRecord.checked(review=0.1, reject=0.2, by="Anna"))
     artifact = Artifact.load(model_copy)
     write_thresholds(artifact, *thresholds_by_hand(artifact, None, review=0.3, reject=0.4))
     with reload():
@@ -144,7 +144,7 @@ def test_a_calibration_takes_the_place_of_what_a_person_set_before_and_says_so_o
     with reload() as slot:
         assert slot.thresholds.values() == {"review": 0.3, "reject": 0.4}
         assert superseded(slot) == []
-        slot.set_thresholds(Thresholds.checked(review=0.5, reject=0.6, by="Anna"))
+        slot.set_thresholds(ThresholdRecord.checked(review=0.5, reject=0.6, by="Anna"))
     with reload() as slot:
         assert slot.thresholds.values() == {"review": 0.5, "reject": 0.6}
 
@@ -155,7 +155,7 @@ def test_a_way_back_to_a_model_of_the_same_scores_keeps_what_a_person_set_as_a_r
     twin = shutil.copytree(model_copy, tmp_path / "twin")
     with reload() as slot:
         slot.swap(twin)
-        slot.set_thresholds(Thresholds.checked(review=0.1, reject=0.2, by="Anna"))
+        slot.set_thresholds(ThresholdRecord.checked(review=0.1, reject=0.2, by="Anna"))
         slot.roll_back()
         assert slot.thresholds.values() == {"review": 0.1, "reject": 0.2}
     with reload() as slot:
@@ -172,7 +172,7 @@ def test_thresholds_that_a_person_set_go_with_a_model_that_is_taught(reload, mod
     write_manifest(taught.path, taught.manifest.with_graph("fp32", calibration=limits, golden=[]))
     with reload() as slot:
         slot.carry_thresholds(Artifact.load(taught.path))  # nobody has set any
-        slot.set_thresholds(Thresholds.checked(review=0.1, reject=0.2, by="Anna"))
+        slot.set_thresholds(ThresholdRecord.checked(review=0.1, reject=0.2, by="Anna"))
         slot.carry_thresholds(Artifact.load(taught.path))
         thresholds = PipelineThresholds("line", KeptThresholds(tmp_path / "thresholds.json"))
         with Detector.load(taught.path) as detector:
@@ -183,7 +183,7 @@ def test_thresholds_that_a_person_set_go_with_a_model_that_is_taught(reload, mod
 
 
 def test_thresholds_kept_under_the_hash_of_the_manifest_still_apply(reload, tmp_path, model_copy):
-    kept = Thresholds.checked(review=0.1, reject=0.2, by="Anna").now()
+    kept = ThresholdRecord.checked(review=0.1, reject=0.2, by="Anna").now()
     key = f"{Artifact.load(model_copy).manifest.manifest_sha256}/fp32"
     KeptThresholds(tmp_path / "thresholds.json").keep("line", key, kept)
     with reload() as slot:

@@ -63,9 +63,9 @@ def checked(folder, kept=None):
 
 def test_a_chain_that_nobody_touched_is_whole(rows):
     found = chain.check(rows)
-    assert found == chain.Checked(5, chain.Head(5, rows[-1]["hash"]), None)
+    assert found == chain.ChainCheck(5, chain.ChainHead(5, rows[-1]["hash"]), None)
     assert [row["previous"] for row in rows] == ["0" * 64, *(row["hash"] for row in rows[:-1])]
-    assert chain.check([]) == chain.Checked(0, chain.Head())
+    assert chain.check([]) == chain.ChainCheck(0, chain.ChainHead())
 
 
 def test_the_hash_of_a_row_is_the_one_that_the_documentation_says(rows):

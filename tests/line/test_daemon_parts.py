@@ -21,11 +21,11 @@ from edgead.errors import SettingsError
 from edgead.line.daemon.active_model import ActiveModel
 from edgead.line.daemon.broadcast import VerdictFeed
 from edgead.line.daemon.judging import PipelineState
-from edgead.line.daemon.logs import JsonLines
+from edgead.line.daemon.logs import JsonFormatter
 from edgead.line.daemon.reload import site_diff
 from edgead.line.daemon.service_manager import Notifier
 from edgead.line.daemon.supervisor import RestartBudget, Supervisor
-from edgead.line.daemon.thresholds import KeptThresholds, Thresholds, doubts_of
+from edgead.line.daemon.thresholds import KeptThresholds, ThresholdRecord, doubts_of
 from edgead.line.site.schema import LimitsSection, Site
 from edgead.profiling.latency import LatencyRecorder
 from edgead.sources import SourceError, open_source
@@ -115,7 +115,7 @@ def test_of_several_faults_the_one_that_stands_in_the_way_of_all_is_reported():
 
 def test_thresholds_are_kept_per_pipeline_and_model(tmp_path):
     file = tmp_path / "evidence" / "thresholds.json"
-    given = Thresholds.checked(review=0.1, reject=0.2, by="kim").now()
+    given = ThresholdRecord.checked(review=0.1, reject=0.2, by="kim").now()
     KeptThresholds(file).keep("a", "model 1", given)
     KeptThresholds(file).keep("b", "model 1", given)
     kept = KeptThresholds(file)
@@ -135,7 +135,7 @@ def test_thresholds_are_kept_per_pipeline_and_model(tmp_path):
 @pytest.mark.parametrize(("review", "reject"), [(2, 1), (float("nan"), 1), (0, float("inf"))])
 def test_what_are_no_thresholds_is_refused(trained_model, review, reject):
     with pytest.raises(SettingsError, match="thresholds"):
-        Thresholds.checked(review=review, reject=reject, by="kim")
+        ThresholdRecord.checked(review=review, reject=reject, by="kim")
     with Detector.load(trained_model) as detector, pytest.raises(SettingsError, match="thresholds: "):
         detector.set_thresholds(review=review, reject=reject)
 
@@ -147,7 +147,7 @@ def test_a_limit_of_the_page_is_doubted_beside_the_models_own(trained_model):
         spread = max(limits.scores) - min(limits.scores)
 
         def at(reject: float, bad: Sequence[float] = ()) -> list[str]:
-            return doubts_of(detector, Thresholds.checked(review=min(limits.review, reject), reject=reject), bad)
+            return doubts_of(detector, ThresholdRecord.checked(review=min(limits.review, reject), reject=reject), bad)
 
         assert at(limits.reject) == at(limits.reject - spread) == []
         top = max(limits.reject, limits.scores[-1])
@@ -156,7 +156,7 @@ def test_a_limit_of_the_page_is_doubted_beside_the_models_own(trained_model):
             assert at(top + far * spread) == []  # it is in force
             assert "the limit would rise from" in at(top + (far + 4) * spread)[0]
         detector.set_thresholds(review=limits.review, reject=limits.reject)
-        higher = Thresholds.checked(review=limits.review + 2, reject=limits.reject + 2)
+        higher = ThresholdRecord.checked(review=limits.review + 2, reject=limits.reject + 2)
         bad = [limits.review + 1, limits.review + 3, limits.review - 1]
         assert "1 of the 3 newest parts that were marked bad would pass" in doubts_of(detector, higher, bad)[-1]
 
@@ -234,7 +234,7 @@ def test_what_could_only_fail_later_is_no_site(wrong):
 
 def test_no_secret_of_the_site_is_logged():
     stream = io.StringIO()
-    formatter = JsonLines()
+    formatter = JsonFormatter()
     formatter.hide(site())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)

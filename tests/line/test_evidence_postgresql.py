@@ -29,9 +29,9 @@ from verdicts import Line, ids
 from edgead.line.evidence import EvidenceError, EvidenceStore
 from edgead.line.evidence.database import open_engine
 from edgead.line.evidence.production.counts import Tally, Unit
-from edgead.line.evidence.production.export import Wanted
+from edgead.line.evidence.production.export import VerdictQuery
 from edgead.line.evidence.production.periods import Period
-from edgead.line.evidence.production.report import Question
+from edgead.line.evidence.production.report import ReportQuery
 from edgead.line.evidence.settings import StoreSection
 from edgead.line.evidence.tables import orders
 from edgead.line.evidence.versions import prepare_tables
@@ -189,9 +189,9 @@ def test_production_is_counted_and_exported_as_with_sqlite(tmp_path, server):
         store.production.orders.start(name="A-17", batch="b", by="anna")
         expected = Tally(2, 1, 1, false_rejects=1)
         assert store.production.count(unit, hour) == expected
-        found = {by: store.production.report(Question(by, (hour,), (unit,))) for by in ("day", "batch")}
+        found = {by: store.production.report(ReportQuery(by, (hour,), (unit,))) for by in ("day", "batch")}
         assert [group.units["made"] for groups in found.values() for group in groups] == [expected, expected]
-        table = b"".join(store.production.verdicts_file(Wanted(hour.begin, hour.end, "made"), "csv"))
+        table = b"".join(store.production.verdicts_file(VerdictQuery(hour.begin, hour.end, "made"), "csv"))
         assert len(table.splitlines()) == 5
         assert [period.name for period in store.production.orders.between(*hour[1:])] == ["A-17"]
         with pytest.raises(EvidenceError, match="cannot execute DELETE in a read-only transaction"):

@@ -21,10 +21,10 @@ from registry import RealRegistry, small_model
 from edgead.artifact.oci.client import RegistryError
 from edgead.artifact.oci.push import push, tag_digest
 from edgead.errors import EdgeadError
-from edgead.line.daemon.fleet.devices import Device, Devices
+from edgead.line.daemon.fleet.devices import Devices, FleetDevice
 from edgead.line.daemon.fleet.followers import Followers
-from edgead.line.daemon.fleet.gate import Gate
-from edgead.line.daemon.fleet.member import Member
+from edgead.line.daemon.fleet.gate import CanaryGate
+from edgead.line.daemon.fleet.member import FleetMember
 from edgead.line.daemon.fleet.report import DeviceReport, PipelineReport, make_report, read_report
 from edgead.line.daemon.fleet.reporter import Reporter
 from edgead.line.site.model_following import FleetSection
@@ -60,18 +60,18 @@ def judging(digest: str = NEW, *, source: str = SOURCE, **changed) -> PipelineRe
     return PipelineReport.model_validate(said | {"decisions": {"ok": 9, "reject": 1}} | changed)
 
 
-def device(name: str, *pipelines: PipelineReport, heard_s: float = 0.0, online: bool = True) -> Device:
+def device(name: str, *pipelines: PipelineReport, heard_s: float = 0.0, online: bool = True) -> FleetDevice:
     named = {f"p{number}": pipeline for number, pipeline in enumerate(pipelines)}
     now = datetime.now(timezone.utc)
     report = DeviceReport(device=name, at=now, edgead="1.0", every_s=60, pipelines=named)
-    return Device(name, online, report, heard_s)
+    return FleetDevice(name, online, report, heard_s)
 
 
 # The gate
 
 
 def test_a_model_goes_on_once_enough_canaries_have_been_well_for_long_enough():
-    gate = Gate(SOURCE, NEW, healthy=2, for_s=100)
+    gate = CanaryGate(SOURCE, NEW, healthy=2, for_s=100)
     other = device("elsewhere", judging(OLD, source="oci://registry.test/line/caps:stable"))
     late = device("b", judging(OLD))
     asked = [gate.ask([device("a", judging()), late, other], 0)]
@@ -82,7 +82,7 @@ def test_a_model_goes_on_once_enough_canaries_have_been_well_for_long_enough():
 
 
 def test_a_break_begins_the_time_again():
-    gate = Gate(SOURCE, NEW, healthy=1, for_s=100)
+    gate = CanaryGate(SOURCE, NEW, healthy=1, for_s=100)
     well, faulty = device("a", judging()), device("a", judging(state="fault", reason="camera top is lost"))
     answers = [gate.ask([one], now_s).answer for one, now_s in ((well, 0), (faulty, 50), (well, 60), (well, 155))]
     assert answers == ["wait"] * 4 and gate.ask([well], 161).answer == "go"
@@ -94,17 +94,17 @@ def test_a_break_begins_the_time_again():
 def test_one_that_refuses_stops_it_whatever_the_others_say(following, online):
     refusing = judging(OLD, tag_digest=NEW, following=following, why="golden/0.png scores 3")
     devices = [device("a", judging()), device("b", refusing, online=online)]
-    opinion = Gate(SOURCE, NEW, healthy=1, for_s=0).ask(devices, 0)
+    opinion = CanaryGate(SOURCE, NEW, healthy=1, for_s=0).ask(devices, 0)
     assert (opinion.answer, opinion.reason) == ("stop", f"b: {following}: golden/0.png scores 3")
 
 
 def test_what_was_refused_before_does_not_count():
     before = device("b", judging(OLD, tag_digest=OLD, following="refused", why="old"))
-    assert Gate(SOURCE, NEW, healthy=1, for_s=0).ask([device("a", judging()), before], 0).answer == "go"
+    assert CanaryGate(SOURCE, NEW, healthy=1, for_s=0).ask([device("a", judging()), before], 0).answer == "go"
 
 
 def test_a_device_that_is_away_is_not_well():
-    gate = Gate(SOURCE, NEW, healthy=1, for_s=0)
+    gate = CanaryGate(SOURCE, NEW, healthy=1, for_s=0)
     assert gate.ask([device("a", judging(), online=False)], 0).answer == "wait"
     assert gate.ask([device("a", judging(), heard_s=0)], 181).answer == "wait"
     assert gate.ask([replace(device("a"), report=None)], 0).answer == "wait"
@@ -196,7 +196,7 @@ def test_a_broker_that_cannot_be_used_stops_no_inspection(tmp_path, caplog):
     cameras, pipelines = {"top": {"uri": "synthetic:"}}, {"a": {"camera": "top", "model": "m"}}
     fleet = {"host": "127.0.0.1", "port": 9, "tls": True, "ca_file": str(tmp_path / "gone.pem")}
     site = Site.model_validate({"cameras": cameras, "pipelines": pipelines, "fleet": fleet})
-    member = Member()
+    member = FleetMember()
     member.follow(site, dict, SimpleNamespace())
     member.close()
     assert "nothing is reported to the fleet: " in caplog.text and "gone.pem" in caplog.text
@@ -224,7 +224,7 @@ def call(broker, registry, monkeypatch):
     return call
 
 
-def retained(broker: Broker, topic: str, *devices: Device) -> None:
+def retained(broker: Broker, topic: str, *devices: FleetDevice) -> None:
     from paho.mqtt.publish import multiple
 
     messages = [

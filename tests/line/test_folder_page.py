@@ -26,7 +26,7 @@ from test_draft import part
 from test_http_commission import png
 
 from edgead.images.files import IMAGE_SUFFIXES, ImageError, decode_image, write_image
-from edgead.line.daemon.commission.draft_work import Progress, Work
+from edgead.line.daemon.commission.draft_work import DraftWork, LearningStep
 from edgead.synthetic.line import conveyor
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
@@ -172,14 +172,14 @@ def tried(learnt, tmp_path, monkeypatch) -> dict[str, Path]:
         write_image(file, part(number + 50, (120, 160)))
     by_bytes = {files[name].read_bytes(): (name, score) for name, score in scores.items()}
 
-    def try_image(self: Work, data: bytes):
+    def try_image(self: DraftWork, data: bytes):
         if data not in by_bytes:
             raise ImageError("the model has learnt it")
         name, score = by_bytes[data]
         verdict = replace(make_verdict(score), typical_score=0.1, review_threshold=0.4)
         return decode_image(data), verdict
 
-    monkeypatch.setattr(Work, "try_image", try_image)
+    monkeypatch.setattr(DraftWork, "try_image", try_image)
     return files
 
 
@@ -248,7 +248,7 @@ def test_bad_and_good_parts_are_tried_before_the_model_goes(browser, learnt, tri
 
 
 def test_the_first_step_of_learning_reads_like_no_button(browser, learnt):
-    learner = SimpleNamespace(progress=Progress(), waits=False, cancel=lambda: None)
+    learner = SimpleNamespace(progress=LearningStep(), waits=False, cancel=lambda: None)
     learnt.commissioning.work("conveyor")._learner = learner
     with served(learnt) as url, opened_page(browser, f"{url}/#commission") as page:
         expect(page.locator("#commission-cancel")).to_be_visible()

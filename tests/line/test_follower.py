@@ -21,8 +21,8 @@ from edgead.artifact.signatures.trust import check_signed
 from edgead.errors import SettingsError
 from edgead.line.daemon.active_model import SlotBusyError
 from edgead.line.daemon.fleet.follower import MAX_STARTS, PROBATION_S, RECORD, Follower
-from edgead.line.daemon.fleet.followers import Pace
-from edgead.line.daemon.fleet.record import Signed, read_record
+from edgead.line.daemon.fleet.followers import TransferRate
+from edgead.line.daemon.fleet.record import SignatureRecord, read_record
 from edgead.line.daemon.self_test import SelfTestError
 from edgead.line.evidence.database import StoreAwayError
 from edgead.line.site.model_following import FollowSection
@@ -304,13 +304,13 @@ def test_a_transfer_keeps_to_its_rate_and_ends_when_nobody_waits():
     waited: list[float] = []
     stop = threading.Event()
     stop.wait = lambda seconds: waited.append(seconds) or False
-    pace = Pace(1000.0, stop, lambda: sum(waited))
+    pace = TransferRate(1000.0, stop, lambda: sum(waited))
     for _ in range(10):
         pace(500)
     assert sum(waited) == pytest.approx(5.0)
     stop.set()
     with pytest.raises(RegistryError, match="was stopped"):
-        Pace(None, stop)(1)
+        TransferRate(None, stop)(1)
 
 
 @pytest.mark.parametrize("source", ["oci://registry.test/line/caps", "http://registry.test/caps:stable", "caps"])
@@ -382,5 +382,5 @@ def test_another_source_in_the_site_file_begins_with_what_it_has(bench, signer):
     signer(A, counter=7)
     bench.run(100)
     record = read_record(bench.folder / RECORD, SECTION["from"])
-    assert record.signed == Signed(product="", counter=7)
+    assert record.signed == SignatureRecord(product="", counter=7)
     assert read_record(bench.folder / RECORD, "oci://registry.test/line/lids:stable").signed is None

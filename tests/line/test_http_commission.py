@@ -34,7 +34,7 @@ from edgead.errors import SettingsError
 from edgead.images.files import decode_image, write_image
 from edgead.line.daemon.commission import Commissioning, DraftError, draft_work, drafts, trial
 from edgead.line.daemon.commission.draft import Bounds
-from edgead.line.daemon.commission.draft_work import Learner, Work
+from edgead.line.daemon.commission.draft_work import DraftWork, LearningProcess
 from edgead.line.evidence.database import StoreAwayError
 from edgead.synthetic.line import conveyor
 from edgead.types import scaled_score
@@ -309,12 +309,12 @@ def test_what_was_learnt_shows_every_part_as_one_that_was_not(learnt):
 
 
 @pytest.fixture
-def work(daemon, learnt, order) -> Work:
+def work(daemon, learnt, order) -> DraftWork:
     """The draft of the daemon, from which a model was learnt."""
     return with_result(daemon, learnt, order)
 
 
-def with_result(daemon: FakeDaemon, learnt: Path, order: dict) -> Work:
+def with_result(daemon: FakeDaemon, learnt: Path, order: dict) -> DraftWork:
     daemon.commissioning.begin("conveyor", "Anna")
     work = daemon.commissioning.work("conveyor")
     work._draft.add(part(1, (120, 160)))
@@ -486,12 +486,12 @@ def test_a_start_removes_what_a_kill_left_beside_the_models_and_nothing_else(dae
 def test_a_process_that_ends_says_why(tmp_path, order):
     ended: list[str | None] = []
     order = {**order, "folder": str(tmp_path / "learnt-1")}
-    learner = Learner({**order, "images": order["images"][:3]}, tmp_path / "log", ended.append)
+    learner = LearningProcess({**order, "images": order["images"][:3]}, tmp_path / "log", ended.append)
     assert "found 3 good images" in wait_for(lambda: ended, "its end")[0]
-    learner = Learner(order, tmp_path / "log", ended.append)
+    learner = LearningProcess(order, tmp_path / "log", ended.append)
     learner._process.send_signal(signal.SIGKILL)
     assert "memory is short" in wait_for(lambda: ended[1:], "its end")[0]
-    learner = Learner(order, tmp_path / "log", ended.append)
+    learner = LearningProcess(order, tmp_path / "log", ended.append)
     learner.cancel()
     time.sleep(0.1)
     assert len(ended) == 2 and learner._process.returncode == -signal.SIGKILL
@@ -511,7 +511,7 @@ def test_learning_on_a_full_disk_ends_in_words(order, small_disk, monkeypatch):
 
 
 def test_learning_that_has_no_core_says_that_it_waits(tmp_path, order, monkeypatch):
-    learner = Learner({**order, "folder": str(tmp_path / "learnt-1")}, tmp_path / "log", lambda problem: None)
+    learner = LearningProcess({**order, "folder": str(tmp_path / "learnt-1")}, tmp_path / "log", lambda problem: None)
     try:
         learner._process.send_signal(signal.SIGSTOP)
         assert not learner.waits  # it has made a step within the last minute

@@ -26,7 +26,7 @@ from people import (
     sign_in,
 )
 
-from edgead.line.daemon.logs import JsonLines
+from edgead.line.daemon.logs import JsonFormatter
 from edgead.line.site.http import PanelSection
 from edgead.line.site.users import User
 from edgead.line.web.app import build_app
@@ -445,7 +445,7 @@ def test_signing_out_ends_a_panels_cookie(line):
 
 def test_no_secret_is_logged(line, caplog):
     caplog.set_level(logging.DEBUG)
-    formatter = JsonLines()
+    formatter = JsonFormatter()
     formatter.hide(line.daemon.site)
     panel, csrf = line.signed_in(token=PANEL)
     for pin in (PIN, "85209631", "not-a-pin"):

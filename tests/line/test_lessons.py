@@ -29,7 +29,7 @@ from edgead.artifact.roll_back import bring_back
 from edgead.artifact.versions import earlier_versions, keep_and_replace
 from edgead.errors import SettingsError
 from edgead.line.daemon.active_model import ActiveModel
-from edgead.line.daemon.teaching.lesson import LessonProcess, Task, Taught, ended, frame_file
+from edgead.line.daemon.teaching.lesson import LessonOrder, LessonProcess, LessonResult, ended, frame_file
 from edgead.line.daemon.teaching.lessons import Lessons
 from edgead.line.daemon.thresholds import KeptThresholds
 from edgead.line.site.models import ModelsSection
@@ -99,11 +99,11 @@ class World:
         return [path.name for path in self.folder.iterdir() if ".lesson." in path.name]
 
 
-def teach_quickly(process: LessonProcess, task: Task, within_s: float) -> Taught:
+def teach_quickly(process: LessonProcess, task: LessonOrder, within_s: float) -> LessonResult:
     """Make a draft as the process does, without learning anything."""
     shutil.copytree(task.model, task.output)
     edit_manifest(task.output, lambda content: content.update(training={"taught": [str(path) for path in task.good]}))
-    return Taught(report={"before": {}, "after": {}})
+    return LessonResult(report={"before": {}, "after": {}})
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_the_page_asks_for_as_many_bad_parts_as_a_lesson_takes():
 @pytest.mark.parametrize("reason", ["", "a lamp was new"])
 def test_the_command_takes_the_words_of_a_lesson(tmp_path, reason):
     model, bad = tmp_path / "none", [tmp_path / "bad.png"]
-    task = Task(model, [tmp_path / "good.png"], bad, tmp_path / "out", tmp_path / "sheet.jpg", "anna", reason)
+    task = LessonOrder(model, [tmp_path / "good.png"], bad, tmp_path / "out", tmp_path / "sheet.jpg", "anna", reason)
     ended = run_here(*task.arguments)
     assert ended.returncode == 2 and str(model) in ended.stderr and "no such" in ended.stderr
 
@@ -202,7 +202,7 @@ def test_a_lesson_holds_its_images_though_the_store_removes_them(world, monkeypa
     begun, removed = threading.Event(), threading.Event()
     found: list[bytes] = []
 
-    def run(process: LessonProcess, task: Task, within_s: float) -> Taught:
+    def run(process: LessonProcess, task: LessonOrder, within_s: float) -> LessonResult:
         begun.set()
         assert removed.wait(30)
         found.extend(path.read_bytes() for path in (*task.good, *task.bad))
@@ -263,9 +263,9 @@ def test_a_restart_takes_up_what_is_whole_and_removes_the_rest(world):
 
 
 def test_one_lesson_at_a_time_which_ends_when_it_is_discarded(world, monkeypatch):
-    def run(process: LessonProcess, task: Task, within_s: float) -> Taught:
+    def run(process: LessonProcess, task: LessonOrder, within_s: float) -> LessonResult:
         wait_until(lambda: process.stopped)
-        return Taught(reason="ended")
+        return LessonResult(reason="ended")
 
     monkeypatch.setattr(LessonProcess, "run", run)
     lessons, id = world.lessons(), world.judge("good")
@@ -301,24 +301,24 @@ def test_only_marked_parts_of_this_model_are_taught(world):
 
 
 def test_what_the_process_is_given_and_how_its_end_is_read(tmp_path):
-    task = Task(tmp_path / "m", [Path("-x/frame.png")], [Path("b.png")], Path("o"), Path("s"), "--by", "--why")
+    task = LessonOrder(tmp_path / "m", [Path("-x/frame.png")], [Path("b.png")], Path("o"), Path("s"), "--by", "--why")
     words = task.arguments
     assert words[words.index("--") :] == ["--", str(tmp_path / "m"), "-x/frame.png"]
     assert words[words.index("--bad") + 1] == "b.png" and words[words.index("--reason") + 1] == "--why"
     lesson: Any = SimpleNamespace(model_copy=lambda update: update)
     part = {"image": "shelf/ID/frame.png", "score": 0.9}
     report = {when: {"fp32": {"parts": [part], "reject_threshold": 1}} for when in ("before", "after")}
-    done: Any = ended(lesson, Taught(report=report))
+    done: Any = ended(lesson, LessonResult(report=report))
     assert done["state"] == "ready" and done["report"]["after"]["fp32"]["parts"][0]["verdict"] == "ID"
     scores = {"score": 0.9, "typical": 0.25, "limit": 0.5}
     refused = {"refused": "no", "doubtful": [{"image": "shelf/ID.2/frame.png", **scores, "doubt": "?"}]}
-    (doubt,) = ended(lesson, Taught(refusal=refused))["doubtful"]  # type: ignore[misc]
+    (doubt,) = ended(lesson, LessonResult(refusal=refused))["doubtful"]  # type: ignore[misc]
     assert (doubt.verdict, doubt.of_limit, doubt.scaled_score) == ("ID", 1.8, 260)
-    assert ended(lesson, Taught(reason="full")) == {"state": "failed", "reason": "full"}
+    assert ended(lesson, LessonResult(reason="full")) == {"state": "failed", "reason": "full"}
 
 
 def test_a_process_that_fails_or_takes_too_long_says_so(tmp_path, monkeypatch):
-    task = Task(tmp_path / "none", [tmp_path / "none.png"], [], tmp_path / "o", tmp_path / "s", "ben", "")
+    task = LessonOrder(tmp_path / "none", [tmp_path / "none.png"], [], tmp_path / "o", tmp_path / "s", "ben", "")
     failing = "import sys; print('note: x'); print('error: no such\\nmodel', file=sys.stderr); sys.exit(2)"
     monkeypatch.setattr("edgead.line.daemon.teaching.lesson._PROGRAM", failing)
     assert LessonProcess().run(task, 60).reason == "no such\nmodel"

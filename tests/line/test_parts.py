@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from patience import wait_for
 
 from edgead.errors import SettingsError
-from edgead.line.daemon.parts import Matcher, Parts, View, decide
+from edgead.line.daemon.parts import Matcher, PartJudge, PartView, decide
 from edgead.line.evidence import EvidenceStore
 from edgead.line.evidence.settings import StoreSection
 from edgead.line.site.load import load_site
@@ -35,7 +35,7 @@ def view(pipeline, at_ms, *, serial="", capture=None, camera=None, decision="ok"
     at = datetime.fromtimestamp(at_ms / 1e3, timezone.utc)
     id = capture or f"{pipeline}-{at_ms}"
     frame = Frame(IMAGE, 0, int(at_ms * MS), at, "synthetic:", id=id, part=Part(serial))
-    return View(pipeline, camera or pipeline, frame, replace(make_verdict(SCORES[decision]), pipeline=pipeline))
+    return PartView(pipeline, camera or pipeline, frame, replace(make_verdict(SCORES[decision]), pipeline=pipeline))
 
 
 def matcher(*pipelines, timeout_ms=500, apart_ms=40):
@@ -186,7 +186,7 @@ def store(tmp_path):
 def test_a_part_is_recorded_sent_and_counted(store):
     section = PartSection(pipelines=("left", "right"), timeout_ms=1000, apart_ms=20)
     sink, now_ms = ListSink(), time.perf_counter_ns() / MS
-    parts = Parts("cap", section, {"left": "one", "right": "two"}, store, (sink,))
+    parts = PartJudge("cap", section, {"left": "one", "right": "two"}, store, (sink,))
     left, right = view("left", now_ms, serial="A"), view("right", now_ms, decision="reject")
     parts.add(left.frame, replace(left.verdict, other_format="size"))
     parts.add(right.frame, right.verdict)
@@ -212,7 +212,7 @@ def test_a_part_is_recorded_sent_and_counted(store):
 
 def test_what_waits_at_the_end_is_a_fault(store):
     sink = ListSink()
-    parts = Parts("cap", PartSection(pipelines=("left", "right")), {"left": "one", "right": "two"}, store, (sink,))
+    parts = PartJudge("cap", PartSection(pipelines=("left", "right")), {"left": "one", "right": "two"}, store, (sink,))
     one = view("left", time.perf_counter_ns() / MS)
     parts.add(one.frame, one.verdict)
     parts.add(one.frame, replace(one.verdict, pipeline="another"))

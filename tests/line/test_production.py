@@ -18,10 +18,10 @@ from test_evidence import open_store
 
 from edgead.line.evidence import EvidenceError
 from edgead.line.evidence.production.counts import QueryBudget, Tally, Unit, total, units_of
-from edgead.line.evidence.production.export import Wanted, as_row, count, pages
+from edgead.line.evidence.production.export import VerdictQuery, as_row, count, pages
 from edgead.line.evidence.production.formats import encode, safe_cell
 from edgead.line.evidence.production.periods import Period, within
-from edgead.line.evidence.production.report import COLUMNS, Question, report, report_table, sum_of
+from edgead.line.evidence.production.report import COLUMNS, ReportQuery, report, report_table, sum_of
 from edgead.line.evidence.tables import marks, orders, parts, verdicts
 from edgead.line.site.shifts import ShiftSection, days_between, shifts_between
 
@@ -94,7 +94,7 @@ def periods_by(by):
 @given(rows=ROWS)
 def test_every_group_is_what_a_plain_count_gives(store, access, by, rows):
     rows = fill(store, rows)
-    found = report(access, Question(by, tuple(periods_by(by)), (UNIT,)), QueryBudget())
+    found = report(access, ReportQuery(by, tuple(periods_by(by)), (UNIT,)), QueryBudget())
     if by in ("shift", "day"):
         sets = {period: [r for r in rows if period.begin <= r["judged_at"] < period.end] for period in periods_by(by)}
         expected = {(period.name, period.begin): plain_count(of) for period, of in sets.items() if of}
@@ -128,7 +128,7 @@ def test_counters_are_the_same_when_they_are_asked_again(store, rows, begin, hou
 )
 def test_an_export_has_each_row_once_and_in_order(store, access, rows, decision, batch, marked):
     rows = fill(store, rows)
-    wanted = Wanted(BEGIN, BEGIN + SPAN, "caps", decision, batch, marked=marked)
+    wanted = VerdictQuery(BEGIN, BEGIN + SPAN, "caps", decision, batch, marked=marked)
     chosen = [
         row
         for row in sorted(rows, key=lambda row: row["judged_at"])
@@ -144,7 +144,7 @@ def test_an_export_has_each_row_once_and_in_order(store, access, rows, decision,
 def test_pages_lose_and_repeat_no_row_of_one_instant(store, access, monkeypatch):
     fill(store, [dict(at=7, pipeline="caps", decision="ok", batch="", recipe="", marked=False) for _ in range(10)])
     monkeypatch.setattr("edgead.line.evidence.production.export.PAGE", 3)
-    found = [row.id for page in pages(access, Wanted(BEGIN, BEGIN + SPAN), QueryBudget()) for row in page]
+    found = [row.id for page in pages(access, VerdictQuery(BEGIN, BEGIN + SPAN), QueryBudget()) for row in page]
     assert len(set(found)) == len(found) == 10
 
 
@@ -175,7 +175,7 @@ def test_a_part_of_several_views_counts_once_and_is_good_once_all_its_views_are(
     add_part(store, 4, "fault", {"caps": "ok"}, "b")
     assert units_of(access) == [(LINE, True), (UNIT, False), (Unit("side"), False)]
     whole = Period("", BEGIN, BEGIN + SPAN)
-    asked = Question("batch", (whole,), (LINE,))
+    asked = ReportQuery("batch", (whole,), (LINE,))
     assert sum_of(report(access, asked, QueryBudget())) == Tally(1, 1, 1, 1)
     mark(store, 2, "caps")
     mark(store, 3, "side")
@@ -214,9 +214,9 @@ def test_who_counts_cannot_write(store, access):
 def test_what_takes_too_long_or_is_too_much_is_refused_in_words(store, access):
     whole = Period("", BEGIN, BEGIN + SPAN)
     with pytest.raises(EvidenceError, match="takes longer than 0 s: choose a shorter time"):
-        report(access, Question("shift", (whole,), (UNIT,)), QueryBudget(0.0))
+        report(access, ReportQuery("shift", (whole,), (UNIT,)), QueryBudget(0.0))
     with pytest.raises(EvidenceError, match="these are 2001 groups, at most 2000 fit"):
-        report(access, Question("shift", (whole,) * 2001, (UNIT,)), QueryBudget())
+        report(access, ReportQuery("shift", (whole,) * 2001, (UNIT,)), QueryBudget())
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1"])

@@ -14,7 +14,7 @@ from patience import MAX_S, wait_until
 
 from edgead.errors import NotNowError, NoVerdictInTimeError, SettingsError
 from edgead.images.files import ImageError
-from edgead.line.daemon.judging import Requests
+from edgead.line.daemon.judging import ImageRequests
 from edgead.sources import SourceError, open_source
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
@@ -35,7 +35,7 @@ def camera():
 @pytest.fixture
 def line(camera):
     """A camera and two pipelines that judge, by the number of the image, whatever it gives."""
-    both = [Requests("left"), Requests("right")]
+    both = [ImageRequests("left"), ImageRequests("right")]
     for requests in both:
         mailbox = camera.subscribe()
         threading.Thread(target=judge_all, args=(mailbox, requests), daemon=True).start()
@@ -74,7 +74,7 @@ def test_why_an_image_has_no_verdict_reaches_who_sent_it(camera, line):
 
 
 def test_a_busy_pipeline_has_not_taken_the_image_and_a_late_one_has(camera):
-    requests, offered = Requests("left"), SimpleQueue()
+    requests, offered = ImageRequests("left"), SimpleQueue()
     camera.start()
     wait_until(lambda: camera.status().state == "streaming")
 

@@ -16,7 +16,7 @@ from test_evidence import open_store
 from verdicts import Line
 
 from edgead.adapt.teach import LessonRefusedError, earlier_versions
-from edgead.adapt.teach.lesson import Counts, JudgedPart, Judgement, refuse_escapes
+from edgead.adapt.teach.lesson import DecisionCounts, JudgedPart, Judgement, refuse_escapes
 from edgead.artifact.folder import Artifact
 from edgead.artifact.training_hashes import find_learnt
 from edgead.detector import Detector
@@ -71,7 +71,7 @@ def test_marks_of_two_pipelines_want_a_name(tmp_path):
     assert len(marked_parts(tmp_path, None, None, "left").good) == 1
 
 
-NONE = Counts.of([], reject=1, review=1)
+NONE = DecisionCounts.of([], reject=1, review=1)
 
 
 def judged(*decisions: str) -> dict[str, Judgement]:

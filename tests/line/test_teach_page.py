@@ -18,7 +18,7 @@ from patience import wait_for, wait_until
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.versions import earlier_versions
-from edgead.line.daemon.teaching.lesson import Doubt, Lesson
+from edgead.line.daemon.teaching.lesson import DoubtfulPart, LessonState
 from edgead.synthetic.line import schedule
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
@@ -62,8 +62,8 @@ def test_what_the_guard_refuses_is_learnt_only_when_somebody_insists(browser, da
     id = daemon.store.rows[1]["id"]
     daemon.store.mark_false_reject(id, by="Anna")
     why = "one place stands out 1.43 times as far as in good images: a defect?"
-    doubt = Doubt(verdict=id, of_limit=1.8, scaled_score=310.4, doubt=why)
-    lesson = Lesson(
+    doubt = DoubtfulPart(verdict=id, of_limit=1.8, scaled_score=310.4, doubt=why)
+    lesson = LessonState(
         pipeline="front",
         state="refused",
         by="Anna",
@@ -110,7 +110,7 @@ def test_bad_parts_alone_are_taught_and_a_button_that_rests_says_why(browser, da
         page.get_by_role("button", name="Teach 3 known defects").click()
         expect(page.locator("dialog")).to_contain_text("learns the parts that are marked bad as known defects")
         say_who(page, "Teach")
-        lesson = Lesson(
+        lesson = LessonState(
             pipeline="front",
             by="Anna",
             since=datetime.now(timezone.utc),

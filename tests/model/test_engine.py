@@ -24,7 +24,7 @@ from edgead.errors import SettingsError
 from edgead.runtime import available_runtimes, engine_builder, open_runtime
 from edgead.runtime import flavour as flavours
 from edgead.runtime.device import Gpu
-from edgead.runtime.engine import NoEngineError, Wanted, make_engine
+from edgead.runtime.engine import EngineFile, NoEngineError, make_engine
 from edgead.runtime.engine_builder import EngineError, Log, build_engine
 from edgead.runtime.flavour import Flavour, find_flavour, installed_flavours
 from edgead.runtime.ort import OrtRuntime
@@ -107,8 +107,8 @@ def add_graph(path: Path, precision: str, convert) -> None:
     write_manifest(path, type(manifest).model_validate(json.loads((path / "manifest.json").read_text())))
 
 
-def wanted(artifact: Artifact, flavour: Flavour, precision: str = "fp32", gpu: Gpu = A2000) -> Wanted:
-    return Wanted(artifact, artifact.graph(precision), flavour, gpu)
+def wanted(artifact: Artifact, flavour: Flavour, precision: str = "fp32", gpu: Gpu = A2000) -> EngineFile:
+    return EngineFile(artifact, artifact.graph(precision), flavour, gpu)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8_symmetric"])

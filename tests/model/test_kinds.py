@@ -27,7 +27,7 @@ from edgead.kernels import NearestPatches, Smoother
 from edgead.synthetic.line import conveyor
 from edgead.types import UNKNOWN_KIND
 from edgead.unlabelled.sorting.name_kinds import (
-    Examples,
+    KindExamples,
     keep_kinds,
     kept_examples,
     renamed,
@@ -61,7 +61,7 @@ def with_kinds(model_copy, described):
     centred = rejects - rejects.mean(axis=0)
     along = centred @ np.linalg.svd(centred, full_matrices=False)[2][0]
     names = [("light", "dark")[int(one > np.median(along))] for one in along]
-    keep_kinds(Artifact.load(model_copy), Examples(names, rejects, range(len(rejects))))
+    keep_kinds(Artifact.load(model_copy), KindExamples(names, rejects, range(len(rejects))))
     return model_copy
 
 
@@ -242,7 +242,7 @@ def test_a_far_reject_is_of_an_unknown_kind(model_copy, rng):
     artifact = Artifact.load(model_copy)
     width = 3 * artifact.array("memory_bank").shape[1]
     near = np.eye(1, width, dtype=np.float32) + 1e-3 * rng.random((30, width), np.float32)
-    keep_kinds(artifact, Examples(["dent"] * 30, near, range(30)), 0.1)
+    keep_kinds(artifact, KindExamples(["dent"] * 30, near, range(30)), 0.1)
     with Detector.load(model_copy) as detector:
         assert detector._kinds.kind_of(near[0]).name == "dent"
         name, p_value = detector._kinds.kind_of(-near[0])

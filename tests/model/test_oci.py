@@ -22,7 +22,7 @@ from edgead.artifact.oci.package import Package, PackageError, digest_of
 from edgead.artifact.oci.pull import pull
 from edgead.artifact.oci.push import packed, push
 from edgead.artifact.oci.reference import Reference
-from edgead.artifact.oci.registry import Registry
+from edgead.artifact.oci.registry import Repository
 from edgead.artifact.versions import earlier_versions
 from edgead.errors import EdgeadError, SettingsError
 
@@ -91,7 +91,7 @@ def test_one_that_is_damaged_here_is_fetched_again(real, tmp_path):
 def test_a_tag_that_there_is_not(real, tmp_path):
     with pytest.raises(RegistryError, match=r"line/caps:nowhere: the registry has none"):
         pull(real.reference("nowhere"), tmp_path / "here")
-    with Registry(real.reference("nowhere")) as registry, pytest.raises(RegistryError, match="has none"):
+    with Repository(real.reference("nowhere")) as registry, pytest.raises(RegistryError, match="has none"):
         registry.digest()
     assert not (tmp_path / "here").exists()
 

@@ -20,7 +20,7 @@ from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.runtime import RUNTIMES, engine
 from edgead.runtime.device import Gpu
-from edgead.runtime.engine import Wanted, find_engine, make_engine
+from edgead.runtime.engine import EngineFile, find_engine, make_engine
 from edgead.runtime.flavour import find_flavour
 
 if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
@@ -31,7 +31,7 @@ class Second(Detector):
     """What TensorRT would be where there is a GPU: it needs the engine, and judges by ONNX Runtime."""
 
     def __init__(self, artifact):
-        Wanted(artifact, artifact.graph(), find_flavour("sm86"), Gpu("any", "sm86")).read()
+        EngineFile(artifact, artifact.graph(), find_flavour("sm86"), Gpu("any", "sm86")).read()
         super().__init__(artifact, runtime="onnxruntime")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from edgead.components.options import Section
-from edgead.sources import Counters, FrameCounter, Limits, register
+from edgead.sources import Counters, FrameCounter, LiveLimits, register
 from edgead.types import Frame
 
 
@@ -21,7 +21,7 @@ class GreyOptions(Section):
 class GreySource:
     live = False
 
-    def __init__(self, uri: str, options: GreyOptions, limits: Limits):
+    def __init__(self, uri: str, options: GreyOptions, limits: LiveLimits):
         self.uri = uri
         self._options = options
         self._frames = FrameCounter(uri, late_after_ms=limits.late_after_ms)

@@ -46,7 +46,7 @@ class CommissionError(EdgeadError):
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class CollectedImages:
     """Images to learn from, number of repeated images, and names of those left out as blurred.
 
     `files` maps an image's name to the name of the file that it came from, if it came from a file.
@@ -64,7 +64,7 @@ class Collected:
 
 def collect(
     frames: Iterable[Frame], folder: Path, wanted: int, *, patience_s: float, progress: Progress | None = None
-) -> Collected:
+) -> CollectedImages:
     """Collect images until there are enough of different parts, or the source ends.
 
     Parameters
@@ -114,7 +114,7 @@ def collect(
         (folder / BLURRED).mkdir(exist_ok=True)
         path.rename(folder / BLURRED / path.name)
     sharp = [path for path in paths if path not in blurred]
-    return Collected(sharp, duplicates, sorted(path.name for path in blurred), files)
+    return CollectedImages(sharp, duplicates, sorted(path.name for path in blurred), files)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edgead.adapt.commission.collect import Collected, as_sent, collect
+from edgead.adapt.commission.collect import CollectedImages, as_sent, collect
 from edgead.adapt.methods.method import AUTO
 from edgead.adapt.training.from_folder import train_from_folder
 from edgead.adapt.training.good_images import GoodImages
@@ -75,7 +75,7 @@ class Commissioned:
     """The finished model and the collected images."""
 
     artifact: Artifact
-    collected: Collected
+    collected: CollectedImages
 
     @property
     def warnings(self) -> list[str]:

@@ -27,7 +27,7 @@ METHODS: Added[type[Method[Any]]] = Added(
             "efficient_ad": "workstation.methods.efficient_ad.detector:EfficientAD",
             "mvg": "workstation.methods.mvg.detector:Mvg",
             "draem": "workstation.methods.draem.detector:Draem",
-            "golden": "workstation.methods.golden:Golden",
+            "golden": "workstation.methods.golden:GoldenMethod",
             "cycle": "workstation.methods.cycle:Cycle",
         }.items()
     },

@@ -183,7 +183,7 @@ def join_with_unknown(
     rate : float
         False-reject rate of the limit.
     groups, folds : sequence of int
-        See `edgead.adapt.teach.prepare.CalibrationImages`.
+        See `edgead.adapt.teach.prepare.ThresholdImages`.
     """
     known = known_scores(artifact, paths, folds=folds, progress=progress)
     return fit_join(unknown, known, rate, groups)

@@ -18,7 +18,7 @@ Role = Literal["taught", "held out", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class DecisionCounts:
     """Numbers of images judged reject and review, and their mean score."""
 
     images: int
@@ -27,7 +27,7 @@ class Counts:
     mean_score: float | None
 
     @classmethod
-    def of(cls, scores: Sequence[float], *, reject: float, review: float) -> Counts:
+    def of(cls, scores: Sequence[float], *, reject: float, review: float) -> DecisionCounts:
         """Count scores above the limits, as `edgead.Detector.predict` does."""
         rejects = sum(score > reject for score in scores)
         flagged = sum(score > review for score in scores)
@@ -64,10 +64,10 @@ class Judgement:
     reject_threshold: float
     review_threshold: float
     false_reject_rate: float
-    taught: Counts
-    held_out: Counts
-    bad: Counts
-    good: Counts
+    taught: DecisionCounts
+    held_out: DecisionCounts
+    bad: DecisionCounts
+    good: DecisionCounts
     golden_scores: list[float]
     parts: list[JudgedPart]
     typical_score: float | None
@@ -75,7 +75,7 @@ class Judgement:
     def score_text(self, score: float) -> str:
         return score_text(score, self.typical_score, self.reject_threshold)
 
-    def counts_text(self, counts: Counts) -> str:
+    def counts_text(self, counts: DecisionCounts) -> str:
         if counts.mean_score is None:
             return "none"
         review = f", {counts.review} to review" if counts.review else ""
@@ -104,7 +104,7 @@ class Lesson:
     spacing: float
     radius: float
     known_defects: int
-    bad_by_others: Counts | None
+    bad_by_others: DecisionCounts | None
     before: dict[str, Judgement]
     after: dict[str, Judgement]
     left_out: int = 0
@@ -166,8 +166,8 @@ def judge(detector: Detector, images: Mapping[Role, Sequence[Path]]) -> Judgemen
     golden = [detector.artifact.path / image.image for image in detector.graph.golden]
     parts = [_judged(detector, limits, path, role) for role, paths in images.items() for path in paths]
 
-    def counts(scores: Sequence[float]) -> Counts:
-        return Counts.of(scores, reject=limits.reject, review=limits.review)
+    def counts(scores: Sequence[float]) -> DecisionCounts:
+        return DecisionCounts.of(scores, reject=limits.reject, review=limits.review)
 
     taught, held_out, bad = (
         counts([part.score for part in parts if part.role == role]) for role in ("taught", "held out", "bad")

@@ -49,7 +49,7 @@ _MAX_ROWS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationImages:
+class ThresholdImages:
     """Good images to calibrate on, their groups, and for learnt images the folds without which they are scored.
 
     `kept` has the manifest's entries if these are the images that the model keeps; otherwise it is empty.
@@ -88,7 +88,7 @@ class CalibrationImages:
 
 def find_calibration_images(
     artifact: Artifact, paths: Sequence[Path], *, taught: Sequence[Path], group: str
-) -> CalibrationImages:
+) -> ThresholdImages:
     """Return the named images, or those that the model keeps, for calibration.
 
     For named images, `group` says which belong together, with each other or with taught ones; see
@@ -127,15 +127,15 @@ def find_calibration_images(
     if calibration.method != "by_hand":
         check_support(len(usable), calibration.false_reject_rate, groups)
     source = f"{len(usable)} images given" + f" in {len(set(groups))} groups" * have_several(groups)
-    return CalibrationImages(usable, source, groups)
+    return ThresholdImages(usable, source, groups)
 
 
-def _kept(artifact: Artifact, taught: Sequence[Path]) -> CalibrationImages:
+def _kept(artifact: Artifact, taught: Sequence[Path]) -> ThresholdImages:
     kept = artifact.manifest.kept
     advice = "name good images that it has not learnt from with --calibration"
     if not kept:
         raise ArtifactError(f"{artifact.path} keeps no images to calibrate on: {advice}")
-    images = CalibrationImages(
+    images = ThresholdImages(
         kept_images(artifact),
         "the good images that it keeps",
         [one.group for one in kept],
@@ -154,7 +154,7 @@ def _kept(artifact: Artifact, taught: Sequence[Path]) -> CalibrationImages:
     return images
 
 
-def _refuse_kept(images: CalibrationImages, taught: Sequence[Path], spec: Preprocessing) -> None:
+def _refuse_kept(images: ThresholdImages, taught: Sequence[Path], spec: Preprocessing) -> None:
     """Refuse to learn kept images; the pixels are compared, as kept images are lossless."""
     kept = {_sha256(read_frame(path, spec)) for path in images.paths}
     both = [path for path in taught if _sha256(as_kept(read_frame(path, spec), spec)) in kept]
@@ -225,7 +225,7 @@ class Prepared:
         All good images, doubtful ones first, then by score.
     digest : str
         Hash of the images' names and contents.
-    good : CalibrationImages
+    good : ThresholdImages
         Images that thresholds will be made from.
     merged : Merged
         The memory bank with the new patches.
@@ -244,7 +244,7 @@ class Prepared:
     bad: list[Path]
     offered: list[Offered]
     digest: str
-    good: CalibrationImages
+    good: ThresholdImages
     merged: Merged
     width: float
     defects: Defects

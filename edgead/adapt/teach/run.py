@@ -21,7 +21,7 @@ from edgead.adapt.memory_bank.coreset import Merged
 from edgead.adapt.recalibrate import threshold_change, without_copies
 from edgead.adapt.teach.defects import join_with_unknown, scores_by_others, with_known
 from edgead.adapt.teach.guard import LessonRefusedError
-from edgead.adapt.teach.lesson import Counts, Judgement, Lesson, Role, judge, refuse_escapes
+from edgead.adapt.teach.lesson import DecisionCounts, Judgement, Lesson, Role, judge, refuse_escapes
 from edgead.adapt.teach.prepare import Prepared, TeachPlan, prepare
 from edgead.artifact.folder import Artifact, ArtifactError, new_artifact, write_arrays, write_manifest
 from edgead.artifact.manifest import Calibration, Manifest, ThresholdChange
@@ -210,13 +210,13 @@ def _know_defects(draft: Artifact, prepared: Prepared, progress: StageProgress) 
     return with_known(draft.manifest, defects, known if any(known.slope) else None)
 
 
-def _judge_by_others(draft: Artifact, prepared: Prepared, progress: StageProgress) -> Counts | None:
+def _judge_by_others(draft: Artifact, prepared: Prepared, progress: StageProgress) -> DecisionCounts | None:
     """Judge each bad part by the other marked defects, with the graph that was learnt; None if no defects are known."""
     limits = draft.learnt_graph.calibration
     if not prepared.bad or not _count_known(draft.manifest, prepared) or limits is None:
         return None
     scores = scores_by_others(draft, prepared.defects, prepared.bad, partial(progress, "compare defects"))
-    return Counts.of(scores, reject=limits.reject, review=limits.review)
+    return DecisionCounts.of(scores, reject=limits.reject, review=limits.review)
 
 
 def _count_known(manifest: Manifest, prepared: Prepared) -> int:
@@ -291,7 +291,7 @@ def _lesson(
     taught: Manifest,
     before: dict[str, Judgement],
     after: dict[str, Judgement],
-    by_others: Counts | None,
+    by_others: DecisionCounts | None,
 ) -> Lesson:
     path, merged = prepared.artifact.path, prepared.merged
     output, known = prepared.plan.output, _count_known(taught, prepared)

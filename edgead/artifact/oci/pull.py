@@ -13,7 +13,7 @@ from edgead.artifact.folder import Artifact, ArtifactError, check_destination, n
 from edgead.artifact.manifest import read_manifest
 from edgead.artifact.oci.package import Blob, Package, PackageError
 from edgead.artifact.oci.reference import Reference
-from edgead.artifact.oci.registry import Registry
+from edgead.artifact.oci.registry import Repository
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _SPARE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
+class PullResult:
     """Result of a pull; `fetched_bytes` came over the network, the rest was found in local models."""
 
     digest: str
@@ -41,7 +41,7 @@ def pull(
     reuse: Iterable[Path] = (),
     pace: Callable[[int], None] = lambda count: None,
     transport: httpx.BaseTransport | None = None,
-) -> Pulled:
+) -> PullResult:
     """Download a model from a registry into a folder.
 
     An interrupted pull is resumed: partial files are kept beside the destination until the model is complete.
@@ -68,7 +68,7 @@ def pull(
         raise SettingsError(f"{reference} names neither a tag nor a digest: add :TAG, or @sha256:...")
     check_destination(destination)
     parts = destination.parent / f".{destination.resolve().name}.parts"
-    with Registry(reference, transport) as registry:
+    with Repository(reference, transport) as registry:
         digest, content = registry.manifest()
         package = Package.read(content)
         _check_space(destination, package)
@@ -80,7 +80,7 @@ def pull(
     here |= {digest: parts / blob.sha256 for digest, blob in missing.items()}
     _lay_out(package, here, destination)
     shutil.rmtree(parts, ignore_errors=True)
-    return Pulled(digest, len(package.files), package.size, fetched, package.annotations)
+    return PullResult(digest, len(package.files), package.size, fetched, package.annotations)
 
 
 def _lay_out(package: Package, here: dict[str, Path], destination: Path) -> None:

@@ -11,7 +11,7 @@ from edgead.artifact.files import MAX_FILE_BYTES, file_sha256
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.oci.package import EMPTY, MAX_FILES, Blob, Package, PackageError, belongs, digest_of
 from edgead.artifact.oci.reference import Reference
-from edgead.artifact.oci.registry import Registry
+from edgead.artifact.oci.registry import Repository
 from edgead.errors import SettingsError
 from edgead.files.regular_files import UnreadableFileError, open_regular
 from edgead.version import __version__
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Pushed:
+class PushResult:
     """Result of a push."""
 
     reference: str
@@ -31,7 +31,7 @@ class Pushed:
     sent_bytes: int
 
 
-def push(model: Path, reference: Reference, *, transport: httpx.BaseTransport | None = None) -> Pushed:
+def push(model: Path, reference: Reference, *, transport: httpx.BaseTransport | None = None) -> PushResult:
     """Upload a model to a registry and give it a tag.
 
     Parameters
@@ -51,7 +51,7 @@ def push(model: Path, reference: Reference, *, transport: httpx.BaseTransport | 
         raise SettingsError(f"{reference} names no tag: push to {reference.tagged('latest')}, for example")
     package = packed(model)
     sent = 0
-    with Registry(reference, transport) as registry:
+    with Repository(reference, transport) as registry:
         empty = Blob(digest=digest_of(EMPTY), size=len(EMPTY))
         if not registry.has(empty):
             registry.put(empty, io.BytesIO(EMPTY))
@@ -64,7 +64,7 @@ def push(model: Path, reference: Reference, *, transport: httpx.BaseTransport | 
                     raise ArtifactError(f"{model}: {name} {error}: it was changed meanwhile") from error
                 sent += blob.size
         digest = registry.put_manifest(package.dump())
-    return Pushed(str(reference), digest, len(package.files), package.size, sent)
+    return PushResult(str(reference), digest, len(package.files), package.size, sent)
 
 
 def packed(model: Path) -> Package:
@@ -103,7 +103,7 @@ def _blob(file: Path) -> Blob:
 
 def tag_digest(reference: Reference, transport: httpx.BaseTransport | None = None) -> str:
     """Ask the registry for the digest of a tag; raises RegistryError."""
-    with Registry(reference, transport) as registry:
+    with Repository(reference, transport) as registry:
         return registry.digest()
 
 
@@ -124,8 +124,8 @@ def move_tag(model: Reference, to: Reference, transport: httpx.BaseTransport | N
     PackageError
         The digest does not belong to a model.
     """
-    with Registry(model, transport) as registry:
+    with Repository(model, transport) as registry:
         _, content = registry.manifest()
     Package.read(content)
-    with Registry(to, transport) as registry:
+    with Repository(to, transport) as registry:
         registry.put_manifest(content)

@@ -77,7 +77,7 @@ class Download:
             raise WrongBytesError(f"other bytes come than those of {self.blob.digest[:19]}: they are not used")
 
 
-class Registry:
+class Repository:
     """Repository of a reference; must be closed.
 
     Parameters
@@ -91,7 +91,7 @@ class Registry:
         self.reference = reference
         self._client = Client(reference, transport)
 
-    def __enter__(self) -> Registry:
+    def __enter__(self) -> Repository:
         return self
 
     def __exit__(self, *exc: object) -> None:

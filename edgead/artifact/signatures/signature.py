@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.signatures.file import SIGNATURES, SignatureFile
 from edgead.artifact.signatures.keys import PrivateKey
-from edgead.artifact.strict_section import Section
+from edgead.artifact.strict_section import StrictSection
 from edgead.errors import EdgeadError, SettingsError, tell_invalid
 from edgead.files.atomic import write_whole
 
@@ -41,7 +41,7 @@ def _name(text: str) -> str:
     return text
 
 
-class Signature(Section):
+class Signature(StrictSection):
     """One signature of a model.
 
     Attributes
@@ -79,7 +79,7 @@ class Signature(Section):
         return f"{self.by or 'somebody'} with the key {self.key} ({self.at})"
 
 
-class _Content(Section):
+class _Content(StrictSection):
     schema_version: Literal[1] = 1
     signatures: Annotated[tuple[Signature, ...], Field(max_length=MAX_SIGNATURES)]
 

@@ -21,7 +21,7 @@ from edgead.types import DetectorDecision
 if TYPE_CHECKING:
     from edgead.line.evidence.access import Access
     from edgead.line.evidence.production.counts import Unit
-    from edgead.line.evidence.production.export import Wanted
+    from edgead.line.evidence.production.export import VerdictQuery
     from edgead.line.evidence.production.report import Printed
 
 
@@ -83,7 +83,7 @@ def evidence(
     json: Json = False,
 ) -> None:
     """Export verdicts with their images from an evidence store, or report its counts and yield."""
-    from edgead.line.evidence.production.export import Wanted
+    from edgead.line.evidence.production.export import VerdictQuery
     from edgead.line.evidence.records import opened_store
 
     with opened_store(store, store_url) as access:
@@ -98,8 +98,8 @@ def evidence(
             return
         if output is None:
             raise SettingsError("--output is missing: a new folder, or a file such as -o verdicts.zip")
-        wanted = Wanted(begin, end, pipeline, decision, batch, recipe, marked)
-        report = _export(access, wanted, store if images or table == "coco" else None, table, output)
+        wanted = VerdictQuery(begin, end, pipeline, decision, batch, recipe, marked)
+        report = _save(access, wanted, store if images or table == "coco" else None, table, output)
     print_report(report, json, lambda: _sentence(report))
 
 
@@ -130,7 +130,7 @@ def _refuse(work: EvidenceWork, **given: Any) -> None:
             raise SettingsError(f"--{name} does not go with `edgead evidence {work.value}`")
 
 
-def _export(access: Access, wanted: Wanted, store: Path | None, table: ExportFormat, output: Path) -> dict[str, Any]:
+def _save(access: Access, query: VerdictQuery, store: Path | None, table: ExportFormat, output: Path) -> dict[str, Any]:
     from edgead.files.atomic import new_folder
     from edgead.line.evidence.folder import ImageFolder
     from edgead.line.evidence.production.coco import write_coco
@@ -140,9 +140,8 @@ def _export(access: Access, wanted: Wanted, store: Path | None, table: ExportFor
     as_zip = output.suffix.lower() == ".zip"
     if table == "coco" and as_zip:
         raise SettingsError(f"--output {output}: --format coco writes a folder: name a new one")
-    export = Export(access, wanted, "csv" if table == "coco" else table, folder)
-    verdicts = export.count()
-    if not verdicts:
+    export = Export(access, query, "csv" if table == "coco" else table, folder)
+    if not (verdicts := export.count()):
         raise SettingsError("there are no such verdicts: choose a longer time with --since, or fewer conditions")
     write = write_coco if table == "coco" else write_export
     report: dict[str, Any] = {"verdicts": verdicts}
@@ -160,11 +159,11 @@ def _sentence(report: dict[str, Any]) -> str:
 
 
 def _report(access: Access, time: tuple[datetime, datetime], by: By, only: str | None, config: Path | None) -> Printed:
-    from edgead.line.evidence.kinds import Kinds
+    from edgead.line.evidence.kinds import KindStore
     from edgead.line.evidence.production.counts import QueryBudget, pipelines_of, units_of
     from edgead.line.evidence.production.periods import within
     from edgead.line.evidence.production.production import Orders
-    from edgead.line.evidence.production.report import Printed, Question, report
+    from edgead.line.evidence.production.report import Printed, ReportQuery, report
     from edgead.line.site.load import load_site
     from edgead.line.site.shifts import days_between, shifts_between
 
@@ -174,10 +173,10 @@ def _report(access: Access, time: tuple[datetime, datetime], by: By, only: str |
     else:
         periods = shifts_between(*time, shifts) if by == "shift" else days_between(*time)
     units = _chosen(units_of(access), only)
-    groups = report(access, Question(by, tuple(within(periods, *time)), units), QueryBudget())
+    groups = report(access, ReportQuery(by, tuple(within(periods, *time)), units), QueryBudget())
     kinds: Counter[str] = Counter()
     for pipeline in [only] if only else pipelines_of(access):
-        for each in Kinds(access).counts(pipeline, since=time[0], until=time[1])["kinds"]:
+        for each in KindStore(access).counts(pipeline, since=time[0], until=time[1])["kinds"]:
             kinds[each["kind"]] += each["count"]
     return Printed(by, *time, groups, kinds)
 

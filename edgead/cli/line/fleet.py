@@ -21,7 +21,7 @@ from edgead.plant.mqtt.options import BrokerOptions
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from edgead.line.daemon.fleet.devices import Device
+    from edgead.line.daemon.fleet.devices import FleetDevice
 
 fleet = ListingApp(
     no_args_is_help=True, help="List the devices that report to a broker, and move the tags that they follow."
@@ -84,10 +84,10 @@ def promote(
 
 def _wait(place: tuple[BrokerOptions, str], source: str, digest: str, wanted: tuple[int, float, float]) -> None:
     from edgead.line.daemon.fleet.devices import Devices
-    from edgead.line.daemon.fleet.gate import Gate
+    from edgead.line.daemon.fleet.gate import CanaryGate
 
     healthy, for_s, within_s = wanted
-    gate, said = Gate(source, digest, healthy=healthy, for_s=for_s), ""
+    gate, said = CanaryGate(source, digest, healthy=healthy, for_s=for_s), ""
     end_s = time.monotonic() + within_s
     with Devices(*place) as devices:
         devices.settled()
@@ -124,12 +124,12 @@ def _broker(uri: str) -> BrokerOptions:
         raise SettingsError(f"--broker: {tell_invalid(error.errors())}") from None
 
 
-def _well(device: Device, now_s: float) -> bool:
+def _well(device: FleetDevice, now_s: float) -> bool:
     pipelines = device.report.pipelines.values() if device.report else ()
     return device.there(now_s) and all(one.state != "fault" and one.following != "refused" for one in pipelines)
 
 
-def _record(device: Device, now_s: float) -> dict[str, Any]:
+def _record(device: FleetDevice, now_s: float) -> dict[str, Any]:
     report = device.report.model_dump(mode="json", by_alias=True) if device.report else {}
     return {
         "device": device.name,
@@ -138,7 +138,7 @@ def _record(device: Device, now_s: float) -> dict[str, Any]:
     }
 
 
-def _table(devices: list[Device], now_s: float) -> Table:
+def _table(devices: list[FleetDevice], now_s: float) -> Table:
     from rich.table import Table
 
     names = ("device", "pipeline", "is", "model", "follows", "that is", "ok", "why")

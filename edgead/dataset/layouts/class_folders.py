@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import GOOD, TEST, TRAIN, UNLABELLED, VALIDATION, LabelledImage
-from edgead.dataset.layouts.place import Place, names_in
+from edgead.dataset.layouts.place import DataSetPath, names_in
 from edgead.dataset.masks import Mask, add_file, find_mask
 from edgead.images.files import list_images, natural_key
 
@@ -16,7 +16,7 @@ _LOCO_KINDS = ("logical_anomalies", "structural_anomalies")
 _PRIVATE = ("test_private", "test_private_mixed")
 
 
-def read_mvtec_ad_2(place: Place) -> Iterable[LabelledImage] | None:
+def read_mvtec_ad_2(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read an object of MVTec AD 2: `test_public` with its `ground_truth` inside, private tests without labels.
 
     Follows `make_mvtec2_dataset` of anomalib's data/datasets/image/mvtecad2.py, after Heckler-Kram et al., "The MVTec
@@ -36,7 +36,7 @@ def read_mvtec_ad_2(place: Place) -> Iterable[LabelledImage] | None:
     )
 
 
-def read_mvtec_loco(place: Place) -> Iterable[LabelledImage] | None:
+def read_mvtec_loco(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read an object of MVTec LOCO AD: each mask is a folder of its image's name, with a file for each defect.
 
     Follows `make_dataset` of anomalib's data/datasets/image/mvtec_loco.py, after Bergmann et al., "Beyond Dents and
@@ -54,7 +54,7 @@ def read_mvtec_loco(place: Place) -> Iterable[LabelledImage] | None:
     )
 
 
-def read_btad(place: Place) -> Iterable[LabelledImage] | None:
+def read_btad(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read a product of BTAD (BTech): `ok` and `ko` for good and bad.
 
     Follows `make_btech_dataset` of anomalib's data/datasets/image/btech.py, after Mishra et al., "VT-ADL", ISIE

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import UNSPLIT, LabelledImage
 from edgead.dataset.layouts.kinds import annotated, split_of
-from edgead.dataset.layouts.place import Length, Place, Real
+from edgead.dataset.layouts.place import DataSetPath, Length, Real
 from edgead.dataset.masks import Draw, box_corners, coco_counts, fill_polygon, fill_runs
 
 _ROBOFLOW = "_annotations.coco.json"
@@ -84,7 +84,7 @@ class _Datumaro(BaseModel):
     items: list[_Item]
 
 
-def read_coco(place: Place) -> Iterable[LabelledImage] | None:
+def read_coco(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read COCO's instances: polygons, runs of pixels or, without either, boxes. Images without annotations are good.
 
     Follows https://cocodataset.org/#format-data. The place is such a file, or a folder with annotations/*.json named by
@@ -95,7 +95,7 @@ def read_coco(place: Place) -> Iterable[LabelledImage] | None:
     return None if files is None else (image for file in files for image in _of_coco(place, file))
 
 
-def read_datumaro(place: Place) -> Iterable[LabelledImage] | None:
+def read_datumaro(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read Datumaro's JSON: labels of whole images, polygons, boxes and masks; annotations/SUBSET.json, images/SUBSET.
 
     Follows `_SubsetWriter` of cvat-ai/datumaro, datumaro/plugins/datumaro_format/converter.py.
@@ -104,7 +104,7 @@ def read_datumaro(place: Place) -> Iterable[LabelledImage] | None:
     return None if files is None else (image for file in files for image in _of_datumaro(place, file))
 
 
-def _files(place: Place, *keys: str) -> list[Path] | None:
+def _files(place: DataSetPath, *keys: str) -> list[Path] | None:
     """Find the JSON files of a place that have these keys; None if there are none."""
     if file := place.file(".json"):
         return [file] if place.is_json(file, *keys) else None
@@ -118,7 +118,7 @@ def _files(place: Place, *keys: str) -> list[Path] | None:
     return [file for file in sorted(found) if place.is_json(file, *keys)] or None
 
 
-def _where(place: Place, file: Path) -> tuple[str, list[Path], Path]:
+def _where(place: DataSetPath, file: Path) -> tuple[str, list[Path], Path]:
     """Return a file's split, the folders its image names may be relative to, and the folder its images must be in."""
     subset = file.stem.removeprefix("instances_")
     root = file.parent.parent if file.parent.name == "annotations" else file.parent
@@ -128,7 +128,7 @@ def _where(place: Place, file: Path) -> tuple[str, list[Path], Path]:
     return UNSPLIT if is_one else split_of(file.stem, of_folder), bases, root if is_one else place.folder
 
 
-def _of_coco(place: Place, file: Path) -> Iterator[LabelledImage]:
+def _of_coco(place: DataSetPath, file: Path) -> Iterator[LabelledImage]:
     coco = place.read(file, _Coco)
     split, bases, root = _where(place, file)
     names = {category.id: category.name for category in coco.categories}
@@ -147,7 +147,7 @@ def _of_coco(place: Place, file: Path) -> Iterator[LabelledImage]:
         yield annotated(path, marks[image.id], (image.height, image.width), file, split)
 
 
-def _of_datumaro(place: Place, file: Path) -> Iterator[LabelledImage]:
+def _of_datumaro(place: DataSetPath, file: Path) -> Iterator[LabelledImage]:
     content = place.read(file, _Datumaro)
     split, bases, root = _where(place, file)
     names = [label.name for label in content.categories.label.labels]

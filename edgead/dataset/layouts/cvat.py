@@ -13,7 +13,7 @@ from pydantic import BaseModel, field_validator
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import LabelledImage
 from edgead.dataset.layouts.kinds import annotated, split_of
-from edgead.dataset.layouts.place import Length, Place, Real, checked, read_text
+from edgead.dataset.layouts.place import DataSetPath, Length, Real, checked, read_text
 from edgead.dataset.masks import Draw, box_corners, ellipse_corners, fill_polygon, fill_runs, turned
 
 _FILE = "annotations.xml"
@@ -100,7 +100,7 @@ _SHAPES: Mapping[str, type[_Tag]] = {
 _NO_AREA = ("polyline", "points", "cuboid", "skeleton", "track")
 
 
-def read_cvat(place: Place) -> Iterable[LabelledImage] | None:
+def read_cvat(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read a "CVAT for images 1.1" export: a folder with annotations.xml, or that file. Images without shapes are good.
 
     Follows https://docs.cvat.ai/docs/dataset_management/formats/format-cvat and .../xml_format; `subset` of an image is
@@ -110,7 +110,7 @@ def read_cvat(place: Place) -> Iterable[LabelledImage] | None:
     return None if file is None else _images(place, file)
 
 
-def _images(place: Place, file: Path) -> Iterator[LabelledImage]:
+def _images(place: DataSetPath, file: Path) -> Iterator[LabelledImage]:
     found: list[tuple[_Image, list[tuple[str, Draw | None]]]] = []
 
     def start(name: str, attributes: dict[str, str]) -> None:

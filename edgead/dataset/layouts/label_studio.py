@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import UNLABELLED, UNSPLIT, LabelledImage
 from edgead.dataset.layouts.kinds import annotated
-from edgead.dataset.layouts.place import Length, Place, Real, checked, split_url
+from edgead.dataset.layouts.place import DataSetPath, Length, Real, checked, split_url
 from edgead.dataset.masks import Draw, add_brush, box_corners, ellipse_corners, fill_polygon, turned
 from edgead.images.files import is_image_path
 
@@ -67,7 +67,7 @@ class _Task(BaseModel):
     annotations: list[_Annotation]
 
 
-def read_label_studio(place: Place) -> Iterable[LabelledImage] | None:
+def read_label_studio(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read tasks whose images were labelled by brush, polygon, rectangle, ellipse, or choices for the whole image.
 
     Follows https://labelstud.io/guide/task_format and https://labelstud.io/tags: places and sizes are in percent of the
@@ -83,7 +83,7 @@ def read_label_studio(place: Place) -> Iterable[LabelledImage] | None:
     )
 
 
-def _image(place: Place, file: Path, number: int, task: _Task) -> LabelledImage:
+def _image(place: DataSetPath, file: Path, number: int, task: _Task) -> LabelledImage:
     path = _path(place, file, number, task)
     done = [annotation for annotation in task.annotations if not annotation.was_cancelled]
     if not done:
@@ -109,7 +109,7 @@ def _image(place: Place, file: Path, number: int, task: _Task) -> LabelledImage:
     return annotated(path, marks, size, file, UNSPLIT)
 
 
-def _path(place: Place, file: Path, number: int, task: _Task) -> Path:
+def _path(place: DataSetPath, file: Path, number: int, task: _Task) -> Path:
     where = f"{file}, task {number},"
     names = [name for value in task.data.values() if is_image_path(name := _named(value, where))]
     if len(names) != 1:

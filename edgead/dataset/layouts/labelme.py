@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import LabelledImage
 from edgead.dataset.layouts.kinds import annotated, split_of
-from edgead.dataset.layouts.place import Length, Place, Real
+from edgead.dataset.layouts.place import DataSetPath, Length, Real
 from edgead.dataset.masks import Draw, add_encoded, box_corners, ellipse_corners, fill_polygon
 from edgead.images.files import is_image_path, natural_key
 
@@ -37,7 +37,7 @@ class _File(BaseModel):
     imageWidth: Length | None = None
 
 
-def read_labelme(place: Place) -> Iterable[LabelledImage] | None:
+def read_labelme(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read LabelMe's files in a folder, or in its subfolders, which may be named train and test.
 
     Follows `LabelFile` and `shapes_to_label` of wkentaro/labelme, labelme/_label_file.py and labelme/_utils/shape.py:
@@ -56,14 +56,14 @@ def _json_in(folder: Path) -> Iterator[Path]:
     yield from folder.glob("*/*.json")
 
 
-def _is_one(place: Place, file: Path) -> bool:
+def _is_one(place: DataSetPath, file: Path) -> bool:
     try:
         return place.is_json(file, "shapes", "imagePath")
     except DatasetError:
         return False  # damaged files are reported if others are LabelMe's
 
 
-def _images(place: Place, files: list[Path]) -> Iterator[LabelledImage]:
+def _images(place: DataSetPath, files: list[Path]) -> Iterator[LabelledImage]:
     seen = set()
     for file in files:
         content = place.read(file, _File)

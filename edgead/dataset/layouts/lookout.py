@@ -10,7 +10,7 @@ from typing import Any
 
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import GOOD, UNLABELLED, UNSPLIT, LabelledImage
-from edgead.dataset.layouts.place import Place, read_text
+from edgead.dataset.layouts.place import DataSetPath, read_text
 from edgead.dataset.masks import Mask, add_file
 
 _CLASSES = {"normal": GOOD, "anomaly": "anomaly"}
@@ -18,7 +18,7 @@ _CLASSES = {"normal": GOOD, "anomaly": "anomaly"}
 _BACKGROUND = (255, 255, 255)
 
 
-def read_lookout(place: Place) -> Iterable[LabelledImage] | None:
+def read_lookout(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read a manifest file; s3://BUCKET/KEY stands for the file below its folder that shares the longest end with KEY.
 
     Follows "Defining JSON lines for anomaly classification" and "... for image segmentation" of the developer guide
@@ -29,7 +29,7 @@ def read_lookout(place: Place) -> Iterable[LabelledImage] | None:
     return None if file is None else _images(place, file)
 
 
-def _images(place: Place, file: Path) -> Iterator[LabelledImage]:
+def _images(place: DataSetPath, file: Path) -> Iterator[LabelledImage]:
     for number, line in enumerate(read_text(file).splitlines(), 1):
         if not line.strip():
             continue
@@ -42,7 +42,7 @@ def _images(place: Place, file: Path) -> Iterator[LabelledImage]:
         yield _image(place, file, number, content)
 
 
-def _image(place: Place, file: Path, number: int, content: dict[str, Any]) -> LabelledImage:
+def _image(place: DataSetPath, file: Path, number: int, content: dict[str, Any]) -> LabelledImage:
     path = place.find(content["source-ref"], file)
     of_type = {
         str(value.get("type")): (name.removesuffix("-metadata"), value)

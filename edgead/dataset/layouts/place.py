@@ -23,7 +23,7 @@ Length = Annotated[int, Field(ge=1, le=1 << 16)]
 Content = TypeVar("Content", bound=BaseModel)
 
 
-class Place:
+class DataSetPath:
     """Data set given by the user: a folder, or a file that lists images.
 
     Parameters

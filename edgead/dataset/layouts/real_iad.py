@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import GOOD, TEST, TRAIN, LabelledImage
 from edgead.dataset.layouts.kinds import kind_of
-from edgead.dataset.layouts.place import Place
+from edgead.dataset.layouts.place import DataSetPath
 
 _FOLDERS = "realiad_*"
 # Places of the lists of all five views, including an archive unpacked into a folder of its own name.
@@ -34,7 +34,7 @@ class _Lists(BaseModel):
     test: list[_Sample]
 
 
-def read_real_iad(place: Place) -> Iterable[LabelledImage] | None:
+def read_real_iad(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read an object of Real-IAD, such as Real-IAD/realiad_1024/audiojack or Real-IAD/realiad_jsons_sv/audiojack.json.
 
     Follows `ExplicitDataset.load_explicit` of Tencent/AnomalyDetection_Real-IAD, datasets/explicit_dataset.py. A
@@ -66,7 +66,7 @@ def read_real_iad(place: Place) -> Iterable[LabelledImage] | None:
     return _images(place, place.read(file, _Lists), file, whole.parent)
 
 
-def _images(place: Place, lists: _Lists, file: Path, folder: Path) -> Iterator[LabelledImage]:
+def _images(place: DataSetPath, lists: _Lists, file: Path, folder: Path) -> Iterator[LabelledImage]:
     base = folder / lists.meta.prefix
     for split, samples in ((TRAIN, lists.train), (TEST, lists.test)):
         for sample in samples:

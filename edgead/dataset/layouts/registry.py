@@ -15,7 +15,7 @@ from edgead.dataset.layouts.cvat import read_cvat
 from edgead.dataset.layouts.label_studio import read_label_studio
 from edgead.dataset.layouts.labelme import read_labelme
 from edgead.dataset.layouts.lookout import read_lookout
-from edgead.dataset.layouts.place import Place
+from edgead.dataset.layouts.place import DataSetPath
 from edgead.dataset.layouts.real_iad import read_real_iad
 from edgead.dataset.layouts.tables import read_table
 from edgead.dataset.layouts.visa import read_visa
@@ -38,7 +38,7 @@ class Layout:
 
     name: str
     expected: str
-    read: Callable[[Place], Iterable[LabelledImage] | None]
+    read: Callable[[DataSetPath], Iterable[LabelledImage] | None]
 
 
 LAYOUTS = (
@@ -104,7 +104,7 @@ def read_layout(data: Path) -> DataSet | None:
     DatasetError
         A layout is incomplete, a file has wrong content, or the path is a file that is no list of images.
     """
-    place = Place(data)
+    place = DataSetPath(data)
     if file := place.file(".json"):
         place.json(file)  # parsed once for all layouts, as a damaged file belongs to none
     for layout in LAYOUTS:

@@ -11,13 +11,13 @@ from typing import Any
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import UNSPLIT, LabelledImage
 from edgead.dataset.layouts.kinds import kind_of, split_of
-from edgead.dataset.layouts.place import Place, read_text
+from edgead.dataset.layouts.place import DataSetPath, read_text
 
 MAX_ROWS = 1_000_000
 _COLUMNS = ("path", "label")
 
 
-def read_table(place: Place) -> Iterable[LabelledImage] | None:
+def read_table(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read a table in edgead's format; paths are relative to the folder of the table."""
     if file := place.file(".csv"):
         return _images(place, file, read_csv(file, _COLUMNS))
@@ -58,7 +58,7 @@ def _check_columns(file: Path, found: Iterable[str], wanted: Iterable[str]) -> N
         raise DatasetError(f"{file} has no column {' and no '.join(missing)}; it has {', '.join(found) or 'nothing'}")
 
 
-def _images(place: Place, file: Path, rows: Iterable[Mapping[str, Any]]) -> Iterator[LabelledImage]:
+def _images(place: DataSetPath, file: Path, rows: Iterable[Mapping[str, Any]]) -> Iterator[LabelledImage]:
     for number, row in enumerate(rows, 2):
         cells = {name: "" if value is None else str(value).strip() for name, value in row.items()}
         if not cells["label"]:

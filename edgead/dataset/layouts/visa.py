@@ -8,13 +8,13 @@ from pathlib import Path
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import LabelledImage
 from edgead.dataset.layouts.kinds import kind_of, split_of
-from edgead.dataset.layouts.place import Place
+from edgead.dataset.layouts.place import DataSetPath
 from edgead.dataset.layouts.tables import read_csv
 
 _SPLIT_FILE = "split_csv/1cls.csv"
 
 
-def read_visa(place: Place) -> Iterable[LabelledImage] | None:
+def read_visa(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read an object of VisA, such as VisA/pcb1, by the one-class split of its authors.
 
     Follows `prepare_data.py` of amazon-science/spot-diff: the columns object, split, label, image and mask, with paths
@@ -27,7 +27,7 @@ def read_visa(place: Place) -> Iterable[LabelledImage] | None:
     return _rows(place, place.path.absolute().parent)
 
 
-def _rows(place: Place, above: Path) -> Iterator[LabelledImage]:
+def _rows(place: DataSetPath, above: Path) -> Iterator[LabelledImage]:
     name, table = place.path.absolute().name, above / _SPLIT_FILE
     for row in read_csv(table, ("object", "split", "label", "image", "mask")):
         if row["object"] == name:

@@ -24,10 +24,10 @@ from edgead.images.likeness import Misfit
 from edgead.images.pairs import judged_of
 from edgead.line.daemon.self_test import SelfTest, golden_images, self_test, too_late
 from edgead.line.daemon.thresholds import (
-    GoodScores,
+    HeldOutScores,
     KeptThresholds,
     PipelineThresholds,
-    Thresholds,
+    ThresholdRecord,
     doubts_of,
     good_scores_of,
     thresholds_of,
@@ -148,11 +148,11 @@ class ActiveModel:
         return detector.manifest.manifest_sha256 if detector else ""
 
     @property
-    def thresholds(self) -> Thresholds | None:
+    def thresholds(self) -> ThresholdRecord | None:
         detector = self._in_service.detector
         return thresholds_of(detector) if detector else None
 
-    def good_scores(self) -> GoodScores:
+    def good_scores(self) -> HeldOutScores:
         """Read the scores behind the thresholds of the model in service; raise SettingsError if there is none."""
         return good_scores_of(self._in_service.require())
 
@@ -164,7 +164,7 @@ class ActiveModel:
     def can_roll_back(self) -> bool:
         return self._previous is not None
 
-    def settle_superseded(self, record: Callable[[Thresholds, Thresholds], None]) -> None:
+    def settle_superseded(self, record: Callable[[ThresholdRecord, ThresholdRecord], None]) -> None:
         """Record that a calibration replaced the thresholds that a person set; see `PipelineThresholds`."""
         self._thresholds.settle_superseded(record)
 
@@ -355,11 +355,11 @@ class ActiveModel:
             self._previous = None
             return now
 
-    def require_thresholds(self) -> Thresholds:
+    def require_thresholds(self) -> ThresholdRecord:
         """Return the thresholds in force; raise SettingsError if there is no model."""
         return thresholds_of(self._in_service.require())
 
-    def set_thresholds(self, thresholds: Thresholds) -> None:
+    def set_thresholds(self, thresholds: ThresholdRecord) -> None:
         """Judge by these thresholds from the next frame on, also after a restart.
 
         Raises

@@ -10,7 +10,7 @@ from edgead.serialization.notice import News, Notice
 from edgead.types import Frame, Verdict
 
 
-class Subscription(queue.Queue[News]):
+class NewsQueue(queue.Queue[News]):
     """Bounded queue of (frame, verdict) and notices; if it is full, the oldest is dropped and counted in `dropped`."""
 
     def __init__(self, most: int):
@@ -31,17 +31,17 @@ class VerdictFeed:
 
     def __init__(self, *, most: int = 32):
         self._most = most
-        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        self._subscriptions: weakref.WeakSet[NewsQueue] = weakref.WeakSet()
         self._lock = threading.Lock()
 
-    def subscribe(self) -> Subscription:
+    def subscribe(self) -> NewsQueue:
         """Make a subscription; it ends when it is garbage-collected, or with `unsubscribe`."""
-        subscription = Subscription(self._most)
+        subscription = NewsQueue(self._most)
         with self._lock:
             self._subscriptions.add(subscription)
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def unsubscribe(self, subscription: NewsQueue) -> None:
         with self._lock:
             self._subscriptions.discard(subscription)
 

@@ -40,14 +40,14 @@ class SiteParts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FaultReport:
     """Faults that are present, and those not known yet, as of a camera that connects or a model that loads."""
 
     standing: dict[NoticeKey, Finding]
     unknown: frozenset[NoticeKey]
 
 
-def find_faults(parts: SiteParts) -> Found:
+def find_faults(parts: SiteParts) -> FaultReport:
     """Read the status of all parts of a site once; a camera's fault is not repeated for its pipelines."""
     standing: list[Finding] = []
     unknown: set[NoticeKey] = set()
@@ -63,7 +63,7 @@ def find_faults(parts: SiteParts) -> Found:
         what = "the site file" if parts.refused_site else "some of the site file"
         text = f"{what} is not in force: {shorten(refused, _LONGEST)}"
         standing.append(Finding("site", SITE, text, "warning"))
-    return Found({finding.key: finding for finding in standing}, frozenset(unknown))
+    return FaultReport({finding.key: finding for finding in standing}, frozenset(unknown))
 
 
 def _of_camera(camera: SupervisedCamera, standing: list[Finding], unknown: set[NoticeKey]) -> None:

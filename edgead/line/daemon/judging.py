@@ -123,7 +123,7 @@ Outcome = Verdict | EdgeadError
 """Outcome of a frame: its verdict, or the reason that it has none."""
 
 
-class Requests:
+class ImageRequests:
     """Requests of a pipeline that wait for verdicts; their images go through it one at a time.
 
     Parameters
@@ -189,7 +189,7 @@ class Requests:
             ) from None
 
 
-class Asking:
+class FrameSelection:
     """Choice of a pipeline's frames and naming of their parts, in its thread; any thread may read the counts.
 
     Parameters

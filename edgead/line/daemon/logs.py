@@ -21,7 +21,7 @@ _SHORTEST_SECRET = 4
 _OF_EVERY_RECORD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """Formatter of records as lines of JSON, with each `extra` as a key."""
 
     def __init__(self) -> None:
@@ -51,9 +51,9 @@ class JsonLines(logging.Formatter):
         return value
 
 
-def log_json_lines(stream: TextIO | None = None) -> JsonLines:
+def log_json_lines(stream: TextIO | None = None) -> JsonFormatter:
     """Send all log records, warnings and exceptions of threads to a stream, by default stderr, as JSON lines."""
-    formatter = JsonLines()
+    formatter = JsonFormatter()
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

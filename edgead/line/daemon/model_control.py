@@ -21,7 +21,7 @@ from edgead.line.daemon.drift import PipelineDrift
 from edgead.line.daemon.judging import Kind, PipelineState, Receivers
 from edgead.line.daemon.kept_models import KeptModels
 from edgead.line.daemon.self_test import SelfTestError
-from edgead.line.daemon.thresholds import GoodScores, KeptThresholds, Thresholds
+from edgead.line.daemon.thresholds import HeldOutScores, KeptThresholds, ThresholdRecord
 from edgead.line.site.schema import LimitsSection, PipelineSection
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class SteeredModel(ABC):
         BlindLimitError
             They may pass defects that the model was made to stop, and no `reason` is given.
         """
-        given = Thresholds.checked(review=review, reject=reject, by=by, reason=reason)
+        given = ThresholdRecord.checked(review=review, reject=reject, by=by, reason=reason)
         with self.slot.changing(PATIENCE_S):
             before = self.slot.require_thresholds()
             found = self.slot.doubts(given, bad)
@@ -236,7 +236,7 @@ class SteeredModel(ABC):
         """
         self.slot.carry_thresholds(taught)
 
-    def good_scores(self) -> GoodScores:
+    def good_scores(self) -> HeldOutScores:
         """Read the scores behind the thresholds of the model in service; raise SettingsError if there is none."""
         return self.slot.good_scores()
 

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from edgead.errors import EdgeadError
 from edgead.files.atomic import write_whole
 from edgead.line.daemon.alarms import ALARMS, AT_ONCE, OF_VERDICTS, AlarmWatch, Change, Finding
-from edgead.line.daemon.faults import Found, SiteParts, find_faults
+from edgead.line.daemon.faults import FaultReport, SiteParts, find_faults
 from edgead.process.restarting_thread import RestartingThread
 from edgead.serialization.notice import KINDS, Notice, NoticeKey, NoticeKind, Severity
 from edgead.sources.contract import new_id
@@ -255,7 +255,7 @@ class Notices:
             if self._parts is not None and not self._closing:
                 self.look(self._parts)
 
-    def _found(self, parts: SiteParts) -> Found:
+    def _found(self, parts: SiteParts) -> FaultReport:
         """Collect all findings from the status; kinds of notices that verdicts raise count as unknown here."""
         found = find_faults(parts)
         standing, unknown = dict(found.standing), set(found.unknown)
@@ -273,9 +273,9 @@ class Notices:
                 standing[finding.key] = finding
             elif not watch.knows_frames and "not_inspected" in watch.kinds:
                 unknown.add(("not_inspected", name))
-        return Found(standing, frozenset(unknown))
+        return FaultReport(standing, frozenset(unknown))
 
-    def _settled(self, found: Found) -> list[Change]:
+    def _settled(self, found: FaultReport) -> list[Change]:
         """Return states that have lasted or been gone for long enough; also update the texts of standing notices."""
         standing = {notice.key for notice in self._ledger.standing()}
         for key in standing & found.standing.keys():

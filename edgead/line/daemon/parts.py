@@ -34,7 +34,7 @@ _MAX_WAITING = 256
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class PartView:
     """View of a part: the frame and verdict of one pipeline."""
 
     pipeline: str
@@ -42,7 +42,7 @@ class View:
     frame: Frame
     verdict: Verdict
 
-    def shows_part_of(self, other: View, apart_ns: int) -> bool:
+    def shows_part_of(self, other: PartView, apart_ns: int) -> bool:
         """Return whether both views show the same part.
 
         If both have a serial number, these decide; otherwise, for two views of one camera, whether the capture is the
@@ -57,21 +57,21 @@ class View:
 
 
 @dataclass(slots=True)
-class Joined:
+class OpenPart:
     """A part with its views so far; `settled` once all have come, or the part is a fault.
 
     Attributes
     ----------
     first_ns : int
         Capture time of the view that came first, by `time.perf_counter_ns`.
-    views : dict of View
+    views : dict of PartView
         Views by pipeline.
     reason : str
         Reason why the part is a fault; empty if it is none.
     """
 
     first_ns: int
-    views: dict[str, View] = field(default_factory=dict)
+    views: dict[str, PartView] = field(default_factory=dict)
     reason: str = ""
     settled: bool = False
 
@@ -84,7 +84,7 @@ class Matcher:
 
     A complete part waits for earlier parts, so that a PLC which counts parts gets them in order, but never longer than
     its own timeout. If a part's first view comes too late, after a later part was returned, the order is wrong: a PLC
-    that must be sure reads the serial number. Two views are joined only if `View.shows_part_of` allows it.
+    that must be sure reads the serial number. Two views are joined only if `PartView.shows_part_of` allows it.
 
     Parameters
     ----------
@@ -104,8 +104,8 @@ class Matcher:
     def __init__(self, pipelines: Sequence[str], timeout_ns: int, apart_ns: int):
         self.unmatched = 0
         self._pipelines, self._timeout_ns, self._apart_ns = tuple(pipelines), timeout_ns, apart_ns
-        self._open: list[Joined] = []  # by first_ns
-        self._gone: deque[Joined] = deque(maxlen=_REMEMBERED)
+        self._open: list[OpenPart] = []  # by first_ns
+        self._gone: deque[OpenPart] = deque(maxlen=_REMEMBERED)
 
     @property
     def waiting(self) -> int:
@@ -118,7 +118,7 @@ class Matcher:
         waits = next((part for part in self._open if not part.settled), None)
         return None if waits is None else waits.first_ns + self._timeout_ns
 
-    def add(self, view: View, now_ns: int) -> list[Joined]:
+    def add(self, view: PartView, now_ns: int) -> list[OpenPart]:
         """Take a view; return the parts that are now complete or a fault, in order."""
         gone = self.expire(now_ns)
         fitting = [part for part in self._open if not part.settled and self._fits(part, view)]
@@ -132,49 +132,49 @@ class Matcher:
         elif any(part.reason and self._fits(part, view) for part in (*self._gone, *self._open)):
             self.unmatched += 1
         else:
-            insort(self._open, Joined(view.frame.captured_ns, {view.pipeline: view}), key=lambda part: part.first_ns)
+            insort(self._open, OpenPart(view.frame.captured_ns, {view.pipeline: view}), key=lambda part: part.first_ns)
         return gone + self.expire(now_ns)
 
-    def expire(self, now_ns: int) -> list[Joined]:
+    def expire(self, now_ns: int) -> list[OpenPart]:
         """Make faults of the parts that have timed out; return the parts that are complete or a fault, in order."""
         for part in self._open:
             if not part.settled and part.first_ns + self._timeout_ns <= now_ns:
                 part.fail(f"{self._missing(part)}: no verdict within {self._timeout_ns / 1e6:g} ms")
         return self._settled()
 
-    def end(self, reason: str) -> list[Joined]:
+    def end(self, reason: str) -> list[OpenPart]:
         """Return all waiting parts; incomplete ones are faults."""
         for part in self._open:
             if not part.settled:
                 part.fail(f"{self._missing(part)}: {reason}")
         return self._settled()
 
-    def _fits(self, part: Joined, view: View) -> bool:
+    def _fits(self, part: OpenPart, view: PartView) -> bool:
         return (
             view.pipeline not in part.views
             and abs(view.frame.captured_ns - part.first_ns) <= self._timeout_ns
             and all(view.shows_part_of(other, self._apart_ns) for other in _views(part))
         )
 
-    def _missing(self, part: Joined) -> str:
+    def _missing(self, part: OpenPart) -> str:
         return ", ".join(pipeline for pipeline in self._pipelines if pipeline not in part.views)
 
-    def _settled(self) -> list[Joined]:
+    def _settled(self) -> list[OpenPart]:
         count = next((index for index, part in enumerate(self._open) if not part.settled), len(self._open))
         settled, self._open = self._open[:count], self._open[count:]
         self._gone.extend(_light(part) for part in settled if part.reason)
         return settled
 
 
-def _views(part: Joined) -> Iterator[View]:
+def _views(part: OpenPart) -> Iterator[PartView]:
     return iter(part.views.values())
 
 
-def _is_of_serial(part: Joined, serial: str) -> bool:
+def _is_of_serial(part: OpenPart, serial: str) -> bool:
     return bool(serial) and all(view.frame.part.serial == serial for view in _views(part))
 
 
-def _light(part: Joined) -> Joined:
+def _light(part: OpenPart) -> OpenPart:
     """Return a copy of a part without its images, enough to recognise its late views."""
     views = {
         name: replace(
@@ -196,7 +196,7 @@ def decide(decisions: Sequence[Decision], needed: int) -> Decision:
     return sorted(decisions, key=DECISIONS.index)[needed - 1]
 
 
-class Parts:
+class PartJudge:
     """Combiner of the verdicts of several pipelines into one verdict for each part, in its own thread.
 
     Parameters
@@ -220,7 +220,7 @@ class Parts:
         self.sinks = sinks
         self._name, self._section, self._cameras, self._store = name, section, cameras, store
         self._matcher = Matcher(section.pipelines, int(section.timeout_ms * 1e6), int(section.apart_ms * 1e6))
-        self._views: deque[View] = deque()
+        self._views: deque[PartView] = deque()
         self._decisions: Counter[str] = Counter(dict.fromkeys((*DECISIONS, FAULT), 0))
         self._pushed_out = 0
         self._reason = ""
@@ -234,7 +234,7 @@ class Parts:
         if verdict.pipeline not in self._section.pipelines:
             return
         with self._changed:
-            self._views.append(View(verdict.pipeline, self._cameras[verdict.pipeline], frame, verdict))
+            self._views.append(PartView(verdict.pipeline, self._cameras[verdict.pipeline], frame, verdict))
             if len(self._views) > _MAX_WAITING:
                 self._views.popleft()
                 self._pushed_out += 1
@@ -278,7 +278,7 @@ class Parts:
         deadline_ns = self._matcher.deadline_ns
         return None if deadline_ns is None else max(0.0, (deadline_ns - time.perf_counter_ns()) / 1e9)
 
-    def _give(self, parts: list[Joined]) -> None:
+    def _give(self, parts: list[OpenPart]) -> None:
         for part in parts:
             frame, verdict = part_verdict(self._name, self._section, part)
             if verdict.decision == FAULT:
@@ -293,7 +293,7 @@ class Parts:
             self._decisions[verdict.decision] += 1
 
 
-def part_verdict(name: str, section: PartSection, part: Joined) -> tuple[Frame, PartVerdict]:
+def part_verdict(name: str, section: PartSection, part: OpenPart) -> tuple[Frame, PartVerdict]:
     """Make the verdict of a part; return it with the frame of the view that represents the part.
 
     That view is the first, in the order of the site file, with the part's decision; for a fault, with the worst.
@@ -310,7 +310,7 @@ def part_verdict(name: str, section: PartSection, part: Joined) -> tuple[Frame, 
     return replace(stands.frame, part=named), verdict
 
 
-def _described(view: View) -> dict[str, Any]:
+def _described(view: PartView) -> dict[str, Any]:
     verdict = view.verdict
     other = {} if verdict.other_format is None else {"other_format": verdict.other_format}
     return {
@@ -328,7 +328,7 @@ class PartGroups:
     """Combiners of the parts that a site file names under `parts:`."""
 
     def __init__(self) -> None:
-        self.named: dict[str, Parts] = {}
+        self.named: dict[str, PartJudge] = {}
         self._sections: dict[str, tuple[PartSection, dict[str, str]]] = {}
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
@@ -349,11 +349,11 @@ class PartGroups:
             if name in self.named:
                 self.named[name].sinks = given
             else:
-                self.named[name] = Parts(name, section, cameras, store, given)
+                self.named[name] = PartJudge(name, section, cameras, store, given)
         self._sections = wanted
 
     def close(self, within_s: float) -> None:
-        """Close all combiners, within a time in all; see `Parts.close`."""
+        """Close all combiners, within a time in all; see `PartJudge.close`."""
         deadline = time.monotonic() + within_s
         for parts in self.named.values():
             parts.close("the daemon ends", max(0.05, deadline - time.monotonic()))

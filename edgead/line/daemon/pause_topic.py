@@ -15,7 +15,7 @@ from edgead.process.log_rate import limited_log
 
 if TYPE_CHECKING:
     from edgead.line.daemon.pipeline import Pipeline
-    from edgead.plant.mqtt.client import Subscription
+    from edgead.plant.mqtt.client import MqttSubscription
 
 logger = logging.getLogger(__name__)
 _MAX_WARNINGS, _WARNINGS_WITHIN_S = 10, 60.0
@@ -35,7 +35,7 @@ class PauseTopic:
 
     def __init__(self) -> None:
         self._section: PauseSection | None = None
-        self._subscription: Subscription | None = None
+        self._subscription: MqttSubscription | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="pause")  # the audit may take its time
         self._log = limited_log(__name__, _MAX_WARNINGS, _WARNINGS_WITHIN_S)
 
@@ -50,9 +50,9 @@ class PauseTopic:
             return
         by = f"mqtt {section.topic}"
         try:
-            from edgead.plant.mqtt.client import Subscription  # only those who have a broker need its package
+            from edgead.plant.mqtt.client import MqttSubscription  # only those who have a broker need its package
 
-            self._subscription = Subscription(
+            self._subscription = MqttSubscription(
                 section, section.topic, lambda payload: self._worker.submit(self._do, payload, by, pipelines)
             )
         except EdgeadError as error:

@@ -14,7 +14,7 @@ from edgead.errors import EdgeadError, NotNowError, SettingsError
 from edgead.images.files import UnfitImageError
 from edgead.images.likeness import Size
 from edgead.line.daemon.alarms import FrameCounts
-from edgead.line.daemon.judging import Asking, JudgementError, Judging, Misfits, Requests
+from edgead.line.daemon.judging import FrameSelection, ImageRequests, JudgementError, Judging, Misfits
 from edgead.line.daemon.model_control import SteeredModel, Wiring
 from edgead.line.daemon.supervisor import RestartBudget, Supervisor
 from edgead.line.site.schema import LimitsSection, PipelineSection
@@ -80,9 +80,9 @@ class Pipeline(SteeredModel):
         self._mailbox: Mailbox | None = wiring.camera.subscribe()
         self._realtime_problem: str | None = None
         self._dropped = 0  # in mailboxes that it has left
-        self._asking = Asking(name, section)
+        self._asking = FrameSelection(name, section)
         self._pause: Pause | None = None
-        self._requests = Requests(name)
+        self._requests = ImageRequests(name)
         self._starting = threading.Lock()
         self._alive_s: float | None = None
         self._loading_s: float | None = None
@@ -159,7 +159,7 @@ class Pipeline(SteeredModel):
         self._asking.fire(part)
 
     def judge(self, data: bytes, part: Part, within_s: float) -> tuple[Frame, Verdict]:
-        """Judge the bytes of a sent image file, and wait for the verdict; see `Requests.ask`.
+        """Judge the bytes of a sent image file, and wait for the verdict; see `ImageRequests.ask`.
 
         Raises
         ------

@@ -17,12 +17,12 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from edgead.errors import EdgeadError
-from edgead.line.daemon.broadcast import Subscription, VerdictFeed
+from edgead.line.daemon.broadcast import NewsQueue, VerdictFeed
 from edgead.line.daemon.commission import Commissioning
 from edgead.line.daemon.fleet.followers import RunningFollower
-from edgead.line.daemon.logs import JsonLines
+from edgead.line.daemon.logs import JsonFormatter
 from edgead.line.daemon.notices import Notices
-from edgead.line.daemon.parts import Parts
+from edgead.line.daemon.parts import PartJudge
 from edgead.line.daemon.pipeline import Pipeline
 from edgead.line.daemon.reload import Reloading
 from edgead.line.daemon.service_manager import Notifier
@@ -55,7 +55,7 @@ _SWITCH_S = 0.001
 _RELOAD_S = 0.2
 
 
-class Requests:
+class SignalQueue:
     """Queue of requests by signals: "stop" (SIGTERM, SIGINT) or "reload" (SIGHUP).
 
     If the shutdown takes too long, a thread ends the process with exit code 0; if that thread cannot run either, a
@@ -111,7 +111,7 @@ class Requests:
         self._asked.put("reload")
 
 
-class Watch:
+class Watchdog:
     """Watchdog that restarts dead parts, and sends systemd no sign of life while a part hangs.
 
     Parameters
@@ -167,7 +167,7 @@ class Daemon:
     ----------
     path : Path
         The site file; read again on SIGHUP.
-    log : JsonLines, optional
+    log : JsonFormatter, optional
         Log that hides the site's secrets.
 
     Raises
@@ -176,7 +176,7 @@ class Daemon:
         The site file cannot be used.
     """
 
-    def __init__(self, path: Path, *, log: JsonLines | None = None):
+    def __init__(self, path: Path, *, log: JsonFormatter | None = None):
         self.path = path
         self.site = load_site(path)
         self._log = log
@@ -187,8 +187,8 @@ class Daemon:
         self.commissioning = Commissioning(self)
         self._notifier = Notifier()
         self._page = Page(self._serve)
-        self._watch = Watch(self._runtime, self._page, self._notifier)
-        self._requests = Requests()
+        self._watch = Watchdog(self._runtime, self._page, self._notifier)
+        self._requests = SignalQueue()
         self._reloading = Reloading(self.reload)
 
     @property
@@ -204,7 +204,7 @@ class Daemon:
         return self._runtime.sinks
 
     @property
-    def parts(self) -> dict[str, Parts]:
+    def parts(self) -> dict[str, PartJudge]:
         return self._runtime.parts.named
 
     @property
@@ -219,7 +219,7 @@ class Daemon:
     def store(self) -> EvidenceStore:
         return self._runtime.store
 
-    def subscribe_verdicts(self) -> Subscription:
+    def subscribe_verdicts(self) -> NewsQueue:
         """Return a bounded queue that gets every verdict and notice from now on, until the caller drops it."""
         return self._feed.subscribe()
 

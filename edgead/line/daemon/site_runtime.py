@@ -14,7 +14,7 @@ from edgead import kernels
 from edgead.artifact.signatures.trust import ModelTrust
 from edgead.files.atomic import UNFINISHED
 from edgead.files.folder_lock import FolderLock
-from edgead.line.daemon.fleet.member import Member
+from edgead.line.daemon.fleet.member import FleetMember
 from edgead.line.daemon.hanging_calls import all_within
 from edgead.line.daemon.judging import Receivers
 from edgead.line.daemon.kept_models import KeptModels
@@ -71,7 +71,7 @@ class SiteRuntime:
         self.sinks: Mapping[str, QueuedSink] = MappingProxyType({})
         self.parts = PartGroups()
         self._publish, self._publish_notice = publish, publish_notice
-        self.fleet, self._pause_topic = Member(), PauseTopic()
+        self.fleet, self._pause_topic = FleetMember(), PauseTopic()
         self._kept: KeptThresholds
         self._kept_models: KeptModels
         self._trust = ModelTrust(required=False)

@@ -26,20 +26,20 @@ from edgead.files.atomic import write_whole
 logger = logging.getLogger(__name__)
 
 
-class Thresholds(Limits):
+class ThresholdRecord(Limits):
     """Two thresholds with author, reason and time; a later calibration of the model replaces them."""
 
     by: str = ""
     reason: str = ""
     at: datetime | None = None
 
-    def now(self) -> Thresholds:
+    def now(self) -> ThresholdRecord:
         """Return a copy with the current time."""
         return self.model_copy(update={"at": datetime.now(timezone.utc)})
 
 
 @dataclass(frozen=True, slots=True)
-class GoodScores:
+class HeldOutScores:
     """Ascending scores of good images that a model has not learnt, for a person who chooses a limit.
 
     `false_reject_rates[i]` is the rate to expect of a limit at or above the first `i` scores and below the next.
@@ -50,12 +50,12 @@ class GoodScores:
     false_reject_rates: list[float]
 
 
-def good_scores_of(detector: Detector) -> GoodScores:
+def good_scores_of(detector: Detector) -> HeldOutScores:
     """Read the scores that a detector's thresholds were made from; raise SettingsError if it has no thresholds."""
     limits = _calibration_of(detector)
     levels = [-math.inf, *limits.scores]
     rates = [share_above(limits.scores, level, limits.groups) for level in levels]
-    return GoodScores(limits.typical, limits.scores, rates)
+    return HeldOutScores(limits.typical, limits.scores, rates)
 
 
 def doubts_of(detector: Detector, given: Limits, bad: Sequence[float] = ()) -> list[str]:
@@ -74,10 +74,10 @@ def doubts_of(detector: Detector, given: Limits, bad: Sequence[float] = ()) -> l
     return found
 
 
-def thresholds_of(detector: Detector) -> Thresholds:
+def thresholds_of(detector: Detector) -> ThresholdRecord:
     """Read the thresholds that a detector judges by; raise SettingsError if it has none."""
     limits = _calibration_of(detector)
-    return Thresholds(review=limits.review, reject=limits.reject)
+    return ThresholdRecord(review=limits.review, reject=limits.reject)
 
 
 def _calibration_of(detector: Detector) -> Calibration:
@@ -86,7 +86,7 @@ def _calibration_of(detector: Detector) -> Calibration:
     return detector.graph.calibration
 
 
-class _Content(RootModel[dict[str, dict[str, Thresholds]]]):
+class _Content(RootModel[dict[str, dict[str, ThresholdRecord]]]):
     """Thresholds of each pipeline, by scorer, as the file stores them."""
 
 
@@ -97,7 +97,7 @@ class KeptThresholds:
         self._file = file
         self._lock = threading.Lock()
 
-    def find(self, pipeline: str, *scorers: str) -> Thresholds | None:
+    def find(self, pipeline: str, *scorers: str) -> ThresholdRecord | None:
         """Return a pipeline's thresholds for the first of these scorers that has some; None if none has.
 
         Raises
@@ -109,14 +109,14 @@ class KeptThresholds:
             of_pipeline = self._read().get(pipeline, {})
         return next((of_pipeline[name] for name in scorers if name in of_pipeline), None)
 
-    def keep(self, pipeline: str, scorer: str, thresholds: Thresholds) -> None:
+    def keep(self, pipeline: str, scorer: str, thresholds: ThresholdRecord) -> None:
         """Write thresholds atomically: after a crash the file holds the old ones or these."""
         with self._lock:
             content = self._read()
             content.setdefault(pipeline, {})[scorer] = thresholds
             self._write(_Content(content).model_dump(mode="json"))
 
-    def _read(self) -> dict[str, dict[str, Thresholds]]:
+    def _read(self) -> dict[str, dict[str, ThresholdRecord]]:
         try:
             return _Content.model_validate_json(self._file.read_bytes()).root
         except FileNotFoundError:
@@ -145,7 +145,7 @@ class PipelineThresholds:
 
     def __init__(self, pipeline: str, kept: KeptThresholds):
         self._pipeline, self._kept = pipeline, kept
-        self._superseded: tuple[str, Thresholds, Thresholds] | None = None  # by scorer
+        self._superseded: tuple[str, ThresholdRecord, ThresholdRecord] | None = None  # by scorer
 
     def apply(self, detector: Detector) -> None:
         """Give a detector the thresholds that a person set for this pipeline, unless a calibration is newer.
@@ -171,7 +171,7 @@ class PipelineThresholds:
         text = f"{self._pipeline}: judges by thresholds that {kept.by} set"
         logger.info(text, extra={"pipeline": self._pipeline, **kept.values()})
 
-    def set(self, detector: Detector, thresholds: Thresholds) -> None:
+    def set(self, detector: Detector, thresholds: ThresholdRecord) -> None:
         """Store thresholds, and give them to a detector.
 
         Raises
@@ -202,7 +202,7 @@ class PipelineThresholds:
         moved = kept.model_copy(update={name: limit + by for name, limit in kept.values().items()}).now()
         self._kept.keep(self._pipeline, f"{scorer_sha256(taught.manifest, graph)}/{precision}", moved)
 
-    def settle_superseded(self, record: Callable[[Thresholds, Thresholds], None]) -> None:
+    def settle_superseded(self, record: Callable[[ThresholdRecord, ThresholdRecord], None]) -> None:
         """Record that a calibration replaced a person's thresholds, and store its thresholds.
 
         If the program is killed between the two, the next start records it again.

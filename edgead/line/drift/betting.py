@@ -89,7 +89,7 @@ _ALL = np.ones(len(_BETA), bool)
 _FALLING = (_BETA[:, 0] <= 1) & (_BETA[:, 1] >= 1)  # densities that do not win more for a larger p-value
 
 
-class Evidence:
+class DriftEvidence:
     """Shiryaev-Roberts statistics of several bets.
 
     Each is R <- (1 + R) x bet: the sum of the winnings of bets begun at every part so far. While nothing has changed, a
@@ -110,7 +110,7 @@ class Evidence:
         self.sums = np.minimum((1 + self.sums) * factors, _MAX_EVIDENCE)
 
 
-class ChangeEvidence(Evidence):
+class ChangeEvidence(DriftEvidence):
     """Evidence that p-values are no longer uniform and independent.
 
     With `higher_only` larger p-values count as no change: only bets that large p-values do not win are made.
@@ -134,7 +134,7 @@ class ChangeEvidence(Evidence):
         return "more spread" if a < 1 else "less spread"
 
 
-class ShareEvidence(Evidence):
+class ShareEvidence(DriftEvidence):
     """Evidence that the share of events is now more than `most`."""
 
     def __init__(self, most: float):

@@ -27,9 +27,9 @@ class Access:
     def __init__(self, engine: Engine, now: Callable[[], datetime]):
         self._engine = engine
         self.now = now
-        self.audit_head: chain.Head | None = None  # the last row read or written here
+        self.audit_head: chain.ChainHead | None = None  # the last row read or written here
         self.audit_is_cut = False  # the last row known was gone when the next was written
-        self._heads: dict[Connection, chain.Head] = {}
+        self._heads: dict[Connection, chain.ChainHead] = {}
         self._advancing = threading.Lock()
 
     @contextmanager
@@ -56,7 +56,7 @@ class Access:
         except _REFUSED as error:
             raise unreachable(self._engine, "cannot be written", error) from None
 
-    def _advance(self, head: chain.Head) -> None:
+    def _advance(self, head: chain.ChainHead) -> None:
         """Keep the newer head of the audit: threads may get here in another order than they wrote in."""
         with self._advancing:
             if self.audit_head is None or head.seq > self.audit_head.seq:

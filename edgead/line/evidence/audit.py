@@ -30,14 +30,14 @@ class AuditChain:
     def __init__(self, access: Access):
         self._access = access
         self._lock = threading.Lock()
-        self._checked: chain.Checked | None = None
+        self._checked: chain.ChainCheck | None = None
         self._checked_s = 0.0
         # A database that is away is not asked again: the first change then reports it.
         with suppress(EvidenceError), access.reading() as connection:
             access.audit_head = chain.newest(connection)
 
     @property
-    def head(self) -> chain.Head | None:
+    def head(self) -> chain.ChainHead | None:
         """Last known row: found at the start, or written here since; None if none is known."""
         return self._access.audit_head
 
@@ -59,7 +59,7 @@ class AuditChain:
         with self._access.reading() as connection:
             return not chain.is_there(connection, known)
 
-    def check(self) -> chain.Checked:
+    def check(self) -> chain.ChainCheck:
         """Check all rows; a result less than a minute old is returned again if the last row still exists.
 
         Raises

@@ -37,7 +37,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ChainHead:
     """The last row of a chain."""
 
     seq: int = 0
@@ -45,25 +45,25 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class ChainCheck:
     """Result of checking the hash chain of the audit.
 
     Attributes
     ----------
     rows : int
         Number of valid rows from the start.
-    head : Head
+    head : ChainHead
         Last of the valid rows.
     problem : str or None
         Problem of the first row that is not valid, or of the hash kept elsewhere; None if there is none.
     """
 
     rows: int
-    head: Head
+    head: ChainHead
     problem: str | None = None
 
 
-def append(connection: Connection, change: Row, known: Head | None = None) -> tuple[Head, bool]:
+def append(connection: Connection, change: Row, known: ChainHead | None = None) -> tuple[ChainHead, bool]:
     """Append a row to the audit, in the connection's transaction.
 
     Returns the new head, and whether the row of the known head still exists.
@@ -83,12 +83,12 @@ def append(connection: Connection, change: Row, known: Head | None = None) -> tu
     if known is not None and not whole:
         logger.error("audit: row %d, %s, is no longer there: see `edgead audit verify`", known.seq, known.hash)
         previous = known.hash
-    head = Head(mine.seq, hash_of(as_written(mine), previous))
+    head = ChainHead(mine.seq, hash_of(as_written(mine), previous))
     connection.execute(update(audit).where(audit.c.seq == head.seq).values(previous=previous, hash=head.hash))
     return head, whole
 
 
-def is_there(connection: Connection, known: Head | None) -> bool:
+def is_there(connection: Connection, known: ChainHead | None) -> bool:
     """Return whether a row that was once the last still exists; also True if none is known."""
     if known is None or not known.seq:
         return True
@@ -102,10 +102,10 @@ def last_numbered(connection: Connection) -> int | None:
     return connection.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'audit'")) or 0
 
 
-def newest(connection: Connection) -> Head:
+def newest(connection: Connection) -> ChainHead:
     """Read the last row's number and hash, without a check of the chain."""
     row = connection.execute(select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)).first()
-    return Head() if row is None else Head(row.seq, row.hash)
+    return ChainHead() if row is None else ChainHead(row.seq, row.hash)
 
 
 def rows_of(connection: Connection) -> Iterator[dict[str, Any]]:
@@ -152,7 +152,7 @@ def hash_of(row: Row, previous: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def check(rows: Iterable[Row], kept: str | None = None, last: int | None = None) -> Checked:
+def check(rows: Iterable[Row], kept: str | None = None, last: int | None = None) -> ChainCheck:
     """Compare every row with its hash and with the row before it.
 
     Parameters
@@ -164,22 +164,22 @@ def check(rows: Iterable[Row], kept: str | None = None, last: int | None = None)
     last : int, optional
         Number of the last row ever written (see `last_numbered`): no number up to this may be missing.
     """
-    left, head, seen = iter(rows), Head(), {FIRST}
+    left, head, seen = iter(rows), ChainHead(), {FIRST}
     for row in left:
         if row["hash"] != hash_of(row, row["previous"]):
-            return Checked(len(seen) - 1, head, _not_its_own(row))
+            return ChainCheck(len(seen) - 1, head, _not_its_own(row))
         if row["previous"] != head.hash:
-            return Checked(len(seen) - 1, head, _not_behind(row, head, seen, chain([row], left)))
+            return ChainCheck(len(seen) - 1, head, _not_behind(row, head, seen, chain([row], left)))
         if last is not None and row["seq"] != head.seq + 1:
-            return Checked(len(seen) - 1, head, _not_next(row, head))
-        head = Head(row["seq"], row["hash"])
+            return ChainCheck(len(seen) - 1, head, _not_next(row, head))
+        head = ChainHead(row["seq"], row["hash"])
         seen.add(head.hash)
     cut = ""
     if kept is not None and kept not in seen:
         cut = f"no row has the hash {kept}: rows were cut off at the end, or the whole chain was made again; "
     elif last is not None and head.seq < last:
         cut = f"row {last} is not there: rows were cut off at the end; "
-    return Checked(len(seen) - 1, head, cut + _end(head) if cut else None)
+    return ChainCheck(len(seen) - 1, head, cut + _end(head) if cut else None)
 
 
 def _not_its_own(row: Row) -> str:
@@ -190,7 +190,7 @@ def _not_its_own(row: Row) -> str:
     return f"row {row['seq']} of {_day(row)} was changed: its hash is not that of what it says"
 
 
-def _not_behind(row: Row, head: Head, seen: set[str], left: Iterable[Row]) -> str:
+def _not_behind(row: Row, head: ChainHead, seen: set[str], left: Iterable[Row]) -> str:
     """Explain why a row does not follow the previous one, though its own hash is right."""
     where = f"row {head.seq}" if head.seq else "the beginning"
     if row["previous"] in seen:
@@ -200,12 +200,12 @@ def _not_behind(row: Row, head: Head, seen: set[str], left: Iterable[Row]) -> st
     return f"row {row['seq']} of {_day(row)} was not written behind {where}: rows between them were taken out"
 
 
-def _not_next(row: Row, head: Head) -> str:
+def _not_next(row: Row, head: ChainHead) -> str:
     where = f"row {head.seq}" if head.seq else "the beginning"
     return f"row {row['seq']} of {_day(row)} comes behind {where}: rows between them were taken out"
 
 
-def _end(head: Head) -> str:
+def _end(head: ChainHead) -> str:
     return f"it ends with row {head.seq}, {head.hash}" if head.seq else "it is empty"
 
 

@@ -21,7 +21,7 @@ _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(day
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
+class MarkedParts:
     """Images of marked parts, newest first.
 
     Attributes
@@ -98,7 +98,7 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
     return found
 
 
-def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipeline: str | None) -> Marked:
+def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipeline: str | None) -> MarkedParts:
     """Find the images of marked parts.
 
     Parameters
@@ -142,7 +142,7 @@ def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipelin
     if len(pipelines) > 1:
         named = ", ".join(sorted(pipelines))
         raise SettingsError(f"parts of {named} are marked: say with --pipeline for which of them the model judges")
-    return Marked(found["good"], found["bad"], lossy, missing)
+    return MarkedParts(found["good"], found["bad"], lossy, missing)
 
 
 def _newest(records: Records, **wanted: Any) -> Iterator[tuple[dict[str, Any], str | None]]:

@@ -21,7 +21,7 @@ from edgead.types import UNKNOWN_KIND, Decision
 _MAX_VERDICTS = 20_000
 
 
-class Kinds:
+class KindStore:
     """Kinds of an evidence store; safe from any thread.
 
     Parts that a person marked as false rejects have no defect, so they count for no kind.

@@ -18,7 +18,7 @@ from edgead.line.evidence.audit import AuditChain
 from edgead.line.evidence.database import EvidenceError, StoreAwayError, close_engine, open_engine, unreachable
 from edgead.line.evidence.folder import ImageFolder
 from edgead.line.evidence.image_keeper import ImageKeeper
-from edgead.line.evidence.kinds import Kinds
+from edgead.line.evidence.kinds import KindStore
 from edgead.line.evidence.marks import Marks
 from edgead.line.evidence.parts import PartRecords
 from edgead.line.evidence.production.production import Production
@@ -47,7 +47,7 @@ class EvidenceStore:
 
     Attributes
     ----------
-    kinds : Kinds
+    kinds : KindStore
         Kinds of defects as people see and correct them.
     parts : PartRecords
         Verdicts of several pipelines about a part together.
@@ -84,7 +84,7 @@ class EvidenceStore:
         self._folder = ImageFolder(section.folder / "pictures")  # as stores have it since the first version
         self._places: OrderedDict[tuple[str, str], str] = OrderedDict()
         access = Access(self._engine, now)
-        self.kinds, self.audit_chain = Kinds(access), AuditChain(access)
+        self.kinds, self.audit_chain = KindStore(access), AuditChain(access)
         self._records = Records(access)
         self._rows = RowWriter(self._engine, lambda: prepare_tables(self._engine))
         self.parts = PartRecords(access, self._engine, section.commit_within_ms / 1e3)

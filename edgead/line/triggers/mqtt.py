@@ -37,10 +37,10 @@ class MqttTrigger(SoftwareTrigger):
     """
 
     def __init__(self, options: MqttTriggerOptions):
-        from edgead.plant.mqtt.client import Subscription  # only those who ask for a broker need its package
+        from edgead.plant.mqtt.client import MqttSubscription  # only those who ask for a broker need its package
 
         super().__init__(options.within_ms)
-        self._subscription = Subscription(options, options.topic, self._receive)
+        self._subscription = MqttSubscription(options, options.topic, self._receive)
 
     def close(self) -> None:
         self._subscription.close()

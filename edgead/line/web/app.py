@@ -19,7 +19,7 @@ from edgead.line.web.focus import FocusMeter
 from edgead.line.web.live_images import LiveImages
 from edgead.line.web.load_limits import ConcurrencyLimit, OneAtATime
 from edgead.line.web.metrics import build_registry
-from edgead.line.web.middleware import Gate
+from edgead.line.web.middleware import AccessGate
 from edgead.line.web.problems import Problem, answer_with_problems, problems
 from edgead.line.web.routes import (
     audit,
@@ -77,7 +77,7 @@ def build_app(daemon: Served) -> FastAPI:
     app.state.registry = build_registry(daemon)
     app.state.started_s = time.monotonic()
     app.add_middleware(ConcurrencyLimit)
-    app.add_middleware(Gate, guard=app.state.guard)  # outermost: refused requests take nobody's place
+    app.add_middleware(AccessGate, guard=app.state.guard)  # outermost: refused requests take nobody's place
     answer_with_problems(app)
     app.include_router(probes.routes)
     for part in (

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from edgead.line.web.auth.callers import Caller
 from edgead.line.web.auth.guard import Guard, caller_of
 from edgead.line.web.contract import Served, ServedCamera, ServedPipeline
-from edgead.serialization import Counts, preferred_language, sentence
+from edgead.serialization import VerdictCounts, preferred_language, sentence
 from edgead.types import MAX_PART_CHARACTERS, Part
 
 NAME = r"^[a-z][a-z0-9_-]{0,31}$"
@@ -121,5 +121,5 @@ def words_of(row: Mapping[str, Any], daemon: Served, language: str) -> str | Non
         pipeline, decision = row["pipeline"], row["decision"]
         kinds = daemon.store.kinds.counts(pipeline, since=midnight, decision=decision)["kinds"]
         by_kind = {one["kind"]: one["count"] for one in kinds}
-        counts = Counts(daemon.store.counts(pipeline=pipeline, since=midnight), by_kind)
+        counts = VerdictCounts(daemon.store.counts(pipeline=pipeline, since=midnight), by_kind)
     return sentence(row, language, counts)

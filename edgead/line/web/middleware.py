@@ -37,7 +37,7 @@ _HEADERS = {
 }
 
 
-class Gate:
+class AccessGate:
     """Middleware that refuses other sites' pages, callers who are not signed in, and endless bodies."""
 
     def __init__(self, app: ASGIApp, guard: Guard):

@@ -97,7 +97,7 @@ class _Client(paho.Client):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
 
 
-class Connection:
+class MqttConnection:
     """Connection to an MQTT broker; until `close`, a thread makes it again after every failure.
 
     Attributes
@@ -208,14 +208,14 @@ class Publisher:
 
     Parameters
     ----------
-    connection : Connection
+    connection : MqttConnection
     uri : str
         Name of the receiver in errors.
     failed : type of EdgeadError
         Class of the errors raised if a message could not be delivered.
     """
 
-    def __init__(self, connection: Connection, uri: str, failed: type[EdgeadError]):
+    def __init__(self, connection: MqttConnection, uri: str, failed: type[EdgeadError]):
         self._connection, self._uri, self._failed = connection, uri, failed
         self._acknowledged: deque[int] = deque(maxlen=1000)  # numbers come again after 65,535
         connection.client.on_publish = self._hear
@@ -273,7 +273,7 @@ class Publisher:
             self._connection.changed.notify_all()
 
 
-class Subscription:
+class MqttSubscription:
     """Subscription to a topic, which calls a function with every message.
 
     Messages sent while there was no connection, and retained messages, are ignored: they are old, and a trigger means
@@ -292,7 +292,7 @@ class Subscription:
         self._topic = topic
         self._on_message = on_message
         # An id of its own: two clients with the same one throw each other out.
-        self._connection = Connection(section, "", clean=True)
+        self._connection = MqttConnection(section, "", clean=True)
         self.uri = f"{self._connection.uri}/{topic}"
         self._connection.on_ready = self._subscribe
         self._connection.client.on_message = self._receive

@@ -16,7 +16,7 @@ from edgead.types import Decision
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ScoredImage:
     """Verdict on an image without its map, and the descriptor, which is empty unless requested."""
 
     path: Path
@@ -26,7 +26,7 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ImageProblem:
     """Image that cannot be judged, with the reason."""
 
     path: Path
@@ -35,7 +35,7 @@ class Problem:
 
 def describe_images(
     detector: Detector, paths: Sequence[Path], progress: Progress | None = None
-) -> tuple[list[Judged], list[Problem]]:
+) -> tuple[list[ScoredImage], list[ImageProblem]]:
     """Judge and describe images; return those done, and problems of the others.
 
     Raises
@@ -44,28 +44,28 @@ def describe_images(
         The model cannot describe images (says what to use instead), or none can be judged.
     """
 
-    def judge(path: Path, image: np.ndarray) -> Judged:
+    def judge(path: Path, image: np.ndarray) -> ScoredImage:
         verdict, descriptor = detector.describe(image)
-        return Judged(path, verdict.decision, verdict.image_score, descriptor)
+        return ScoredImage(path, verdict.decision, verdict.image_score, descriptor)
 
     detector.check_describes()
     return judge_each(judge, paths, progress, read=detector.read_image)
 
 
 def judge_each(
-    judge: Callable[[Path, np.ndarray], Judged],
+    judge: Callable[[Path, np.ndarray], ScoredImage],
     paths: Sequence[Path],
     progress: Progress | None = None,
     *,
     read: Callable[[Path], np.ndarray] = load_image,
-) -> tuple[list[Judged], list[Problem]]:
+) -> tuple[list[ScoredImage], list[ImageProblem]]:
     """Call `judge` with each path and its image; return the results, and problems of images that failed."""
     judged, problems = [], []
     for done, path in enumerate(paths, 1):
         try:
             judged.append(judge(path, read(path)))
         except (ImageError, SettingsError) as error:
-            problems.append(Problem(path, str(error).removeprefix(f"{path}: ")))
+            problems.append(ImageProblem(path, str(error).removeprefix(f"{path}: ")))
         if progress:
             progress(done, len(paths))
     if problems and not judged:

@@ -17,7 +17,7 @@ from edgead.images.files import load_image, lossless_suffix, write_image
 from edgead.images.overlay import draw_heat
 from edgead.images.sheet import Band, band_sheet
 from edgead.images.volumes import volume_of
-from edgead.unlabelled.sorting.describe import Judged
+from edgead.unlabelled.sorting.describe import ScoredImage
 from edgead.unlabelled.sorting.sort import Sorted, default_name, folder_name
 
 SHEET, TABLE, PARETO = "sheet.jpg", "kinds.csv", "pareto.csv"
@@ -98,7 +98,7 @@ def _sheet(detector: Detector, found: Sorted, files: Sequence[str]) -> Any:
     return band_sheet((title, _LEGEND), bands, columns=_SHOWN, tile_px=_TILE_PX)
 
 
-def _drawn(detector: Detector, one: Judged) -> Any:
+def _drawn(detector: Detector, one: ScoredImage) -> Any:
     image = detector.read_image(one.path)
     return draw_heat(detector.visible(image), detector.predict(image))
 
@@ -110,5 +110,5 @@ def _rows(found: Sorted, files: Sequence[str]) -> Iterable[dict[str, Any]]:
     yield from map(_facts, found.ok)
 
 
-def _facts(one: Judged) -> dict[str, Any]:
+def _facts(one: ScoredImage) -> dict[str, Any]:
     return {"image": str(one.path), "decision": one.decision, "image_score": one.image_score}

@@ -24,7 +24,7 @@ from edgead.detector.known_kinds import bank_sha256, distances_to_others, is_sta
 from edgead.errors import SettingsError, tell_invalid
 from edgead.images.files import is_image_path
 from edgead.kernels import NearestPatches
-from edgead.unlabelled.sorting.describe import Problem, describe_images
+from edgead.unlabelled.sorting.describe import ImageProblem, describe_images
 from edgead.unlabelled.sorting.sort import default_name
 
 UNKNOWN_LEVEL = 0.05
@@ -34,7 +34,7 @@ _FOLDER = re.compile(r"kind-0*([1-9]\d*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
+class KindExamples:
     """Example rejects whose kind is known.
 
     Attributes
@@ -54,7 +54,7 @@ class Examples:
 
 def keep_kinds(
     artifact: Artifact,
-    examples: Examples,
+    examples: KindExamples,
     unknown_level: float = UNKNOWN_LEVEL,
     *,
     finish: Callable[[Path], object] = lambda draft: None,
@@ -90,7 +90,7 @@ def keep_kinds(
     return _write(artifact, kinds, examples.descriptors, finish)
 
 
-def kept_examples(artifact: Artifact) -> Examples:
+def kept_examples(artifact: Artifact) -> KindExamples:
     """Read the examples of the kinds that a model knows.
 
     Raises
@@ -104,10 +104,10 @@ def kept_examples(artifact: Artifact) -> Examples:
     assert kinds is not None  # they exist if there are examples
     if is_stale(artifact.manifest):
         raise SettingsError(stale_message(artifact))
-    return Examples([kinds.names[label] for label in kinds.labels], descriptors, kinds.groups)
+    return KindExamples([kinds.names[label] for label in kinds.labels], descriptors, kinds.groups)
 
 
-def renamed(examples: Examples, names: Mapping[str, str]) -> Examples:
+def renamed(examples: KindExamples, names: Mapping[str, str]) -> KindExamples:
     """Rename kinds; those that get the same name are merged.
 
     Raises
@@ -119,7 +119,7 @@ def renamed(examples: Examples, names: Mapping[str, str]) -> Examples:
     if missing:
         there_are = ", ".join(dict.fromkeys(examples.kinds))
         raise SettingsError(f"there is no kind {', '.join(map(repr, missing))}: there are {there_are}")
-    return Examples([names.get(kind, kind) for kind in examples.kinds], examples.descriptors, examples.groups)
+    return KindExamples([names.get(kind, kind) for kind in examples.kinds], examples.descriptors, examples.groups)
 
 
 def _checked(**values: object) -> Kinds:
@@ -173,7 +173,7 @@ class Named:
 
     artifact: Artifact
     ok: list[Path]
-    problems: list[Problem]
+    problems: list[ImageProblem]
 
     def to_dict(self) -> dict[str, Any]:
         kinds = self.artifact.manifest.kinds
@@ -242,7 +242,9 @@ def shown_name(folder: str) -> str:
     return default_name(int(match[1]) - 1) if match else folder
 
 
-def _learn(artifact: Artifact, plan: NamePlan, progress: StageProgress) -> tuple[Examples, list[Path], list[Problem]]:
+def _learn(
+    artifact: Artifact, plan: NamePlan, progress: StageProgress
+) -> tuple[KindExamples, list[Path], list[ImageProblem]]:
     assert plan.examples is not None
     kind_of = _find_examples(plan.examples)
     with Detector(artifact) as detector:
@@ -257,7 +259,7 @@ def _learn(artifact: Artifact, plan: NamePlan, progress: StageProgress) -> tuple
     groups = group_images([one.path for one in rejects], plan.group, plan.examples)
     descriptors = np.array([one.descriptor for one in rejects])
     kinds = [kind_of[one.path] for one in rejects]
-    return Examples(kinds, descriptors, groups.of(one.path for one in rejects)), ok, problems
+    return KindExamples(kinds, descriptors, groups.of(one.path for one in rejects)), ok, problems
 
 
 def _find_examples(folder: Path) -> dict[Path, str]:
@@ -285,7 +287,7 @@ def _find_examples(folder: Path) -> dict[Path, str]:
     return kind_of
 
 
-def joined(known: Examples, new: Examples) -> Examples:
+def joined(known: KindExamples, new: KindExamples) -> KindExamples:
     """Join known and new examples; an example that is in both gets its new kind."""
     distances, _ = NearestPatches(new.descriptors).search(known.descriptors)
     kept = np.flatnonzero(distances[:, 0] > _SAME).tolist()

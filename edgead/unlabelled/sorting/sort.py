@@ -19,7 +19,7 @@ from edgead.detector import Detector
 from edgead.detector.known_kinds import to_find
 from edgead.errors import SettingsError
 from edgead.unlabelled.sorting.clusters import Clusters, find_clusters
-from edgead.unlabelled.sorting.describe import Judged, Problem, describe_images
+from edgead.unlabelled.sorting.describe import ImageProblem, ScoredImage, describe_images
 
 RESIDUALS = "residuals"
 _RANK_WEIGHT = 0.2
@@ -63,7 +63,7 @@ class Sorted:
 
     Attributes
     ----------
-    images : list of Judged
+    images : list of ScoredImage
         Sorted images.
     clusters : Clusters
         Kinds; `clusters.labels` has the kind of each image.
@@ -71,20 +71,20 @@ class Sorted:
         Number of the part in each image.
     account : str
         Sentence on the groups of images by part.
-    ok : list of Judged
+    ok : list of ScoredImage
         Images that were not sorted, as they are judged ok.
-    problems : list of Problem
+    problems : list of ImageProblem
         Images that cannot be judged.
     """
 
-    images: list[Judged]
+    images: list[ScoredImage]
     clusters: Clusters
     parts: list[int]
     account: str
-    ok: list[Judged]
-    problems: list[Problem]
+    ok: list[ScoredImage]
+    problems: list[ImageProblem]
 
-    def of_kind(self, number: int) -> list[Judged]:
+    def of_kind(self, number: int) -> list[ScoredImage]:
         """List the images of a kind, the most typical first: one of each part, then the others."""
         members = np.flatnonzero(self.clusters.labels == number)
         nearest = members[self.clusters.distances[members].argsort(kind="stable")]
@@ -137,7 +137,7 @@ def default_name(number: int) -> str:
     return f"kind {number + 1}"
 
 
-def rows_of(images: Sequence[Judged]) -> np.ndarray:
+def rows_of(images: Sequence[ScoredImage]) -> np.ndarray:
     """Make the rows to cluster: the descriptors of images with the rank of their scores, float32 (images, n).
 
     The rank is scaled to a deviation of 0.2. Ours, chosen on one split of the magnetic tiles.
@@ -156,8 +156,8 @@ class Sorter(Protocol):
 
     def judge(
         self, detector: Detector, paths: Sequence[Path], progress: StageProgress
-    ) -> tuple[list[Judged], list[Problem]]: ...
-    def cluster(self, images: Sequence[Judged], parts: Sequence[int], progress: StageProgress) -> Clusters: ...
+    ) -> tuple[list[ScoredImage], list[ImageProblem]]: ...
+    def cluster(self, images: Sequence[ScoredImage], parts: Sequence[int], progress: StageProgress) -> Clusters: ...
 
 
 class ResidualSorter:
@@ -171,11 +171,11 @@ class ResidualSorter:
 
     def judge(
         self, detector: Detector, paths: Sequence[Path], progress: StageProgress
-    ) -> tuple[list[Judged], list[Problem]]:
+    ) -> tuple[list[ScoredImage], list[ImageProblem]]:
         """Judge and describe images."""
         return describe_images(detector, paths, partial(progress, "judge images"))
 
-    def cluster(self, images: Sequence[Judged], parts: Sequence[int], progress: StageProgress) -> Clusters:
+    def cluster(self, images: Sequence[ScoredImage], parts: Sequence[int], progress: StageProgress) -> Clusters:
         """Cluster the images by part, see `find_clusters`."""
         return find_clusters(rows_of(images), parts, self._plan.count, seed=self._plan.seed)
 

@@ -111,7 +111,7 @@ class GoldenFeatures(PatchFeatures):
         return F.avg_pool2d(green[:, None], self.look_px)[:, 0]
 
 
-class Golden(NetworkMethod[GoldenConfig]):
+class GoldenMethod(NetworkMethod[GoldenConfig]):
     """Detector that finds missing, added or misplaced things by comparing places with one to sixteen golden parts."""
 
     network: PatchFeatures

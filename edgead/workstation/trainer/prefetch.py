@@ -14,7 +14,7 @@ AHEAD = 4
 """Number of steps that every thread prepares in advance."""
 
 
-class Chosen(Sequence[np.ndarray]):
+class Subset(Sequence[np.ndarray]):
     """Subset of images by index, read on access."""
 
     def __init__(self, images: Sequence[np.ndarray], indices: np.ndarray):
@@ -55,7 +55,7 @@ class KeptImages(Sequence[np.ndarray]):
         return image
 
 
-class Ahead(Generic[Made]):
+class Prefetcher(Generic[Made]):
     """Prefetcher of `make`'s results for consecutive step numbers, computed by threads in advance.
 
     Use it as a context: leaving it ends the threads. An error of `make` is raised when its number is requested.
@@ -78,7 +78,7 @@ class Ahead(Generic[Made]):
         self._coming: dict[int, Future[Made]] = {}
         self._executor = ThreadPoolExecutor(threads, "edgead-images") if threads else None
 
-    def __enter__(self) -> Ahead[Made]:
+    def __enter__(self) -> Prefetcher[Made]:
         return self
 
     def __exit__(self, *failure: object) -> None:

@@ -56,7 +56,7 @@ class AnogenPlan:
     seed: int = 0
 
 
-class Word(nn.Module):
+class WordVector(nn.Module):
     """Learnable embedding of one new word, initialised with the embedding of a known word."""
 
     def __init__(self, model: StableDiffusion):
@@ -86,7 +86,7 @@ def learn_word(
     *,
     checkpoint: Checkpoint | None = None,
     progress: StageProgress = no_progress,
-) -> Word:
+) -> WordVector:
     """Learn the word for one type of defect; the model is not changed.
 
     Raises
@@ -98,7 +98,7 @@ def learn_word(
         raise SettingsError(
             f"found {examples.number_of_types} types of defect: AnoGen learns a word for each by itself"
         )
-    word = Word(model).to(model.device)
+    word = WordVector(model).to(model.device)
     optimizer = AdamW(word.parameters(), lr=plan.rate)
 
     def step(number: int, rng: np.random.Generator) -> Tensor:
@@ -114,7 +114,7 @@ def learn_word(
 
 
 def word_loss(
-    model: StableDiffusion, word: Word, examples: Examples, plan: AnogenPlan, rng: np.random.Generator
+    model: StableDiffusion, word: WordVector, examples: Examples, plan: AnogenPlan, rng: np.random.Generator
 ) -> Tensor:
     """Compute the loss of one batch: the error of the noise predicted in the defect, given a sentence with the word."""
     batch = examples.batch(plan.batch_size, model.side, rng, turn=False)
@@ -130,14 +130,14 @@ def word_loss(
 
 @torch.inference_mode()
 def make_defects(
-    model: StableDiffusion, word: Word, good: Sequence[np.ndarray], boxes: Sequence[np.ndarray], plan: AnogenPlan
+    model: StableDiffusion, word: WordVector, good: Sequence[np.ndarray], boxes: Sequence[np.ndarray], plan: AnogenPlan
 ) -> list[np.ndarray]:
     """Make a defect in the box of each good part.
 
     Parameters
     ----------
     model : StableDiffusion
-    word : Word
+    word : WordVector
     good : sequence of ndarray of shape (h, w, 3), uint8, BGR
     boxes : sequence of ndarray of shape (h', w'), uint8
         Masks of the boxes for defects, see `anogen_boxes`; the label is the box, which the defect need not fill.

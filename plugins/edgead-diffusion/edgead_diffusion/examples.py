@@ -57,7 +57,7 @@ class Examples:
         chosen = [i for i, kind in enumerate(self.types) if kind == number]
         return Examples([self.defects[i] for i in chosen], [self.masks[i] for i in chosen], [0] * len(chosen))
 
-    def batch(self, size: int, side: int, rng: np.random.Generator, *, turn: bool) -> Batch:
+    def batch(self, size: int, side: int, rng: np.random.Generator, *, turn: bool) -> ExampleBatch:
         """Draw defects, each with a good part if there are any; image and mask of an example are turned together."""
         chosen = rng.choice(len(self.defects), size, replace=size > len(self.defects))
         changes = [_Change.draw(rng) if turn else _Change(0, None) for _ in chosen]
@@ -66,11 +66,11 @@ class Examples:
         if self.good:
             good = rng.integers(0, len(self.good), size)
             images += [to_tensor(c(self.good[i]), side) for i, c in zip(good, changes, strict=True)]
-        return Batch(torch.stack(images), torch.stack(masks), [self.types[i] for i in chosen])
+        return ExampleBatch(torch.stack(images), torch.stack(masks), [self.types[i] for i in chosen])
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ExampleBatch:
     """Batch of images in -1..1, defects first, (n, 3, side, side), and masks of the defects, (m, 1, side, side)."""
 
     images: Tensor

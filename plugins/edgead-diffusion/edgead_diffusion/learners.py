@@ -96,7 +96,7 @@ class AnogenLearner(DefectLearner):
     """AnoGen: a word for each kind, and boxes like those of its rejects."""
 
     plan: anogen.AnogenPlan = field(default_factory=anogen.AnogenPlan)
-    words: list[anogen.Word] = field(default_factory=list)
+    words: list[anogen.WordVector] = field(default_factory=list)
     boxes: list[tuple[np.ndarray, BoxRule]] = field(default_factory=list)
 
     def learn(self, examples: Examples) -> None:

@@ -21,7 +21,7 @@ from edgead.workstation.trainer.checkpoint import Checkpoint, Learner
 from edgead.workstation.trainer.loop import Step, run_steps
 from edgead_diffusion import seas_prompts as prompts
 from edgead_diffusion.attention_maps import CrossAttentionMaps
-from edgead_diffusion.examples import Batch, Examples
+from edgead_diffusion.examples import ExampleBatch, Examples
 from edgead_diffusion.seas_losses import decoupled_alignment, focal_loss, noise_losses
 from edgead_diffusion.seas_masks import MaskPredictor
 from edgead_diffusion.stable_diffusion import StableDiffusion, outputs_of, to_images, to_tensor
@@ -103,7 +103,7 @@ def fine_tune(
     embeddings.requires_grad_(False)
 
 
-def generation_loss(model: StableDiffusion, batch: Batch) -> Tensor:
+def generation_loss(model: StableDiffusion, batch: ExampleBatch) -> Tensor:
     """Compute the loss of one batch: noise of defects and of good parts, and alignment of words with masks."""
     noisy, noise, steps = model.add_noise(model.encode(batch.images))
     defects = len(batch.masks)
@@ -138,7 +138,7 @@ def train_masks(
     return predictor.eval()
 
 
-def mask_loss(model: StableDiffusion, predictor: MaskPredictor, batch: Batch) -> Tensor:
+def mask_loss(model: StableDiffusion, predictor: MaskPredictor, batch: ExampleBatch) -> Tensor:
     """Compute the loss of masks at a random noise step, at the sizes of image and features; empty for good parts."""
     noisy, _, steps = model.add_noise(model.encode(batch.images))
     defects = len(batch.masks)
@@ -217,7 +217,7 @@ def more_noise(latents: Tensor, noise: Tensor, betas: tuple[float, float], steps
 
 
 def _step(
-    examples: Examples, plan: SeasPlan, side: int, loss: Callable[[Batch], Tensor], optimizers: Sequence[AdamW]
+    examples: Examples, plan: SeasPlan, side: int, loss: Callable[[ExampleBatch], Tensor], optimizers: Sequence[AdamW]
 ) -> Step:
     """Make the function of one update, from the losses of several batches."""
 
@@ -244,6 +244,6 @@ def _solver(model: StableDiffusion, plan: SeasPlan) -> Any:
     return solver
 
 
-def _prompts_of(batch: Batch) -> list[str]:
+def _prompts_of(batch: ExampleBatch) -> list[str]:
     good = len(batch.images) - len(batch.masks)
     return [*map(prompts.defect_prompt, batch.types), *[prompts.good_prompt()] * good]

@@ -103,7 +103,7 @@ def test_anogen_learns_one_word_and_blends_it_into_a_box(model, examples, tmp_pa
     plan = AnogenPlan(steps=2, batch_size=2, sampling_steps=4)
     word = anogen.learn_word(model, one, plan)
     assert not changed(before, weights(model.unet, model.vae, model.text_encoder))
-    begins_as = anogen.Word(model).vector
+    begins_as = anogen.WordVector(model).vector
     assert not torch.equal(word.vector, begins_as)
     boxes = [np.zeros((SIDE, SIDE), np.uint8) for _ in examples.good]
     for box in boxes:

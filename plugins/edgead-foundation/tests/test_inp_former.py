@@ -18,7 +18,7 @@ from edgead_foundation.backbones.names import TOWERS  # noqa: E402
 from edgead_foundation.backbones.networks import create  # noqa: E402
 from edgead_foundation.inp_former import training  # noqa: E402
 from edgead_foundation.inp_former.detector import InpFormer, InpFormerConfig  # noqa: E402
-from edgead_foundation.inp_former.training import Plan  # noqa: E402
+from edgead_foundation.inp_former.training import TrainingSchedule  # noqa: E402
 
 NAME = "dinov2_vits14_reg"
 TINY = {
@@ -91,12 +91,12 @@ def test_its_map_is_square_and_the_image_score_a_share_of_it(weights):
 
 
 def test_each_epoch_has_an_order_of_its_own_and_whole_batches():
-    plan = Plan(images=10, epochs=3, batch=4, learning_rate=1e-3, warm_up=2, seed=1)
+    plan = TrainingSchedule(images=10, epochs=3, batch=4, learning_rate=1e-3, warm_up=2, seed=1)
     assert (plan.per_epoch, plan.steps) == (2, 6)
     epochs = [np.concatenate([plan.of(step) for step in (first, first + 1)]) for first in (0, 2, 4)]
     assert all(len(set(epoch.tolist())) == 8 for epoch in epochs)
     assert not np.array_equal(epochs[0], epochs[1])
-    few = Plan(images=3, epochs=2, batch=4, learning_rate=1e-3, warm_up=2, seed=1)
+    few = TrainingSchedule(images=3, epochs=2, batch=4, learning_rate=1e-3, warm_up=2, seed=1)
     assert few.steps == 2 and sorted(few.of(1).tolist()) == [0, 1, 2]
 
 

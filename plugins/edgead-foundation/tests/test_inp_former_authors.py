@@ -32,7 +32,7 @@ from edgead_foundation.inp_former.reconstruction import (  # noqa: E402
     PrototypeAttention,
     Reconstruction,
 )
-from edgead_foundation.inp_former.training import Plan  # noqa: E402
+from edgead_foundation.inp_former.training import TrainingSchedule  # noqa: E402
 
 THEIRS = authors_numbers("inp_former")
 TOLERANCE = 1e-5
@@ -40,7 +40,7 @@ NAME = "dinov2_vitb14_reg"
 SIZES = {"side": authors.TRAINED_SIDE, "width": authors.WIDTH, "depth": authors.DEPTH, "heads": authors.HEADS}
 SMALL = replace(TOWERS[NAME], **SIZES)
 HEAD = InpFormer.head.fget(SimpleNamespace(config=InpFormerConfig()))
-PLAN = Plan(authors.STEPS, 1, 1, 1e-3, authors.WARM_UP, 0)
+PLAN = TrainingSchedule(authors.STEPS, 1, 1, 1e-3, authors.WARM_UP, 0)
 
 
 @pytest.fixture(autouse=True)

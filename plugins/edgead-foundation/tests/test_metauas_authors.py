@@ -23,7 +23,7 @@ from edgead_foundation.metauas import networks as metauas_networks  # noqa: E402
 from edgead_foundation.metauas.detector import MetaUas  # noqa: E402
 from edgead_foundation.metauas.files import authors_name, is_weight  # noqa: E402
 from edgead_foundation.metauas.networks import LEVELS as STAGES  # noqa: E402
-from edgead_foundation.metauas.networks import Alignment, Gate, Segmenter  # noqa: E402
+from edgead_foundation.metauas.networks import Gate, Segmenter, SoftAlignment  # noqa: E402
 
 THEIRS = authors_numbers("metauas")
 
@@ -111,14 +111,14 @@ def own_keys(segmenter, monkeypatch):
         likeness = self.reduce(query).flatten(2).transpose(1, 2) @ (-self.reduce(prompt)).flatten(2)
         return joined(query, prompt, likeness.softmax(dim=2))
 
-    monkeypatch.setattr(Alignment, "forward", forward)
+    monkeypatch.setattr(SoftAlignment, "forward", forward)
 
 
 def joined(query: Tensor, prompt: Tensor, weights: Tensor) -> Tensor:
     return torch.cat([query, (prompt.flatten(2) @ weights.transpose(1, 2)).view_as(query)], dim=1)
 
 
-def likeness_of(align: Alignment, query: Tensor, prompt: Tensor) -> Tensor:
+def likeness_of(align: SoftAlignment, query: Tensor, prompt: Tensor) -> Tensor:
     return align.reduce(query).flatten(2).transpose(1, 2) @ align.reduce(prompt).flatten(2)
 
 
@@ -127,14 +127,14 @@ def scaled(segmenter, monkeypatch):
         scale = self.reduce.out_channels**-0.5
         return joined(query, prompt, (scale * likeness_of(self, query, prompt)).softmax(dim=2))
 
-    monkeypatch.setattr(Alignment, "forward", forward)
+    monkeypatch.setattr(SoftAlignment, "forward", forward)
 
 
 def over_the_query(segmenter, monkeypatch):
     def forward(self, query, prompt):
         return joined(query, prompt, likeness_of(self, query, prompt).softmax(dim=1))
 
-    monkeypatch.setattr(Alignment, "forward", forward)
+    monkeypatch.setattr(SoftAlignment, "forward", forward)
 
 
 def hard(segmenter, monkeypatch):
@@ -142,7 +142,7 @@ def hard(segmenter, monkeypatch):
         likeness = likeness_of(self, query, prompt)
         return joined(query, prompt, (likeness == likeness.amax(dim=2, keepdim=True)).double())
 
-    monkeypatch.setattr(Alignment, "forward", forward)
+    monkeypatch.setattr(SoftAlignment, "forward", forward)
 
 
 def reduced_values(segmenter, monkeypatch):
@@ -150,13 +150,13 @@ def reduced_values(segmenter, monkeypatch):
         weights = likeness_of(self, query, prompt).softmax(dim=2)
         return joined(query, self.reduce(prompt).repeat(1, 2, 1, 1), weights)
 
-    monkeypatch.setattr(Alignment, "forward", forward)
+    monkeypatch.setattr(SoftAlignment, "forward", forward)
 
 
 def prompt_first(segmenter, monkeypatch):
-    forward = Alignment.forward
+    forward = SoftAlignment.forward
     monkeypatch.setattr(
-        Alignment, "forward", lambda self, query, prompt: forward(self, query, prompt).roll(query.shape[1], dims=1)
+        SoftAlignment, "forward", lambda self, query, prompt: forward(self, query, prompt).roll(query.shape[1], dims=1)
     )
 
 

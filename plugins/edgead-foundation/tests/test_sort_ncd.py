@@ -27,7 +27,7 @@ from edgead.images.files import load_image, write_image  # noqa: E402
 from edgead.workstation.trainer.loop import span_text  # noqa: E402
 from edgead_foundation.anomaly_ncd import losses, training  # noqa: E402
 from edgead_foundation.anomaly_ncd.encoder import MaskGuidedVit  # noqa: E402
-from edgead_foundation.anomaly_ncd.sort import Kinds, Sorting  # noqa: E402
+from edgead_foundation.anomaly_ncd.sort import Sorting, SortResult  # noqa: E402
 from edgead_foundation.anomaly_ncd.sorter import RegionImages, clusters_of, read_base  # noqa: E402
 from edgead_foundation.anomaly_ncd.training import Plan  # noqa: E402
 from edgead_foundation.backbones.vit import VisionTransformer, VitShape, read_vit  # noqa: E402
@@ -240,7 +240,7 @@ def test_an_estimate_changes_nothing():
 def test_kinds_without_an_image_are_left_out_and_named():
     probabilities = np.eye(4)[[0, 3, 3, 1]] * 0.8 + 0.05
     probabilities[2] = [0.1, 0.2, 0.2, 0.5]
-    found = clusters_of(Kinds(probabilities.argmax(axis=1), probabilities, []))
+    found = clusters_of(SortResult(probabilities.argmax(axis=1), probabilities, []))
     assert found.labels.tolist() == [1, 0, 0, 2] and found.count == 3
     assert found.distances[1] < found.distances[2]
     assert "kind 2 draws what hardly deviates" in found.notes[0]

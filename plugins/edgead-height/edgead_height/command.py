@@ -124,13 +124,13 @@ def _written(maps: Iterator[_Named], output: Path) -> dict[str, Any]:
 
 def _of_pairs(folders: tuple[Path, Path], settings: dict[str, Any], report: dict[str, Any]) -> Iterator[_Named]:
     from edgead.sources import SOURCES, open_source
-    from edgead.sources.live import Limits
+    from edgead.sources.live import LiveLimits
     from edgead.types import VALUES
     from edgead_height.source import StereoSource
 
     options = SOURCES.all()["stereo"].read(settings, "--stereo")
     sources = (open_source(folders[0]), open_source(folders[1]))
-    with closing(StereoSource("|".join(map(str, folders)), sources, options, Limits())) as pairs:
+    with closing(StereoSource("|".join(map(str, folders)), sources, options, LiveLimits())) as pairs:
         for frame in pairs:
             yield _Named(Path(frame.name).stem or f"{frame.number:06d}", frame.others[VALUES], frame.image)
         report["dropped"] = pairs.unpaired

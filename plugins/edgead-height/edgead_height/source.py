@@ -18,10 +18,10 @@ from edgead.components.uri import split_stereo, without_credentials
 from edgead.images.files import ImageError, natural_key
 from edgead.process.log_rate import LogRate
 from edgead.sources.contract import Counters, FrameCounter, Source, SourceError
-from edgead.sources.live import Limits
+from edgead.sources.live import LiveLimits
 from edgead.sources.registry import register
 from edgead.types import VALUES, Frame
-from edgead_height.stereo import Calibration, Rectified, Search, StereoHeights, read_calibration
+from edgead_height.stereo import Rectified, Search, StereoCalibration, StereoHeights, read_calibration
 
 logger = logging.getLogger(__name__)
 logger.addFilter(LogRate(1, 60.0))
@@ -47,7 +47,7 @@ class StereoOptions(Section):
     tolerance_ms: Annotated[
         float, Field(ge=0, le=60_000, description="Longest time between two images of a pair, for live cameras.")
     ] = 10.0
-    _geometry: Rectified | Calibration = PrivateAttr()
+    _geometry: Rectified | StereoCalibration = PrivateAttr()
 
     @field_validator("window")
     @classmethod
@@ -87,7 +87,7 @@ class StereoSource:
     pair : (Source, Source)
         Left and right source, both live or both not.
     options : StereoOptions
-    limits : Limits
+    limits : LiveLimits
 
     Raises
     ------
@@ -95,7 +95,7 @@ class StereoSource:
         One source is live and the other is not.
     """
 
-    def __init__(self, uri: str, pair: tuple[Source, Source], options: StereoOptions, limits: Limits):
+    def __init__(self, uri: str, pair: tuple[Source, Source], options: StereoOptions, limits: LiveLimits):
         self.uri = uri
         self._pair = pair
         self.live = pair[0].live
@@ -181,7 +181,7 @@ def _key(name: str) -> tuple:
     return (0, int(numbers[-1])) if numbers else (1, *natural_key(stem))
 
 
-def open_stereo(uri: str, options: StereoOptions, limits: Limits) -> StereoSource:
+def open_stereo(uri: str, options: StereoOptions, limits: LiveLimits) -> StereoSource:
     """Open two sources as one.
 
     Raises

@@ -39,7 +39,7 @@ _NAMES = {
 }
 
 
-class Calibration(NamedTuple):
+class StereoCalibration(NamedTuple):
     """Stereo calibration by `cv2.stereoCalibrate`: cameras, distortions, rotation and shift (mm) of the right, size."""
 
     cameras: tuple[np.ndarray, np.ndarray]
@@ -66,7 +66,7 @@ class Search:
     window: int = 5
 
 
-def read_calibration(path: Path) -> Calibration:
+def read_calibration(path: Path) -> StereoCalibration:
     """Read a calibration from a YAML file of OpenCV's FileStorage, with M1, D1, M2, D2, R and T, or their longer names.
 
     Raises
@@ -94,7 +94,7 @@ def read_calibration(path: Path) -> Calibration:
     cameras, distortions = ((matrices[f"{kind}1"], matrices[f"{kind}2"]) for kind in "MD")
     height, width = content.get("image_height"), content.get("image_width")
     size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
-    return Calibration(cameras, distortions, matrices["R"], matrices["T"].reshape(3, 1), size)
+    return StereoCalibration(cameras, distortions, matrices["R"], matrices["T"].reshape(3, 1), size)
 
 
 def _plain(text: str) -> str:
@@ -131,12 +131,12 @@ def _problem(matrices: dict[str, np.ndarray]) -> str | None:
     return None
 
 
-def rectified(calibration: Calibration, size: tuple[int, int]) -> Rectified:
+def rectified(calibration: StereoCalibration, size: tuple[int, int]) -> Rectified:
     """Compute the rectification of two calibrated cameras, which aligns their rows, by `cv2.stereoRectify`.
 
     Parameters
     ----------
-    calibration : Calibration
+    calibration : StereoCalibration
     size : (int, int)
         Height and width of the images.
 
@@ -185,12 +185,12 @@ class StereoHeights:
 
     Parameters
     ----------
-    geometry : Rectified or Calibration
+    geometry : Rectified or StereoCalibration
         Geometry of cameras with aligned rows, or a calibration by which images are rectified.
     search : Search
     """
 
-    def __init__(self, geometry: Rectified | Calibration, search: Search):
+    def __init__(self, geometry: Rectified | StereoCalibration, search: Search):
         self._geometry, self._search = geometry, search
         self._rectified = geometry if isinstance(geometry, Rectified) else None
         self._size: tuple[int, int] | None = None
@@ -241,7 +241,7 @@ class StereoHeights:
         return left, mm
 
     def _fitted(self, size: tuple[int, int]) -> Rectified:
-        if isinstance(self._geometry, Calibration) and size != self._size:
+        if isinstance(self._geometry, StereoCalibration) and size != self._size:
             self._rectified = rectified(self._geometry, size)
         self._size = size
         assert self._rectified is not None

@@ -22,12 +22,12 @@ from edgead.images.files import ImageError, load_image
 from edgead.process.installation import comes_with
 from edgead.sources import SOURCES, SourceError, beside, check_there, gives_depth, is_live, open_source
 from edgead.sources.contract import Counters, FrameCounter
-from edgead.sources.live import Limits
+from edgead.sources.live import LiveLimits
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
 from edgead.types import VALUES
 from edgead_height.source import StereoOptions, StereoSource
-from edgead_height.stereo import Calibration, Rectified, Search, StereoHeights, read_calibration, rectified
+from edgead_height.stereo import Rectified, Search, StereoCalibration, StereoHeights, read_calibration, rectified
 
 SEARCH = {"min_disparity": 96, "disparities": 96}
 GIVEN = {"baseline_mm": BASELINE_MM, "focal_px": FOCAL_PX, **SEARCH}
@@ -215,7 +215,8 @@ def test_a_damaged_calibration_is_refused(tmp_path, content, words):
 )
 def test_a_calibration_that_does_not_fit_the_images_is_refused(moved, size, words):
     none = np.zeros((1, 5))
-    calibration = Calibration((CAMERA, CAMERA), (none, none), np.eye(3), np.array(moved, float).reshape(3, 1), size)
+    shift = np.array(moved, float).reshape(3, 1)
+    calibration = StereoCalibration((CAMERA, CAMERA), (none, none), np.eye(3), shift, size)
     with pytest.raises(ImageError, match=words):
         rectified(calibration, SIZE)
 
@@ -333,7 +334,7 @@ class Camera:
 
 def paired(left_ms, right_ms, **options):
     source = StereoSource(
-        "stereo", (Camera("l", left_ms), Camera("r", right_ms)), StereoOptions(**GIVEN, **options), Limits()
+        "stereo", (Camera("l", left_ms), Camera("r", right_ms)), StereoOptions(**GIVEN, **options), LiveLimits()
     )
     return [frame.captured_ns / 1e6 for frame in source], source.unpaired
 
@@ -348,7 +349,7 @@ def test_live_images_are_paired_within_the_tolerance_and_the_older_time_counts()
 
 def test_cameras_that_never_fit_are_a_fault_that_says_how_far_they_are_apart():
     cameras = Camera("l", [0], endless=True), Camera("r", [10_000_000], endless=True)
-    source = StereoSource("stereo", cameras, StereoOptions(**GIVEN), Limits(read_timeout_s=0.2))
+    source = StereoSource("stereo", cameras, StereoOptions(**GIVEN), LiveLimits(read_timeout_s=0.2))
     with closing(source), pytest.raises(SourceError, match="no pair for 0.2 s.*ms apart.*trigger both"):
         list(source)
     assert all(camera.closed.is_set() for camera in cameras)

@@ -116,14 +116,14 @@ class UnusableAnswer(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ChatAnswer:
     """Answer of a language model: one line of at most `MAX_CHARACTERS`, and the model's name by its server."""
 
     text: str
     model: str
 
 
-def read_answer(content: bytes, kind: str) -> Answer:
+def read_answer(content: bytes, kind: str) -> ChatAnswer:
     """Parse the response to a chat request, complete or as a stream of events.
 
     Raises
@@ -143,7 +143,7 @@ def read_answer(content: bytes, kind: str) -> Answer:
         raise UnusableAnswer("gave an empty answer: does its model see images, and may it use more tokens?")
     if len(said) > MAX_CHARACTERS:
         said = said[: MAX_CHARACTERS - 1] + "…"
-    return Answer(said, cleaned(str(named.get("model") or ""))[:_MAX_NAME])
+    return ChatAnswer(said, cleaned(str(named.get("model") or ""))[:_MAX_NAME])
 
 
 def model_names(content: bytes) -> list[str]:
@@ -236,7 +236,7 @@ class Chat:
     model: str | None = None
     timeout_s: float = 60.0
 
-    def ask(self, messages: Sequence[Message], *, most_tokens: int) -> Answer:
+    def ask(self, messages: Sequence[Message], *, most_tokens: int) -> ChatAnswer:
         """Ask once.
 
         Raises

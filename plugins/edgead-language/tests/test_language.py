@@ -20,7 +20,7 @@ from patience import MAX_S, wait_until
 
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead_language.chat import MAX_BYTES, Address, Answer, Chat, ChatError, read_address
+from edgead_language.chat import MAX_BYTES, Address, Chat, ChatAnswer, ChatError, read_address
 from edgead_language.command import _describe, _open_chat
 from edgead_language.opinions import LONGEST_SIDE_PX, DescribePlan, description_messages, image_part, write_rows
 
@@ -414,7 +414,7 @@ def test_answers_that_came_before_an_interruption_are_kept(trained_model, line_d
         asked.append(messages)
         if len(asked) == 3:
             raise KeyboardInterrupt
-        return Answer("A cap.", "stub-vl")
+        return ChatAnswer("A cap.", "stub-vl")
 
     monkeypatch.setattr(Chat, "ask", ask)
     chat = Chat(read_address("http://127.0.0.1:1/v1"))

@@ -14,7 +14,7 @@ _REPLY = 0x80  # bit that an answer sets in the service code
 _SEQUENCE = 44  # offset of a connected message's sequence number, which the service code follows
 
 
-class LimitedConnection(Connection):
+class LogixConnection(Connection):
     """Connection that accepts only whole answers to its own requests, up to a deadline.
 
     pylogix itself reads for ever if a PLC closes the connection within an answer, takes any answer for the answer to
@@ -68,7 +68,7 @@ def open_client(host: str, port: int, slot: int, timeout_s: float, micro800: boo
     client = PLC(host, slot, timeout_s, micro800, port)
     client.conn.Socket.close()
     client.conn.msg_socket.close()
-    client.conn = LimitedConnection(client)
+    client.conn = LogixConnection(client)
     return client
 
 

@@ -40,17 +40,17 @@ class GateSettings:
         return json.dumps(asdict(self))
 
 
-class Output(Protocol):
+class OutputLine(Protocol):
     """Output line that is low until it is set."""
 
     def set(self, high: bool) -> None: ...
     def release(self) -> None: ...
 
 
-class Gate:
+class PulseGenerator:
     """Generator of pulses on a line at the times added; a pulse that begins within another pulse lengthens it."""
 
-    def __init__(self, output: Output, settings: GateSettings):
+    def __init__(self, output: OutputLine, settings: GateSettings):
         self._output, self._settings = output, settings
         self._due: deque[int] = deque()
         self._until_ns: int | None = None
@@ -85,7 +85,7 @@ class Gate:
         self._output.release()
 
 
-def serve(gate: Gate, orders: int, results: int) -> None:
+def serve(gate: PulseGenerator, orders: int, results: int) -> None:
     """Read orders from a file descriptor until it ends; then, or after any error, set the line low."""
     rest = b""
     try:
@@ -109,7 +109,7 @@ def serve(gate: Gate, orders: int, results: int) -> None:
         gate.close()
 
 
-def open_output(settings: GateSettings) -> Output:
+def open_output(settings: GateSettings) -> OutputLine:
     """Request a line as an output and set it low (libgpiod, version 2)."""
     import gpiod
     from gpiod.line import Direction, Value
@@ -142,7 +142,7 @@ def main() -> None:
         os.write(results, f"{error}\n".encode())
     else:
         os.write(results, READY)
-        serve(Gate(output, settings), orders, results)
+        serve(PulseGenerator(output, settings), orders, results)
 
 
 if __name__ == "__main__":

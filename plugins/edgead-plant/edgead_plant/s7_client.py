@@ -15,7 +15,7 @@ from snap7.error import S7ConnectionError, S7Error, S7ProtocolError, S7TimeoutEr
 _MIN_PDU = 240
 
 
-class LimitedConnection(ISOTCPConnection):
+class S7Connection(ISOTCPConnection):
     """Connection that waits for an answer up to a deadline; snap7's own limit restarts with each byte received."""
 
     ends_s = 0.0
@@ -61,7 +61,7 @@ class LimitedClient(Client):
     @contextmanager
     def limited(self) -> Iterator[None]:
         """Limit the enclosed requests together to `timeout_s`, and raise S7Error for every unreadable answer."""
-        if isinstance(self.connection, LimitedConnection):
+        if isinstance(self.connection, S7Connection):
             self.connection.ends_s = time.monotonic() + self._timeout_s
         try:
             yield
@@ -70,7 +70,7 @@ class LimitedClient(Client):
 
     def connect(self, address: str, rack: int, slot: int, tcp_port: int = 102) -> LimitedClient:
         tsap = self.connection_type << 8 | rack << 5 | slot
-        self.connection = LimitedConnection(address, tcp_port, self.local_tsap, tsap)
+        self.connection = S7Connection(address, tcp_port, self.local_tsap, tsap)
         self.pdu_length = self._asked_pdu_length  # reset, or the last PLC's smaller size would be asked for
         with self.limited():
             self.connection.connect(self._timeout_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgead.errors import EdgeadError
-from edgead.plant.mqtt.client import Connection, Publisher
+from edgead.plant.mqtt.client import MqttConnection, Publisher
 
 _NOTHING = "edgead/nothing"
 
@@ -11,7 +11,7 @@ _NOTHING = "edgead/nothing"
 class SparkplugPublisher(Publisher):
     """Publisher with QoS 0 that can send another request, whose answer proves that the broker has the messages."""
 
-    def __init__(self, connection: Connection, uri: str, failed: type[EdgeadError]):
+    def __init__(self, connection: MqttConnection, uri: str, failed: type[EdgeadError]):
         super().__init__(connection, uri, failed)
         connection.client.on_unsubscribe = self._hear
 

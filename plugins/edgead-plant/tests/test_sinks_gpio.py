@@ -19,7 +19,7 @@ from edgead.errors import SettingsError
 from edgead.process.installation import plugin_command
 from edgead.sinks import open_queued, open_sink
 from edgead.sinks.contract import SinkError
-from edgead_plant.gate import Gate, GateSettings
+from edgead_plant.gate import GateSettings, PulseGenerator
 from edgead_plant.sinks.gpio import GateOptions
 
 MS = 10**6
@@ -51,7 +51,7 @@ class Output:
 
 
 def gate_of(output, pulse_ms=10, late_ms=5):
-    return Gate(output, GateSettings("chip", 1, False, pulse_ms * MS, late_ms * MS))
+    return PulseGenerator(output, GateSettings("chip", 1, False, pulse_ms * MS, late_ms * MS))
 
 
 def test_a_pulse_begins_when_it_is_due_and_ends():

@@ -24,7 +24,7 @@ from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
 from edgead_reconstruction.ear import detector as ear_detector  # noqa: E402
 from edgead_reconstruction.ear import saliency as saliencies  # noqa: E402
 from edgead_reconstruction.ear.network import UNet, obscure, to_pixels  # noqa: E402
-from edgead_reconstruction.ear.saliency import Mask, build_attention  # noqa: E402
+from edgead_reconstruction.ear.saliency import SaliencyMask, build_attention  # noqa: E402
 from edgead_reconstruction.ear.similarity import gradient_magnitude, inpainting_loss, msgms_distance  # noqa: E402
 from edgead_reconstruction.fader import training as fader_training  # noqa: E402
 from edgead_reconstruction.fader.attenuation import Attenuation, fit_usual, gate_loss, gate_targets  # noqa: E402
@@ -326,7 +326,7 @@ def test_the_mask_is_what_is_above_the_threshold_widened_by_a_cell():
     fixed = Fixed()
     fixed.saliency = torch.ones(8, 8)
     fixed.saliency[2, 3], fixed.saliency[6, 6] = 4.0, 2.1
-    mask = Mask(fixed)
+    mask = SaliencyMask(fixed)
     mask.threshold.fill_(2.0)
     found = mask(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))[0, 0]
     expected = torch.zeros(64, 64)

@@ -27,9 +27,9 @@ from edgead.heads.nearest import BANK
 from edgead.profiling.profiler import profile
 from edgead.runtime import open_runtime
 from edgead.workstation.methods.validation import DrawnTest
-from edgead_tune.plan import Parts, TunePlan
+from edgead_tune.plan import ImageSplit, TunePlan
 from edgead_tune.space import ROWS, Candidate
-from edgead_tune.trial import Outcome, cut_bank, unpack
+from edgead_tune.trial import TrialResult, cut_bank, unpack
 
 WIDTH, HEIGHT, MARGIN = 760, 440, 60
 FRAMES, WARMUP, NETWORK_RUNS = 100, 10, 15
@@ -150,7 +150,7 @@ def frame_ms(detector: Detector, images: list[np.ndarray], frames: int = FRAMES)
 
 
 def judge_finalists(
-    outcomes: list[Outcome], parts: Parts, plan: TunePlan, work: Path, progress: StageProgress
+    outcomes: list[TrialResult], parts: ImageSplit, plan: TunePlan, work: Path, progress: StageProgress
 ) -> tuple[list[Finalist], list[str]]:
     """Build, time and evaluate the finalists here, while nothing else of the search runs.
 
@@ -205,9 +205,9 @@ class _Variant:
         return Finalist(self.candidate, self.precision, self.latency_ms, auroc)
 
 
-def _build(outcome: Outcome, parts: Parts, plan: TunePlan, folder: Path) -> tuple[list[list[_Variant]], list[str]]:
+def _build(trial: TrialResult, parts: ImageSplit, plan: TunePlan, work: Path) -> tuple[list[list[_Variant]], list[str]]:
     """Build variants with ever smaller memory banks for each precision that works; return them and the problems."""
-    candidate, path = outcome.candidate, unpack(outcome, folder)
+    candidate, path = trial.candidate, unpack(trial, work)
     bank = Artifact.load(path).array(BANK) if candidate.detector in ROWS else ()
     if len(bank) < candidate.settings.get("memory_bank_size", 0):
         # The final training, on all images, has more patches; this keeps its bank as large as the one that is timed.
@@ -226,7 +226,7 @@ def _build(outcome: Outcome, parts: Parts, plan: TunePlan, folder: Path) -> tupl
     banks = [(candidate, path)]
     for rows in sorted(ROWS.get(candidate.detector, ()), reverse=True):
         if rows < candidate.settings["memory_bank_size"]:
-            cut = folder / f"{rows}_rows"
+            cut = work / f"{rows}_rows"
             shutil.copytree(path, cut)
             cut_bank(cut, rows)
             banks.append((candidate.with_settings(memory_bank_size=rows), cut))

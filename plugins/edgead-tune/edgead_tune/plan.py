@@ -60,7 +60,7 @@ class TunePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ImageSplit:
     """Good images of a search, split into those to learn from and those to evaluate with; no group is in both.
 
     Attributes
@@ -85,7 +85,7 @@ class Parts:
         return () if self.groups.are_single else tuple(self.groups.of(paths))
 
 
-def split_images(plan: TunePlan, good: GoodImages, progress: StageProgress) -> Parts:
+def split_images(plan: TunePlan, good: GoodImages, progress: StageProgress) -> ImageSplit:
     """Split the good images into those that candidates learn from and those that they are evaluated with.
 
     Raises
@@ -107,4 +107,4 @@ def split_images(plan: TunePlan, good: GoodImages, progress: StageProgress) -> P
     if judged >= groups.count:
         raise SettingsError(f"{groups.count} {groups.unit} are too few to learn from and to judge with")
     judge, learn = ([paths[i] for i in part] for part in deal_groups(groups.of(paths), (judged,), plan.seed))
-    return Parts(learn, judge, groups)
+    return ImageSplit(learn, judge, groups)

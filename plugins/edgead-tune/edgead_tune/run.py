@@ -40,7 +40,7 @@ from edgead_tune.finalists import (
 )
 from edgead_tune.plan import TunePlan, split_images
 from edgead_tune.space import Candidate, draw_candidates, nearest_first
-from edgead_tune.trial import Outcome, unpack
+from edgead_tune.trial import TrialResult, unpack
 from edgead_tune.workers import Team, open_workers
 
 SHARE = 0.25
@@ -59,7 +59,7 @@ class FirstRound:
 
     Attributes
     ----------
-    outcomes : list of Outcome
+    outcomes : list of TrialResult
         Presets, and all candidates whose frames keep within the budget; best first.
     tried, too_slow : int
     problems : list of str
@@ -74,7 +74,7 @@ class FirstRound:
         self._networks_ms: dict[tuple[str, ...], float] = {}
         self._slow_networks: set[Candidate] = set()
         self._fastest_ms = math.inf
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[TrialResult] = []
         self.tried = self.too_slow = 0
         self.problems: list[str] = []
 
@@ -139,13 +139,13 @@ class FirstRound:
         self.too_slow += len(slow)
         self.outcomes.sort(key=lambda one: -one.auroc)
 
-    def _takes_part(self, outcome: Outcome) -> bool:
+    def _takes_part(self, outcome: TrialResult) -> bool:
         usable = outcome if outcome.candidate.name else self._fast_enough(outcome)
         if usable:
             self.outcomes.append(replace(usable, artifact=b""))  # tens of MiB, not needed any more
         return usable is not None
 
-    def _fast_enough(self, outcome: Outcome) -> Outcome | None:
+    def _fast_enough(self, outcome: TrialResult) -> TrialResult | None:
         """Return the outcome with its best memory bank that keeps within the budget, or None."""
         for candidate, auroc in ((outcome.candidate, outcome.auroc), *outcome.others):
             usable = replace(outcome, candidate=candidate, auroc=auroc)
@@ -155,7 +155,7 @@ class FirstRound:
                 return usable
         return None
 
-    def _frame_ms(self, outcome: Outcome) -> float:
+    def _frame_ms(self, outcome: TrialResult) -> float:
         """Measure the frame time of the model that a trial built, here and while no trial runs."""
         with tempfile.TemporaryDirectory(prefix="edgead-timed-") as folder:
             with Detector.load(unpack(outcome, Path(folder)), runtime=self._plan.runtime) as detector:
@@ -244,14 +244,14 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
     )
 
 
-def halve(outcomes: list[Outcome], team: Team) -> tuple[list[Outcome], list[str]]:
+def halve(outcomes: list[TrialResult], team: Team) -> tuple[list[TrialResult], list[str]]:
     """Train the better half on more images, and the better half of that on all; presets are always kept.
 
     In the last round the size of the memory bank is chosen again, as more patches can fill it.
 
     Returns
     -------
-    (list of Outcome, list of str)
+    (list of TrialResult, list of str)
         The finalists, best first, and the problems of other candidates.
     """
     problems: list[str] = []

@@ -60,7 +60,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """Result of a trial: the AUROC against drawn defects and the artifact as a tar file, or the problem.
 
     Attributes
@@ -84,7 +84,7 @@ class Outcome:
     others: tuple[tuple[Candidate, float], ...] = ()
 
 
-def run_trial(trial: Trial) -> Outcome:
+def run_trial(trial: Trial) -> TrialResult:
     """Train and evaluate a candidate, and build it if asked for; an error becomes the outcome's `problem`."""
     started = time.perf_counter()
     use_cores(trial.threads)
@@ -99,11 +99,11 @@ def run_trial(trial: Trial) -> Outcome:
             trained = with_window(trained, candidate.settings["window"])
         artifact = _build(trained, trial.build) if trial.build else b""
     except (EdgeadError, MemoryError) as error:
-        return Outcome(candidate, 0.0, time.perf_counter() - started, problem=str(error) or "too little memory")
-    return Outcome(candidate, auroc, time.perf_counter() - started, artifact, others=tuple(others))
+        return TrialResult(candidate, 0.0, time.perf_counter() - started, problem=str(error) or "too little memory")
+    return TrialResult(candidate, auroc, time.perf_counter() - started, artifact, others=tuple(others))
 
 
-def unpack(outcome: Outcome, folder: Path) -> Path:
+def unpack(outcome: TrialResult, folder: Path) -> Path:
     """Unpack the artifact of a finalist."""
     with tarfile.open(fileobj=io.BytesIO(outcome.artifact)) as packed:
         packed.extractall(folder, filter="data")

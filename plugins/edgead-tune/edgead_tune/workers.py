@@ -14,13 +14,13 @@ from typing import Protocol
 from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
 from edgead.process.installation import plugin_command
-from edgead_tune.plan import Parts, TunePlan
+from edgead_tune.plan import ImageSplit, TunePlan
 from edgead_tune.space import ROWS, Candidate
-from edgead_tune.trial import Outcome, Trial, run_trial
+from edgead_tune.trial import Trial, TrialResult, run_trial
 
 
-class Workers(Protocol):
-    def run(self, trials: Sequence[Trial]) -> Iterator[Outcome]:
+class TrialWorkers(Protocol):
+    def run(self, trials: Sequence[Trial]) -> Iterator[TrialResult]:
         """Run trials; yield outcomes in the order in which they finish."""
         ...
 
@@ -31,7 +31,7 @@ class ProcessPool:
     def __init__(self, executor: ProcessPoolExecutor):
         self._executor = executor
 
-    def run(self, trials: Sequence[Trial]) -> Iterator[Outcome]:
+    def run(self, trials: Sequence[Trial]) -> Iterator[TrialResult]:
         for done in as_completed([self._executor.submit(run_trial, trial) for trial in trials]):
             try:
                 yield done.result()
@@ -50,7 +50,7 @@ class RayCluster:
         self._ray = ray
         self._run = ray.remote(num_cpus=threads)(run_trial)
 
-    def run(self, trials: Sequence[Trial]) -> Iterator[Outcome]:
+    def run(self, trials: Sequence[Trial]) -> Iterator[TrialResult]:
         waiting = [self._run.remote(trial) for trial in trials]
         while waiting:
             ready, waiting = self._ray.wait(waiting, num_returns=1)
@@ -58,7 +58,7 @@ class RayCluster:
 
 
 @contextmanager
-def open_workers(count: int, threads: int, ray_address: str | None) -> Iterator[Workers]:
+def open_workers(count: int, threads: int, ray_address: str | None) -> Iterator[TrialWorkers]:
     """Start processes or connect to a cluster, until the block ends."""
     if ray_address is None:
         with _processes(count) as executor:
@@ -100,15 +100,15 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
 class Team:
     """Workers with `threads` threads each, and the images and the plan that they share."""
 
-    workers: Workers
+    workers: TrialWorkers
     threads: int
-    parts: Parts
+    parts: ImageSplit
     plan: TunePlan
     progress: StageProgress
 
     def learn(
         self, candidates: Sequence[Candidate], share: float, stage: str, *, build: bool
-    ) -> tuple[list[Outcome], list[str]]:
+    ) -> tuple[list[TrialResult], list[str]]:
         """Train candidates on a share of the images; return their outcomes, best first, and the problems of others.
 
         With `build` each outcome has its artifact.
@@ -121,7 +121,7 @@ class Team:
             Trial(one, learn, judge, self.threads, self.plan.seed, calibration, ROWS.get(one.detector, ()), groups)
             for one in candidates
         ]
-        outcomes: list[Outcome] = []
+        outcomes: list[TrialResult] = []
         for outcome in self.workers.run(trials):
             outcomes.append(outcome)
             self.progress(stage, len(outcomes), len(trials))

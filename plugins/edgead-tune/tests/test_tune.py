@@ -28,10 +28,10 @@ from edgead_tune import finalists  # noqa: E402
 from edgead_tune import run as search
 from edgead_tune import space as tune_space
 from edgead_tune.finalists import draw_front, judge_finalists, pareto_front  # noqa: E402
-from edgead_tune.plan import Parts  # noqa: E402
+from edgead_tune.plan import ImageSplit  # noqa: E402
 from edgead_tune.run import FirstRound, TunePlan, halve, tune  # noqa: E402
 from edgead_tune.space import Candidate, draw_candidates, nearest_first  # noqa: E402
-from edgead_tune.trial import Outcome, Trial, run_trial  # noqa: E402
+from edgead_tune.trial import Trial, TrialResult, run_trial  # noqa: E402
 from edgead_tune.workers import Team, open_workers
 
 pytestmark = pytest.mark.slow
@@ -117,7 +117,7 @@ class Scripted:
 
     def run(self, trials):
         assert all(len(trial.learn) == 10 and trial.build for trial in trials)
-        return (Outcome(trial.candidate, self.rule(trial.candidate), 0.0) for trial in trials)
+        return (TrialResult(trial.candidate, self.rule(trial.candidate), 0.0) for trial in trials)
 
 
 def test_waves_climb_to_what_few_candidates_have(monkeypatch):
@@ -141,7 +141,7 @@ def test_waves_climb_to_what_few_candidates_have(monkeypatch):
 
     monkeypatch.setattr(search, "network_ms", network_ms)
     monkeypatch.setattr(FirstRound, "_frame_ms", lambda self, outcome: 12.0 if outcome.candidate == default else 8.0)
-    parts = Parts([Path(f"{i}.png") for i in range(40)], [])
+    parts = ImageSplit([Path(f"{i}.png") for i in range(40)], [])
     round_ = FirstRound(Team(Scripted(auroc), 1, parts, TunePlan(10, trials=40), no_progress))
     round_.run(draw_candidates(["patchcore"], 0))
     assert max(map(auroc, draw_candidates(["patchcore"], 0)[:10])) < 0.85
@@ -157,7 +157,7 @@ def test_waves_climb_to_what_few_candidates_have(monkeypatch):
 def test_presets_always_take_part(monkeypatch, trials):
     monkeypatch.setattr(search, "network_ms", lambda candidate, runtime: 5.0)
     monkeypatch.setattr(FirstRound, "_frame_ms", lambda self, outcome: 8.0)
-    parts = Parts([Path(f"{i}.png") for i in range(40)], [])
+    parts = ImageSplit([Path(f"{i}.png") for i in range(40)], [])
     team = Team(Scripted(lambda candidate: 0.5), 1, parts, TunePlan(10, trials=trials), no_progress)
     round_ = FirstRound(team)
     round_.run(draw_candidates(["patchcore"], 0))
@@ -195,7 +195,7 @@ def test_a_network_that_a_slow_minute_kept_out_comes_in_with_the_next_wave(monke
 
     monkeypatch.setattr(search, "network_ms", network_ms)
     monkeypatch.setattr(FirstRound, "_frame_ms", lambda self, outcome: 8.0)
-    parts = Parts([Path(f"{i}.png") for i in range(40)], [])
+    parts = ImageSplit([Path(f"{i}.png") for i in range(40)], [])
     round_ = FirstRound(Team(Scripted(lambda candidate: 0.5), 1, parts, TunePlan(10, trials=16), no_progress))
     round_.run(candidates)
     came_in = set(slow_minute[:3]) & {one.candidate.graph for one in round_.outcomes}
@@ -237,7 +237,7 @@ def test_a_trial_chooses_the_window_and_the_rows_that_are_open(good_only, small_
 def test_what_is_too_slow_takes_part_with_fewer_rows(good_only, small_space, monkeypatch, tmp_path):
     """In the first round with the best bank that is fast enough, as a finalist with the largest beside its own."""
     paths = sorted((good_only / "train" / "good").iterdir())
-    parts = Parts(paths[:12], paths[12:16])
+    parts = ImageSplit(paths[:12], paths[12:16])
     candidate = draw_candidates(["patchcore"], 0)[0]
     monkeypatch.setitem(tune_space.ROWS, "patchcore", (50, 100, 200))
     monkeypatch.setattr(
@@ -264,7 +264,7 @@ def test_finalists_are_timed_in_turns_and_a_precision_that_fails_is_reported(
 ):
     """A machine that is slow for a while, and an export that refuses int8."""
     paths = sorted((good_only / "train" / "good").iterdir())
-    parts = Parts(paths[:12], paths[12:16])
+    parts = ImageSplit(paths[:12], paths[12:16])
     candidate = draw_candidates(["patchcore"], 0)[0]
     timed = []
 
@@ -292,12 +292,12 @@ def test_finalists_choose_rows_and_window_again():
     class Workers:
         def run(self, trials):
             asked.append([trial.candidate for trial in trials])
-            return (Outcome(trial.candidate, 0.9, 0.0) for trial in trials)
+            return (TrialResult(trial.candidate, 0.9, 0.0) for trial in trials)
 
     cut = [one.with_settings(memory_bank_size=1000, window=1) for one in others[:7]]
-    parts = Parts([Path()] * 40, [])
+    parts = ImageSplit([Path()] * 40, [])
     team = Team(Workers(), 1, parts, TunePlan(10), no_progress)
-    finalists, problems = halve([Outcome(one, 0.8, 0.0) for one in [*cut, default]], team)
+    finalists, problems = halve([TrialResult(one, 0.8, 0.0) for one in [*cut, default]], team)
     assert asked == [[*cut[:4], default], [*others[:4], default]]
     assert [one.candidate for one in finalists] == asked[-1] and not problems
 

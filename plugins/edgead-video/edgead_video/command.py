@@ -18,7 +18,7 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.table import write_csv
 from edgead.images.files import write_image
-from edgead.sources.live import Limits
+from edgead.sources.live import LiveLimits
 from edgead.types import Verdict
 from edgead_video.sheet import draw_sheet
 from edgead_video.source import SCHEME, StripSource, open_strips
@@ -33,7 +33,7 @@ app.add_typer(video, name="video")
 Clips = Annotated[list[Path], typer.Argument(help="Videos, or folders of frames in their order.")]
 
 
-class Judged(NamedTuple):
+class JudgedFrame(NamedTuple):
     """Frame of a clip, with its number from 0 and its verdict."""
 
     clip: str
@@ -73,7 +73,7 @@ def _earlier(file: Path) -> dict[str, str]:
         return {row["path"]: row["group"] for row in csv.DictReader(table)}
 
 
-def judge(detector: Detector, clips: Sequence[Path]) -> Iterator[Judged]:
+def judge(detector: Detector, clips: Sequence[Path]) -> Iterator[JudgedFrame]:
     """Judge each frame of the clips that has four frames before it."""
     for clip in clips:
         session = detector.session()
@@ -81,11 +81,11 @@ def judge(detector: Detector, clips: Sequence[Path]) -> Iterator[Judged]:
             for frame in source:
                 verdict = session.step(frame)
                 if verdict is not None:
-                    yield Judged(clip.name, frame.number, frame.image, verdict)
+                    yield JudgedFrame(clip.name, frame.number, frame.image, verdict)
 
 
 def _open(clip: Path) -> StripSource:
-    return open_strips(f"{SCHEME}:{clip}", NoOptions(), Limits())
+    return open_strips(f"{SCHEME}:{clip}", NoOptions(), LiveLimits())
 
 
 @video.command()
@@ -130,5 +130,5 @@ def score(
         )
 
 
-def _cells(one: Judged) -> tuple[str, int, str, str]:
+def _cells(one: JudgedFrame) -> tuple[str, int, str, str]:
     return one.clip, one.number, f"{one.verdict.image_score:.6g}", one.verdict.decision

@@ -14,7 +14,7 @@ from edgead.images.sheet import contact_sheet, strip
 from edgead_video.strips import FRAMES
 
 if TYPE_CHECKING:
-    from edgead_video.command import Judged
+    from edgead_video.command import JudgedFrame
 
 _WIDTH, _HEIGHT, _HEADING_PX = 1400, 240, 30
 _SHOWN = 4
@@ -57,7 +57,7 @@ def draw_chart(scores: np.ndarray, limit: float | None, events: np.ndarray | Non
     return chart
 
 
-def draw_sheet(judged: Sequence[Judged], limit: float | None) -> np.ndarray:
+def draw_sheet(judged: Sequence[JudgedFrame], limit: float | None) -> np.ndarray:
     """Draw each clip's scores and its frames with the highest scores, uint8 BGR."""
     bands = []
     for clip, group in groupby(judged, key=lambda one: one.clip):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from edgead.components.options import NoOptions
 from edgead.sources import open_source
 from edgead.sources.contract import Counters, Source, SourceError
-from edgead.sources.live import Limits
+from edgead.sources.live import LiveLimits
 from edgead.sources.registry import register
 from edgead.types import Frame
 from edgead_video.strips import SIDE, Ring
@@ -21,7 +21,7 @@ class RecordingOptions(NoOptions):
     """Strips of five frames, for models of clips, from a video or a folder of frames: `strips:video.mp4`."""
 
 
-class CameraOptions(NoOptions):
+class StripCameraOptions(NoOptions):
     """Strips of five frames, for models of clips, from a camera: `strips+camera:0`, `strips+rtsp://HOST/PATH`."""
 
 
@@ -61,7 +61,7 @@ class StripSource:
         self._source.close()
 
 
-def open_strips(uri: str, _: NoOptions, limits: Limits) -> StripSource:
+def open_strips(uri: str, _: NoOptions, limits: LiveLimits) -> StripSource:
     """Open the source whose name follows `strips:`, or whose scheme follows `strips+`.
 
     Raises
@@ -89,7 +89,7 @@ def open_strips(uri: str, _: NoOptions, limits: Limits) -> StripSource:
 register(SCHEME, RecordingOptions, open_strips, schemes={SCHEME: f"{SCHEME}:VIDEO_OR_FOLDER"}, has_query=False)
 register(
     "strips_of_camera",
-    CameraOptions,
+    StripCameraOptions,
     open_strips,
     schemes={f"{SCHEME}+{camera}": f"{SCHEME}+{camera}:..." for camera in CAMERAS},
     live=True,

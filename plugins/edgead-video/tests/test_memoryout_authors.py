@@ -34,7 +34,7 @@ from torch.nn import functional as F  # noqa: E402
 from edgead_video.memoryout import filtering, network  # noqa: E402
 from edgead_video.memoryout.detector import BALANCE_WEIGHT  # noqa: E402
 from edgead_video.memoryout.losses import motion_loss, semantic_error  # noqa: E402
-from edgead_video.memoryout.network import Predictor  # noqa: E402
+from edgead_video.memoryout.network import FramePredictor  # noqa: E402
 
 THEIRS = authors_numbers("memoryout")
 
@@ -45,7 +45,7 @@ def of_block(theirs: str, block: nn.Module) -> dict[str, nn.Module]:
     return {f"{theirs}.{name}": block.get_submodule(ours) for name, ours in names.items()}
 
 
-def by_authors_names(predictor: Predictor, pick: Callable[[nn.Parameter], Tensor]) -> dict[str, Tensor]:
+def by_authors_names(predictor: FramePredictor, pick: Callable[[nn.Parameter], Tensor]) -> dict[str, Tensor]:
     """What `pick` takes of each parameter, as views, by the names that the authors' code has."""
     whole: dict[str, nn.Module] = {
         "visual_project": predictor.seen_in,
@@ -89,9 +89,9 @@ def by_authors_names(predictor: Predictor, pick: Callable[[nn.Parameter], Tensor
 
 
 @pytest.fixture
-def predictor() -> Predictor:
+def predictor() -> FramePredictor:
     sizes = {"dim": DIM, "layers": LAYERS, "grid": GRID, "patch": PATCH, "bottleneck": BOTTLENECK}
-    predictor = Predictor((SEEN, SEEN, SEMANTIC), **sizes, experts=EXPERTS, chosen=CHOSEN).double()
+    predictor = FramePredictor((SEEN, SEEN, SEMANTIC), **sizes, experts=EXPERTS, chosen=CHOSEN).double()
     predictor.places, predictor.motion.places = (
         network.place_codes(dim, GRID, others).double() for dim, others in ((DIM, 2), (DIM // 2, 1))
     )
@@ -100,7 +100,7 @@ def predictor() -> Predictor:
     return predictor
 
 
-def found_by(predictor: Predictor) -> dict[str, np.ndarray]:
+def found_by(predictor: FramePredictor) -> dict[str, np.ndarray]:
     given, came = frames()[:, :4], frames()[:, 4]
     frame, again, uneven = predictor(given, features("seen"), features("appearance")[:, -1], semantic())
     motion = motion_loss(frame, came, given[:, -1])

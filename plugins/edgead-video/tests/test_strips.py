@@ -15,7 +15,7 @@ from drawn_clips import draw_clip
 from edgead.components.options import NoOptions
 from edgead.images.files import load_image, write_image
 from edgead.sources import SOURCES, Counters, SourceError, open_source, without_credentials
-from edgead.sources.live import Limits
+from edgead.sources.live import LiveLimits
 from edgead.types import Frame
 from edgead_video.command import write_strips
 from edgead_video.sheet import draw_chart
@@ -103,7 +103,7 @@ def test_what_cannot_be_opened_is_named(tmp_path):
         ),
     ):
         with pytest.raises(SourceError, match=message):
-            open_strips(uri, NoOptions(), Limits())
+            open_strips(uri, NoOptions(), LiveLimits())
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ class DraftSettings(Section):
         return {"wanted": self.wanted, "region": region, "ignored": ignored}
 
 
-class State(Section):
+class DraftState(Section):
     """State of a draft, kept in `draft.json`: camera, settings, images, last result.
 
     `revision` counts changes of the settings, so that two people who change them at once notice each other. `learnt`
@@ -125,14 +125,14 @@ class Draft:
     Attributes
     ----------
     folder : Path
-    state : State
+    state : DraftState
     images : list of str
         Names of the images, oldest first.
     left_out : list of str
         Names of images that were taken out and can be put back, the last one at the end.
     """
 
-    def __init__(self, folder: Path, state: State, bounds: Bounds):
+    def __init__(self, folder: Path, state: DraftState, bounds: Bounds):
         self.folder, self.state, self.bounds = folder, state, bounds
         sizes = {path.name: path.stat().st_size for path in (folder / IMAGES).glob("*.png")}
         self.left_out = [name for name in state.left_out if name in sizes]
@@ -147,7 +147,7 @@ class Draft:
             raise DraftError(f"camera {camera} has a draft already: go on with it, or discard it")
         discard(folder)  # of writes while an earlier draft was discarded
         now = datetime.now(timezone.utc)
-        draft = cls(folder, State(camera=camera, begun_by=by, begun_at=now, changed_by=by), bounds)
+        draft = cls(folder, DraftState(camera=camera, begun_by=by, begun_at=now, changed_by=by), bounds)
         draft._write(draft.state)
         return draft
 
@@ -161,7 +161,7 @@ class Draft:
             The draft is damaged.
         """
         try:
-            state = State.model_validate_json((folder / STATE).read_bytes())
+            state = DraftState.model_validate_json((folder / STATE).read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValidationError):
@@ -415,7 +415,7 @@ class Draft:
         height, width = self.state.frame_size or (0, 0)
         return f"{width}x{height}"
 
-    def _write(self, state: State) -> None:
+    def _write(self, state: DraftState) -> None:
         path = self.folder / STATE
         try:
             write_whole(path, state.model_dump_json(indent=1).encode())

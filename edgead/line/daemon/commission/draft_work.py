@@ -37,7 +37,7 @@ from edgead.line.daemon.commission.draft import (
     order_of,
     rates_of,
 )
-from edgead.line.daemon.commission.trial import Trial
+from edgead.line.daemon.commission.trial import TrialModel
 from edgead.line.site.schema import Site, current
 from edgead.process.restarting_thread import RestartingThread
 from edgead.serialization.notice import News, Notice
@@ -184,7 +184,7 @@ class CameraLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class LearningStep:
     """Progress of learning: its current stage, and how much of that is done."""
 
     stage: str = "begin"
@@ -192,7 +192,7 @@ class Progress:
     total: int = 0
 
 
-class Learner:
+class LearningProcess:
     """Process that runs `edgead.adapt.commission.worker` until it ends or is cancelled.
 
     Parameters
@@ -211,7 +211,7 @@ class Learner:
     """
 
     def __init__(self, order: dict[str, Any], log: Path, ended: Callable[[str | None], None]):
-        self.progress = Progress()
+        self.progress = LearningStep()
         self._stepped_s, self._used_s = time.monotonic(), 0.0
         self._ended, self._log = ended, log
         self._cancelled = threading.Event()
@@ -262,7 +262,7 @@ class Learner:
                 said = json.loads(line)
                 if "stage" in said:
                     self._stepped_s, self._used_s = time.monotonic(), _cpu_s(self._process.pid)
-                    self.progress = Progress(said["stage"], said["done"], said["total"])
+                    self.progress = LearningStep(said["stage"], said["done"], said["total"])
                 else:
                     problem = said.get("problem")
         return problem
@@ -282,16 +282,16 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
 
 
-class Work:
+class DraftWork:
     """Work on one draft; any thread may call its methods."""
 
     def __init__(self, draft: Draft, line: CameraLine):
         self._draft, self._line = draft, line
         self._lock = threading.RLock()
         self._collector: Collector | None = None
-        self._learner: Learner | None = None
+        self._learner: LearningProcess | None = None
         self._is_going = False
-        self._trial = Trial()
+        self._trial = TrialModel()
         self._taken: Frame | None = None
         self._alike = 0
         self._problem: str | None = None
@@ -443,7 +443,7 @@ class Work:
 
             self._problem = None
             try:
-                self._learner = Learner(order, draft.folder / "learn.log", ended)
+                self._learner = LearningProcess(order, draft.folder / "learn.log", ended)
             except OSError as error:
                 raise DraftError(f"the process that learns cannot be started: {error.strerror or error}") from error
             before, self._collector = self._collector, None

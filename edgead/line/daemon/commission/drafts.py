@@ -21,7 +21,7 @@ from edgead.errors import EdgeadError, NotNowError, tell_invalid
 from edgead.files.atomic import remove_abandoned
 from edgead.images.verdict import ImageVerdict
 from edgead.line.daemon.commission.draft import IMAGES, Bounds, Draft, DraftError, DraftSettings, Row, discard
-from edgead.line.daemon.commission.draft_work import CameraLine, Inspecting, Work, give_way
+from edgead.line.daemon.commission.draft_work import CameraLine, DraftWork, Inspecting, give_way
 from edgead.line.site.schema import current
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Commissioning:
 
     def __init__(self, daemon: Inspecting):
         self._daemon = daemon
-        self._works: dict[str, Work] = {}
+        self._works: dict[str, DraftWork] = {}
         self._lock = threading.RLock()
         self._going = threading.Lock()
         self._closed = False
@@ -65,7 +65,7 @@ class Commissioning:
         work = self._opened(camera)
         return work.status() if work else None
 
-    def work(self, camera: str) -> Work:
+    def work(self, camera: str) -> DraftWork:
         """Return the work on the draft of a camera; raise DraftError if it has none."""
         work = self._opened(camera)
         if work is None:
@@ -76,7 +76,7 @@ class Commissioning:
         """Begin a draft; raise DraftError if the camera has one."""
         with self._lock:
             draft = Draft.begin(self._folder(camera), camera, by, self._bounds())
-            self._works[camera] = Work(draft, CameraLine(self._daemon, camera))
+            self._works[camera] = DraftWork(draft, CameraLine(self._daemon, camera))
             logger.info("%s: a draft of a model is begun by %s", camera, by)
 
     def discard(self, camera: str, by: str) -> None:
@@ -112,11 +112,11 @@ class Commissioning:
             return work.begin_sending(by)
 
     def send(self, camera: str, data: bytes, file: str = "") -> dict[str, Any]:
-        """Take the bytes of an image `file` as a good part, after `begin_sending`; see `Work.send`."""
+        """Take the bytes of an image `file` as a good part, after `begin_sending`; see `DraftWork.send`."""
         return self._aside(self.work(camera).send, data, file)
 
     def try_image(self, camera: str, data: bytes) -> tuple[np.ndarray, ImageVerdict]:
-        """Judge the bytes of an image file by the learnt model alone; see `Work.try_image`."""
+        """Judge the bytes of an image file by the learnt model alone; see `DraftWork.try_image`."""
         return self._aside(self.work(camera).try_image, data)
 
     def move_image(self, camera: str, name: str, change: Literal["remove", "restore"], by: str) -> None:
@@ -219,13 +219,13 @@ class Commissioning:
         name = pipeline or "NAME"
         return f"pipelines:\n  {name}:\n    camera: {camera}\n    model: {place}\n"
 
-    def _opened(self, camera: str) -> Work | None:
+    def _opened(self, camera: str) -> DraftWork | None:
         with self._lock:
             if camera not in self._works:
                 draft = Draft.open(self._folder(camera), self._bounds())
                 if draft is None:
                     return None
-                self._works[camera] = Work(draft, CameraLine(self._daemon, camera))
+                self._works[camera] = DraftWork(draft, CameraLine(self._daemon, camera))
             return self._works[camera]
 
     def _folder(self, camera: str) -> Path:

@@ -15,7 +15,7 @@ from edgead.images.verdict import ImageVerdict
 _IDLE_S = 60.0
 
 
-class Trial:
+class TrialModel:
     """Learnt model that people try; open from the first image until a minute without one; safe from any thread."""
 
     def __init__(self) -> None:

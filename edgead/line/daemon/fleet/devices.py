@@ -9,7 +9,7 @@ from typing import Any
 
 from edgead.errors import EdgeadError
 from edgead.line.daemon.fleet.report import ONLINE, REPORT, STATE, DeviceReport, read_report
-from edgead.plant.mqtt.client import Connection
+from edgead.plant.mqtt.client import MqttConnection
 from edgead.plant.mqtt.options import BrokerOptions
 
 # A broker sends its retained messages at once; they are complete when nothing has come for so long.
@@ -19,7 +19,7 @@ _MISSED = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class FleetDevice:
     """Known state of a device: whether it is connected, its last report, and when that came (monotonic seconds)."""
 
     name: str
@@ -49,10 +49,10 @@ class Devices:
 
     def __init__(self, broker: BrokerOptions, topic: str, *, within_s: float = 10.0):
         self._topic = topic
-        self._found: dict[str, Device] = {}
+        self._found: dict[str, FleetDevice] = {}
         self._lock = threading.Lock()
         self._last_s = time.monotonic()
-        self._connection = Connection(broker, "", clean=True)
+        self._connection = MqttConnection(broker, "", clean=True)
         self._connection.on_ready = self._subscribe
         self._connection.client.on_message = self._receive
         self._connection.start()
@@ -72,12 +72,12 @@ class Devices:
     def close(self) -> None:
         self._connection.close()
 
-    def all(self) -> list[Device]:
+    def all(self) -> list[FleetDevice]:
         """List the devices known now, by name."""
         with self._lock:
             return [self._found[name] for name in sorted(self._found)]
 
-    def settled(self, most_s: float = 10.0) -> list[Device]:
+    def settled(self, most_s: float = 10.0) -> list[FleetDevice]:
         """Wait until no more reports come, at most `most_s`; return the devices."""
         end_s = time.monotonic() + most_s
         while time.monotonic() < min(end_s, self._last_s + _QUIET_S):
@@ -92,7 +92,7 @@ class Devices:
         name, _, kind = message.topic[len(self._topic) + 1 :].rpartition("/")
         self._last_s = now_s = time.monotonic()
         with self._lock:
-            known = self._found.get(name, Device(name))
+            known = self._found.get(name, FleetDevice(name))
             if kind == STATE:
                 self._found[name] = replace(known, online=message.payload == ONLINE)
             elif (report := read_report(message.payload)) is not None:

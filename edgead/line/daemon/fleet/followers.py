@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from edgead.artifact.oci.client import RegistryError
 from edgead.artifact.oci.pull import pull
 from edgead.artifact.oci.reference import Reference
-from edgead.artifact.oci.registry import Registry
+from edgead.artifact.oci.registry import Repository
 from edgead.line.daemon.fleet.follower import Follower, FollowStatus
 from edgead.line.site.model_following import FollowSection
 from edgead.process.restarting_thread import RestartingThread
@@ -34,7 +34,7 @@ _NICE = 10
 _LEAVE_S = 0.2
 
 
-class Pace:
+class TransferRate:
     """Rate limit of a transfer: waits after each block, and ends the transfer by RegistryError when `stop` is set."""
 
     def __init__(self, most_bytes_s: float | None, stop: threading.Event, clock: Callable[[], float] = time.monotonic):
@@ -66,7 +66,7 @@ class RegistryTag:
 
     def digest(self) -> str:
         """Ask the registry for the tag's digest; raise RegistryError if that fails."""
-        with Registry(self._reference) as registry:
+        with Repository(self._reference) as registry:
             return registry.digest()
 
     def pull(self, digest: str, destination: Path, reuse: list[Path]) -> None:
@@ -78,7 +78,7 @@ class RegistryTag:
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
             try:
-                pace = Pace(self._rate, self._stop)
+                pace = TransferRate(self._rate, self._stop)
                 pulled = pull(self._reference.at(digest), destination, reuse=reuse, pace=pace)
                 text = f"{self._reference}: {pulled.fetched_bytes} of {pulled.bytes} bytes came"
                 logger.info(text, extra={"digest": digest, "fetched_bytes": pulled.fetched_bytes})

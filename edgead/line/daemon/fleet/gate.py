@@ -6,19 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from edgead.line.daemon.fleet.devices import Device
+from edgead.line.daemon.fleet.devices import FleetDevice
 from edgead.line.daemon.fleet.report import PipelineReport
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class GateAnswer:
     """Answer of the gate, with its reason."""
 
     answer: Literal["wait", "go", "stop"]
     reason: str
 
 
-class Gate:
+class CanaryGate:
     """Gate that assesses the devices which follow a tag.
 
     Parameters
@@ -37,22 +37,22 @@ class Gate:
         self._source, self._digest, self._needed, self._for_s = source, digest, healthy, for_s
         self._since_s: float | None = None
 
-    def ask(self, devices: Iterable[Device], now_s: float) -> Opinion:
+    def ask(self, devices: Iterable[FleetDevice], now_s: float) -> GateAnswer:
         """Assess all devices: "wait", "go", or "stop" if one has refused the model or gone back from it."""
         healthy, faults, refusals = self._count(devices, now_s)
         if refusals:
-            return Opinion("stop", "; ".join(refusals))
+            return GateAnswer("stop", "; ".join(refusals))
         if faults or healthy < self._needed:
             self._since_s = None
-            return Opinion("wait", "; ".join([f"{healthy} of {self._needed} judge by it", *faults]))
+            return GateAnswer("wait", "; ".join([f"{healthy} of {self._needed} judge by it", *faults]))
         if self._since_s is None:
             self._since_s = now_s
         left_s = self._for_s - (now_s - self._since_s)
         if left_s > 0:
-            return Opinion("wait", f"{healthy} judge by it; {left_s:.0f} s more")
-        return Opinion("go", f"{healthy} have judged by it for {self._for_s:.0f} s")
+            return GateAnswer("wait", f"{healthy} judge by it; {left_s:.0f} s more")
+        return GateAnswer("go", f"{healthy} have judged by it for {self._for_s:.0f} s")
 
-    def _count(self, devices: Iterable[Device], now_s: float) -> tuple[int, list[str], list[str]]:
+    def _count(self, devices: Iterable[FleetDevice], now_s: float) -> tuple[int, list[str], list[str]]:
         healthy = 0
         faults: list[str] = []
         refusals: list[str] = []

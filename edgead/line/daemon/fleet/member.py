@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Member:
+class FleetMember:
     """Fleet member: follows tags and sends reports as the site file says; its failures stop no inspection."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ class ReplayedModelError(EdgeadError):
     """A signed model of another product, or older than one that has judged here; the message says what to do."""
 
 
-class Signed(BaseModel, frozen=True, extra="forbid"):
+class SignatureRecord(BaseModel, frozen=True, extra="forbid"):
     """Product, and highest counter, in the signatures of a pipeline's models so far."""
 
     product: str
@@ -45,7 +45,7 @@ class FollowRecord(BaseModel, frozen=True, extra="forbid"):
         Digest under trial: being tested, or new in service; `starts` counts its starts so far.
     refused : dict of str
         Digests that will not be tried again, with the reasons.
-    signed : Signed or None
+    signed : SignatureRecord or None
         Lower bound for later models; None as long as no signature was required.
     """
 
@@ -58,18 +58,18 @@ class FollowRecord(BaseModel, frozen=True, extra="forbid"):
     starts: int = 0
     refused: dict[str, str] = {}
     changed_at: datetime | None = None
-    signed: Signed | None = None
+    signed: SignatureRecord | None = None
 
     def refusing(self, digest: str, reason: str) -> FollowRecord:
         refused = {**self.refused, digest: reason[:_MAX_REASON]}
         newest = dict(list(refused.items())[-MAX_REFUSED:])
         return self.model_copy(update={"seen": digest, "trying": None, "starts": 0, "refused": newest, "pinned": False})
 
-    def serving(self, digest: str, signed: Signed | None) -> FollowRecord:
+    def serving(self, digest: str, signed: SignatureRecord | None) -> FollowRecord:
         update = {"seen": digest, "previous": self.current, "current": digest, "pinned": False, "signed": signed}
         return self.model_copy(update={**update, "changed_at": datetime.now(timezone.utc)})
 
-    def check_newer(self, signatures: Sequence[Signature]) -> Signed | None:
+    def check_newer(self, signatures: Sequence[Signature]) -> SignatureRecord | None:
         """Check that a new model is not older than earlier ones; return the bound for later models.
 
         Raises
@@ -80,7 +80,7 @@ class FollowRecord(BaseModel, frozen=True, extra="forbid"):
         """
         if not signatures:
             return self.signed
-        before = self.signed or Signed(product="", counter=0)
+        before = self.signed or SignatureRecord(product="", counter=0)
         mine = [each for each in signatures if before.product in ("", each.product)]
         if not mine:
             named = " and ".join(sorted({repr(each.product) if each.product else "no product" for each in signatures}))
@@ -94,7 +94,7 @@ class FollowRecord(BaseModel, frozen=True, extra="forbid"):
                 f"it is older than one that has judged here (its counter is {newest.counter}, that one's "
                 f"{before.counter}): where it shall come back, sign it again and push it"
             )
-        return Signed(product=newest.product, counter=newest.counter)
+        return SignatureRecord(product=newest.product, counter=newest.counter)
 
 
 def read_record(file: Path, source: str) -> FollowRecord:

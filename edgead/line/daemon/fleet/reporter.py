@@ -9,7 +9,7 @@ from typing import Any
 
 from edgead.line.daemon.fleet.report import OFFLINE, ONLINE, REPORT, STATE, DeviceReport
 from edgead.line.site.model_following import FleetSection
-from edgead.plant.mqtt.client import Connection
+from edgead.plant.mqtt.client import MqttConnection
 from edgead.process.restarting_thread import RestartingThread
 
 _LOOK_S = 1.0
@@ -31,7 +31,7 @@ class Reporter:
         self._make = make
         self._topic = f"{section.topic}/{section.name}"
         # The same name twice in a fleet shows at once: the two throw each other out.
-        self._connection = Connection(section, f"edgead-fleet-{section.name}", clean=True)
+        self._connection = MqttConnection(section, f"edgead-fleet-{section.name}", clean=True)
         self._connection.client.will_set(f"{self._topic}/{STATE}", OFFLINE, qos=1, retain=True)
         self._connection.on_ready = self._greet
         self._closing = threading.Event()

@@ -19,7 +19,7 @@ from edgead.detector.known_kinds import is_stale
 from edgead.errors import SettingsError
 from edgead.line.daemon.teaching.lesson import LessonProcess, frame_file
 from edgead.line.site.schema import current
-from edgead.unlabelled.sorting.name_kinds import UNKNOWN_LEVEL, Examples, joined, keep_kinds, kept_examples
+from edgead.unlabelled.sorting.name_kinds import UNKNOWN_LEVEL, KindExamples, joined, keep_kinds, kept_examples
 
 if TYPE_CHECKING:
     from edgead.line.daemon.pipeline import Pipeline
@@ -168,11 +168,11 @@ class Heaps:
         if self._found.get(pipeline) is began:  # nobody has discarded it
             self._found[pipeline], self._examples[pipeline] = done, (model, examples)
 
-    def _named(self, pipeline: str, heaps: Mapping[str, Sequence[str]], examples: dict[str, Any]) -> Examples:
+    def _named(self, pipeline: str, heaps: Mapping[str, Sequence[str]], examples: dict[str, Any]) -> KindExamples:
         ids = [id for heap in heaps.values() for id in heap]
         if wrong := [id for id in ids if id not in examples or ids.count(id) > 1]:
             raise SettingsError(f"{wrong[0]}: is in no heap, or in two: sort the rejects again")
         shown = self._daemon.store.kinds.known(pipeline)
         kinds = [(shown.get(name) or [name])[0] for name, heap in heaps.items() for _ in heap]
         rows = np.array([examples[id]["descriptor"] for id in ids], np.float32)
-        return Examples(kinds, rows, [examples[id]["part"] for id in ids])
+        return KindExamples(kinds, rows, [examples[id]["part"] for id in ids])

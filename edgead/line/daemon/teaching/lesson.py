@@ -82,7 +82,7 @@ def frame_file(store: EvidenceStore, id: str, pipeline: str) -> Path | None:
     return next((path for path in found if path), None)
 
 
-class Doubt(BaseModel):
+class DoubtfulPart(BaseModel):
     """A part that is far from all good parts: its scores, and the likeliest explanation."""
 
     verdict: str
@@ -91,7 +91,7 @@ class Doubt(BaseModel):
     doubt: str
 
 
-class Lesson(BaseModel):
+class LessonState(BaseModel):
     """State of a lesson for a pipeline's model.
 
     Attributes
@@ -122,13 +122,13 @@ class Lesson(BaseModel):
     because: str = ""
     model_sha256: str
     reason: str = ""
-    doubtful: tuple[Doubt, ...] = ()
+    doubtful: tuple[DoubtfulPart, ...] = ()
     report: dict[str, Any] | None = None
 
 
 class _Record(BaseModel):
     folder: Path
-    lesson: Lesson
+    lesson: LessonState
 
 
 class LessonFolder:
@@ -152,7 +152,7 @@ class LessonFolder:
         made.let_go()
         return made
 
-    def keep(self, lesson: Lesson) -> None:
+    def keep(self, lesson: LessonState) -> None:
         """Write the state of the lesson to its file."""
         write_whole(self._file, _Record(folder=self._path, lesson=lesson).model_dump_json().encode())
 
@@ -187,7 +187,7 @@ class LessonFolder:
         self._file.unlink(missing_ok=True)
 
 
-def take_up(file: Path) -> tuple[Lesson, LessonFolder] | None:
+def take_up(file: Path) -> tuple[LessonState, LessonFolder] | None:
     """Read a lesson that an earlier daemon left ready for a decision; remove an unfinished one, and return None."""
     try:
         record = _Record.model_validate_json(file.read_bytes())
@@ -208,7 +208,7 @@ _ONE_THREAD = {name: "1" for name in ("EDGEAD_THREADS", "OMP_NUM_THREADS", "OPEN
 
 
 @dataclass(frozen=True, slots=True)
-class Taught:
+class LessonResult:
     """Result of a lesson's process: its report, its refusal of doubtful parts, or the reason of its failure."""
 
     report: dict[str, Any] | None = None
@@ -217,7 +217,7 @@ class Taught:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class LessonOrder:
     """Order for a lesson: the model, the images, the author, and the paths of the taught model and the sheet."""
 
     model: Path
@@ -251,12 +251,12 @@ class LessonProcess:
         self.stopped = False
         self._lock = threading.Lock()
 
-    def run(self, task: Task, within_s: float) -> Taught:
+    def run(self, task: LessonOrder, within_s: float) -> LessonResult:
         """Run `edgead teach`, and wait for its result."""
         try:
             return _read(*self.output("edgead.cli", task.arguments, within_s))
         except SettingsError as error:
-            return Taught(reason=str(error))
+            return LessonResult(reason=str(error))
 
     def output(self, module: str, arguments: Sequence[str], within_s: float) -> tuple[int, str, str]:
         """Run the `main` of a module; return exit code, stdout and stderr. SettingsError: stopped, or out of time."""
@@ -296,14 +296,14 @@ class LessonProcess:
             process.kill()
 
 
-def ended(lesson: Lesson, taught: Taught) -> Lesson:
+def ended(lesson: LessonState, taught: LessonResult) -> LessonState:
     """Return a lesson with the state that follows from its process's result."""
     if taught.report is not None:
         return lesson.model_copy(update={"state": "ready", "report": _with_ids(taught.report)})
     if taught.refusal is None:
         return lesson.model_copy(update={"state": "failed", "reason": taught.reason})
     doubtful = tuple(
-        Doubt(
+        DoubtfulPart(
             verdict=_id_of(one["image"]),
             of_limit=one["score"] / one["limit"],
             scaled_score=scaled_score(one["score"], one["typical"], one["limit"]),
@@ -331,14 +331,14 @@ def _id_of(image: str) -> str:
     return Path(image).parent.name.partition(".")[0]  # its folder has the verdict's id, or ID.2 for a second pipeline
 
 
-def _read(code: int, out: str, errors: str) -> Taught:
+def _read(code: int, out: str, errors: str) -> LessonResult:
     try:
         found = json.loads(out) if out else {}
     except ValueError:
         found = {}
     if code == 0 and "after" in found:
-        return Taught(report=found)
+        return LessonResult(report=found)
     if "refused" in found:
-        return Taught(refusal=found)
+        return LessonResult(refusal=found)
     _, found_one, said = errors.rpartition("error: ")
-    return Taught(reason=said.strip() if found_one else f"edgead teach ended with code {code}, see the log")
+    return LessonResult(reason=said.strip() if found_one else f"edgead teach ended with code {code}, see the log")

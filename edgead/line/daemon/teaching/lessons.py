@@ -15,10 +15,10 @@ from edgead.artifact.kinds import LEAST_BAD
 from edgead.artifact.versions import earlier_versions, exchange, keep_and_replace
 from edgead.errors import SettingsError
 from edgead.line.daemon.teaching.lesson import (
-    Lesson,
     LessonFolder,
+    LessonOrder,
     LessonProcess,
-    Task,
+    LessonState,
     bad_images,
     ended,
     good_images,
@@ -57,7 +57,7 @@ class Lessons:
         store: Callable[[], EvidenceStore],
     ):
         self._site, self._pipelines, self._store = site, pipelines, store
-        self._found: dict[str, tuple[Lesson, LessonFolder]] = {}
+        self._found: dict[str, tuple[LessonState, LessonFolder]] = {}
         self._process: LessonProcess | None = None
         self._thread: threading.Thread | None = None
         self._changing = threading.Lock()
@@ -69,7 +69,7 @@ class Lessons:
             if found is not None:
                 self._found[name] = found
 
-    def all(self) -> list[Lesson]:
+    def all(self) -> list[LessonState]:
         """Return the last lesson of each pipeline that has one."""
         return [lesson for lesson, _ in list(self._found.values())]
 
@@ -105,7 +105,7 @@ class Lessons:
                     f"{pipeline}: {len(bad)} parts with an image are marked bad: choose parts that are marked good, or "
                     f"mark {LEAST_BAD} that are bad"
                 )
-            lesson = Lesson(
+            lesson = LessonState(
                 pipeline=pipeline,
                 by=by,
                 since=datetime.now(timezone.utc),
@@ -117,7 +117,7 @@ class Lessons:
             with self._audited(lesson, by, "teach"):
                 self._forget(pipeline)
                 folder, paths, bad = self._new_folder(path, lesson, paths, bad)
-                task = Task(path, paths, bad, folder.model, folder.sheet, by, reason)
+                task = LessonOrder(path, paths, bad, folder.model, folder.sheet, by, reason)
                 self._found[pipeline] = lesson, folder
                 self._process = LessonProcess()
                 self._thread = threading.Thread(
@@ -185,7 +185,7 @@ class Lessons:
 
     # One lesson
 
-    def _teach(self, process: LessonProcess, task: Task, lesson: Lesson, folder: LessonFolder) -> None:
+    def _teach(self, process: LessonProcess, task: LessonOrder, lesson: LessonState, folder: LessonFolder) -> None:
         try:
             done = ended(lesson, process.run(task, self._site().limits.lesson_s))
             if not process.stopped:
@@ -208,7 +208,7 @@ class Lessons:
         if found is not None:
             found[1].remove()
 
-    def _audited(self, lesson: Lesson, by: str, action: str) -> AbstractContextManager[None]:
+    def _audited(self, lesson: LessonState, by: str, action: str) -> AbstractContextManager[None]:
         logger.info(f"{lesson.pipeline}: {action} by {by}", extra={"pipeline": lesson.pipeline, "action": action})
         after = {
             "verdicts": list(lesson.good),
@@ -220,12 +220,12 @@ class Lessons:
 
     # Conditions of a lesson
 
-    def _of(self, pipeline: str) -> tuple[Lesson, LessonFolder]:
+    def _of(self, pipeline: str) -> tuple[LessonState, LessonFolder]:
         if pipeline not in self._found:
             raise SettingsError(f"{pipeline}: there is no lesson")
         return self._found[pipeline]
 
-    def _ready(self, pipeline: str) -> tuple[Lesson, LessonFolder]:
+    def _ready(self, pipeline: str) -> tuple[LessonState, LessonFolder]:
         lesson, folder = self._of(pipeline)
         if lesson.state != "ready":
             raise SettingsError(f"{pipeline}: the lesson is {lesson.state}: there is nothing to accept")
@@ -253,7 +253,7 @@ class Lessons:
         return self._site().store.folder / "lessons" / f"{pipeline}.json"
 
     def _new_folder(
-        self, model: Path, lesson: Lesson, good: Sequence[Path], bad: Sequence[Path]
+        self, model: Path, lesson: LessonState, good: Sequence[Path], bad: Sequence[Path]
     ) -> tuple[LessonFolder, list[Path], list[Path]]:
         """Make the folder of a lesson; return it with its copies of the good and of the bad images."""
         try:

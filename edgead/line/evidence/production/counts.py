@@ -155,7 +155,7 @@ def pipelines_of(access: Access) -> list[str]:
     return _distinct(access, verdicts.c.pipeline)
 
 
-class Said(NamedTuple):
+class FalseReject(NamedTuple):
     """False reject: a part that was not found ok, and that a person marked as good."""
 
     judged_at: datetime
@@ -171,7 +171,7 @@ def decided(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally
         return Tally(**{name: count for name, count in connection.execute(query)})
 
 
-def false_rejects(access: Access, unit: Unit, begin: datetime, end: datetime) -> list[Said]:
+def false_rejects(access: Access, unit: Unit, begin: datetime, end: datetime) -> list[FalseReject]:
     """List the false rejects of a period; the query starts from the marks, since these are few."""
     with access.reading() as connection:
         found = _good_parts if unit.is_part else _good_verdicts
@@ -218,13 +218,13 @@ def span(periods: Sequence[Period]) -> tuple[datetime, datetime]:
     return min(period.begin for period in periods), max(period.end for period in periods)
 
 
-def _good_verdicts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[Said]:
+def _good_verdicts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[FalseReject]:
     columns = (verdicts.c.judged_at, verdicts.c.batch, verdicts.c.recipe)
     for row in connection.execute(_marked(*columns).where(wanted, marks.c.at >= begin)):
-        yield Said(*row)
+        yield FalseReject(*row)
 
 
-def _good_parts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[Said]:
+def _good_parts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[FalseReject]:
     """Yield the rejected and reviewed parts that people found good: all their views are ok or marked good."""
     marked = connection.execute(_marked(marks.c.pipeline, marks.c.id).where(marks.c.at >= begin))
     good = {(pipeline, id) for pipeline, id in marked}
@@ -232,7 +232,7 @@ def _good_parts(connection: Connection, wanted: ColumnElement[bool], begin: date
     for row in connection.execute(query.where(parts.c.id.in_(select(marks.c.id).where(marks.c.at >= begin)))):
         views: list[dict[str, Any]] = row.views
         if all(view["decision"] == "ok" or (view["pipeline"], view["id"]) in good for view in views):
-            yield Said(row.judged_at, row.batch, row.recipe)
+            yield FalseReject(row.judged_at, row.batch, row.recipe)
 
 
 def _marked(*columns: ColumnElement[Any]) -> Select:

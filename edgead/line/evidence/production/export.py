@@ -19,7 +19,7 @@ from edgead.files.atomic import open_whole
 from edgead.line.evidence.access import Access
 from edgead.line.evidence.folder import ImageFolder
 from edgead.line.evidence.production.counts import QueryBudget, pipelines_of
-from edgead.line.evidence.production.formats import Collected, Format, encode
+from edgead.line.evidence.production.formats import Format, GrowingFile, encode
 from edgead.line.evidence.records import with_opinions
 from edgead.line.evidence.tables import marks, verdicts
 from edgead.types import Decision, scaled_score
@@ -55,7 +55,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class VerdictQuery:
     """Conditions that choose verdicts; None sets no condition."""
 
     begin: datetime
@@ -73,7 +73,7 @@ class Wanted:
         return [verdicts.c.pipeline == pipeline, verdicts.c.judged_at < self.end, *found]
 
 
-def pages(access: Access, wanted: Wanted, budget: QueryBudget, *also: ColumnElement[bool]) -> Iterator[list[Row]]:
+def pages(access: Access, wanted: VerdictQuery, budget: QueryBudget, *also: ColumnElement[bool]) -> Iterator[list[Row]]:
     """Yield pages of verdicts' rows, one pipeline after the other, each in order of time.
 
     The database is in use only while a page is read, so the consumer may be slow.
@@ -93,7 +93,7 @@ def pages(access: Access, wanted: Wanted, budget: QueryBudget, *also: ColumnElem
         yield from _of_pipeline(access, [*wanted.conditions(name), *also], wanted.begin, budget)
 
 
-def count(access: Access, wanted: Wanted, budget: QueryBudget) -> int:
+def count(access: Access, wanted: VerdictQuery, budget: QueryBudget) -> int:
     """Count the rows that `pages` yields."""
     counted = 0
     for name in pipelines_of(access) if wanted.pipeline is None else [wanted.pipeline]:
@@ -107,11 +107,11 @@ def count(access: Access, wanted: Wanted, budget: QueryBudget) -> int:
     return counted
 
 
-def kept_images(access: Access, wanted: Wanted, budget: QueryBudget) -> Iterator[Kept]:
+def kept_images(access: Access, wanted: VerdictQuery, budget: QueryBudget) -> Iterator[VerdictImages]:
     """Yield the kept images of each wanted verdict; verdicts without images are left out."""
     for page in pages(access, wanted, budget, verdicts.c.folder.is_not(None)):
         for row in page:
-            yield Kept(row.folder, exported_name(row), row.judged_at)
+            yield VerdictImages(row.folder, exported_name(row), row.judged_at)
 
 
 def exported_name(row: Row) -> str:
@@ -144,7 +144,7 @@ def _of_pipeline(
         at, seq = found[-1].judged_at, found[-1].seq
 
 
-class Kept(NamedTuple):
+class VerdictImages(NamedTuple):
     """Images of a verdict: their folder in the store, their path in an export, and the time of the verdict."""
 
     place: str
@@ -152,17 +152,17 @@ class Kept(NamedTuple):
     at: datetime
 
 
-def size_of(folder: ImageFolder, kept: Iterable[Kept]) -> int:
+def size_of(folder: ImageFolder, kept: Iterable[VerdictImages]) -> int:
     """Return the bytes of all these images."""
     return sum(folder.size(one.place) for one in kept)
 
 
-def zip_images(folder: ImageFolder, kept: Iterable[Kept]) -> Iterator[bytes]:
+def zip_images(folder: ImageFolder, kept: Iterable[VerdictImages]) -> Iterator[bytes]:
     """Make a ZIP file of images; yield a piece of the file for each verdict.
 
     Images are not compressed, since JPEGs do not shrink. Images that retention removes meanwhile are left out.
     """
-    made = Collected()
+    made = GrowingFile()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
         for one in kept:
             add_images(archive, folder, one)
@@ -170,13 +170,13 @@ def zip_images(folder: ImageFolder, kept: Iterable[Kept]) -> Iterator[bytes]:
     yield made.take()
 
 
-def add_images(archive: zipfile.ZipFile, folder: ImageFolder, one: Kept) -> None:
+def add_images(archive: zipfile.ZipFile, folder: ImageFolder, one: VerdictImages) -> None:
     """Write the images of one verdict into an archive."""
     for name, data in images_of(folder, one):
         archive.writestr(zipfile.ZipInfo(name, one.at.timetuple()[:6]), data)
 
 
-def images_of(folder: ImageFolder, one: Kept) -> Iterator[tuple[str, bytes]]:
+def images_of(folder: ImageFolder, one: VerdictImages) -> Iterator[tuple[str, bytes]]:
     """Yield the path in an export, and the bytes, of each image of a verdict that retention has not removed."""
     for name in folder.names(one.place):
         path = folder.path(one.place, name)
@@ -210,7 +210,7 @@ class Export:
     """Content of an export: a table of verdicts in one format, with their images unless `images` is None."""
 
     access: Access
-    wanted: Wanted
+    wanted: VerdictQuery
     kind: Format
     images: ImageFolder | None = None
 
@@ -230,7 +230,7 @@ class Export:
     def count(self) -> int:
         return count(self.access, self.wanted, QueryBudget())
 
-    def kept(self) -> Iterator[Kept]:
+    def kept(self) -> Iterator[VerdictImages]:
         return kept_images(self.access, self.wanted, QueryBudget()) if self.images else iter(())
 
 

@@ -20,7 +20,7 @@ Columns = Mapping[str, str]
 Rows = Sequence[Mapping[str, Any]]
 
 
-class Collected(io.RawIOBase):
+class GrowingFile(io.RawIOBase):
     """File in memory, not seekable: its writer fills it, and `take` empties it."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ def _parquet(pyarrow: Any, columns: Columns, pages: Iterable[Rows]) -> Iterator[
         "instant": pyarrow.timestamp("us", "UTC"),
     }
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
-    file = Collected()
+    file = GrowingFile()
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
         for page in pages:
             if page:

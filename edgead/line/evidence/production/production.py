@@ -21,8 +21,8 @@ from edgead.line.evidence.folder import ImageFolder
 from edgead.line.evidence.production.counts import QueryBudget, Tally, Unit, decided, total, with_false_rejects
 from edgead.line.evidence.production.export import (
     COLUMNS,
-    Kept,
-    Wanted,
+    VerdictImages,
+    VerdictQuery,
     as_row,
     count,
     kept_images,
@@ -33,7 +33,7 @@ from edgead.line.evidence.production.export import (
 from edgead.line.evidence.production.formats import Columns, Format, encode
 from edgead.line.evidence.production.periods import Period, hours_of
 from edgead.line.evidence.production.report import COLUMNS as REPORT_COLUMNS
-from edgead.line.evidence.production.report import Group, Question, report, report_table
+from edgead.line.evidence.production.report import Group, ReportQuery, report, report_table
 from edgead.line.evidence.tables import orders
 
 _MAX_ORDERS = 1000
@@ -126,7 +126,7 @@ class Production:
         pieces = [Period(period.name, *one) for one in pairwise(begins)]
         return total(self._counted(unit, [*pieces, *hours_of(period._replace(begin=begins[-1]))]))
 
-    def report(self, asked: Question) -> list[Group]:
+    def report(self, asked: ReportQuery) -> list[Group]:
         """Count the groups of a report.
 
         Raises
@@ -136,12 +136,12 @@ class Production:
         """
         return report(self._access, asked, QueryBudget(_WITHIN_S, _SHARE))
 
-    def marks(self, wanted: Wanted, *, limit: int = 100) -> list[dict[str, Any]]:
+    def marks(self, wanted: VerdictQuery, *, limit: int = 100) -> list[dict[str, Any]]:
         """List the marked verdicts of a period, one pipeline after the other."""
         rows = chain.from_iterable(pages(self._access, replace(wanted, marked=True), QueryBudget(_WITHIN_S, _SHARE)))
         return [as_row(row) for row in islice(rows, limit)]
 
-    def report_file(self, asked: Question, kind: Format) -> bytes:
+    def report_file(self, asked: ReportQuery, kind: Format) -> bytes:
         """Encode a report as a table; return the bytes of the file.
 
         Raises
@@ -153,7 +153,7 @@ class Production:
         """
         return b"".join(encode(kind, REPORT_COLUMNS, [report_table(self.report(asked))]))
 
-    def verdicts_file(self, wanted: Wanted, kind: Format) -> Iterator[bytes]:
+    def verdicts_file(self, wanted: VerdictQuery, kind: Format) -> Iterator[bytes]:
         """Encode verdicts as a table; yield the file piece by piece.
 
         Raises
@@ -174,7 +174,7 @@ class Production:
             kind, columns, ([as_row(row) for row in page] for page in pages(self._access, wanted, QueryBudget()))
         )
 
-    def images_size(self, wanted: Wanted) -> tuple[int, int]:
+    def images_size(self, wanted: VerdictQuery) -> tuple[int, int]:
         """Return the number of verdicts with kept images, and the bytes of these images.
 
         Raises
@@ -184,7 +184,7 @@ class Production:
         """
         return self._measured(wanted)[1:]
 
-    def images_file(self, wanted: Wanted) -> Iterator[bytes]:
+    def images_file(self, wanted: VerdictQuery) -> Iterator[bytes]:
         """Make a ZIP file of the images of verdicts, piece by piece.
 
         Raises
@@ -194,7 +194,7 @@ class Production:
         """
         return zip_images(self._folder, self._measured(wanted)[0])
 
-    def _measured(self, wanted: Wanted) -> tuple[list[Kept], int, int]:
+    def _measured(self, wanted: VerdictQuery) -> tuple[list[VerdictImages], int, int]:
         kept = list(kept_images(self._access, wanted, QueryBudget(_WITHIN_S, _SHARE)))
         size = size_of(self._folder, kept)
         if size > _MAX_IMAGES_MIB * 2**20:

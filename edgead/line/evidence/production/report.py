@@ -34,7 +34,7 @@ PAGE_COLUMNS = ("", "inspected", "ok", "review", "reject", "fault", "false rejec
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ReportQuery:
     """Request for a report.
 
     Attributes
@@ -61,7 +61,7 @@ class Group:
     units: dict[str, Tally]
 
 
-def report(access: Access, asked: Question, budget: QueryBudget) -> list[Group]:
+def report(access: Access, asked: ReportQuery, budget: QueryBudget) -> list[Group]:
     """Count a report's groups; groups without a verdict are left out.
 
     Raises
@@ -92,7 +92,7 @@ def sum_of(groups: list[Group]) -> Tally:
     return total(tally for group in groups for tally in group.units.values())
 
 
-def _by_time(access: Access, asked: Question, budget: QueryBudget) -> list[Group]:
+def _by_time(access: Access, asked: ReportQuery, budget: QueryBudget) -> list[Group]:
     counted = {unit.name: tallies(access, unit, asked.periods, budget) for unit in asked.units}
     return [
         Group(*period, {name: counts[index] for name, counts in counted.items()})
@@ -100,7 +100,7 @@ def _by_time(access: Access, asked: Question, budget: QueryBudget) -> list[Group
     ]
 
 
-def _by_value(access: Access, asked: Question, budget: QueryBudget) -> list[Group]:
+def _by_value(access: Access, asked: ReportQuery, budget: QueryBudget) -> list[Group]:
     key: Any = asked.by
     counted = {unit.name: tallies_by(access, unit, key, asked.periods, budget) for unit in asked.units}
     values = sorted({value for found in counted.values() for value in found})

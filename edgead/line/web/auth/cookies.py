@@ -30,7 +30,7 @@ _OVER_TLS = "__Host-"
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class BrowserSession:
     """Session of a browser: its identity, CSRF token for changes, end, and time of the last request (monotonic s)."""
 
     who: Who
@@ -50,14 +50,14 @@ class Sessions:
         self._idle_s = idle_s
         self._clock = clock
         # Keyed by hash: the time of a look-up reveals nothing about existing cookies.
-        self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+        self._sessions: OrderedDict[bytes, BrowserSession] = OrderedDict()
         self._lock = threading.Lock()
 
     def open(self, who: Who) -> str:
         """Open a session; return the value of its cookie."""
         cookie = secrets.token_urlsafe(32)
         now = self._clock()
-        session = Session(who, secrets.token_urlsafe(32), now + self.lifetime_s, now)
+        session = BrowserSession(who, secrets.token_urlsafe(32), now + self.lifetime_s, now)
         with self._lock:
             self._sessions[_digest(cookie)] = session
             counts = Counter(_whose(other.who) for other in self._sessions.values())
@@ -68,7 +68,7 @@ class Sessions:
                 self._end_oldest(counts.most_common(1)[0][0])
         return cookie
 
-    def find(self, cookie: str | None) -> Session | None:
+    def find(self, cookie: str | None) -> BrowserSession | None:
         """Return the session of a cookie; None if it has none, or the session has ended."""
         if not cookie:
             return None
@@ -82,7 +82,7 @@ class Sessions:
             self._sessions[key] = replace(session, used=now)
             return session
 
-    def left_s(self, session: Session) -> float:
+    def left_s(self, session: BrowserSession) -> float:
         """Return the seconds until a session ends."""
         return max(0.0, session.ends - self._clock())
 
@@ -148,7 +148,7 @@ class Cookies:
         session = self.raised.find(self._value(request, _RAISED))
         return None if session is None else self.raised.left_s(session)
 
-    def _valid(self, sessions: Sessions, cookie: str | None) -> Session | None:
+    def _valid(self, sessions: Sessions, cookie: str | None) -> BrowserSession | None:
         session = sessions.find(cookie)
         account = session.who.account if session else None
         if session and account and self._accounts.find(session.who.name) != (session.who.name, account):

@@ -129,7 +129,7 @@ class GoneAnswer(Answer):
     yaml: Annotated[str, Field(description="Lines that the site file needs to keep it after a restart; may be empty.")]
 
 
-class Drawn(BaseModel):
+class DraftChange(BaseModel):
     wanted: Annotated[int, Field(ge=1, le=100_000, description="Number of good parts to collect.")]
     region: Numbers | None = None
     ignored: Annotated[list[Numbers], Field(max_length=50)] = []
@@ -138,7 +138,7 @@ class Drawn(BaseModel):
     by: By
 
 
-class Collecting(BaseModel):
+class CollectRequest(BaseModel):
     mode: Literal["off", "trigger", "interval"]
     every_s: Annotated[float, Field(ge=0.1, le=3600, description="Seconds between frames, with `interval`.")] = 2.0
 
@@ -151,7 +151,7 @@ class Folder(BaseModel):
     by: By
 
 
-class Going(BaseModel):
+class ServiceRequest(BaseModel):
     model: ModelName
     pipeline: Annotated[str | None, Field(pattern=NAME, description="null if the site does not have it.")] = None
     by: By
@@ -177,7 +177,7 @@ def begin(name: str, camera: Camera, given: Person, daemon: Daemon, address: Cli
 
 
 @routes.put("/{name}")
-def change(name: str, camera: Camera, given: Drawn, daemon: Daemon, address: ClientAddress) -> DraftAnswer:
+def change(name: str, camera: Camera, given: DraftChange, daemon: Daemon, address: ClientAddress) -> DraftAnswer:
     """Set the number of parts, the region, and the places to ignore."""
     drawn = given.model_dump(include={"wanted", "region", "ignored", "preset"})
     daemon.commissioning.change(name, drawn, revision=given.revision, by=named(given.by, address))
@@ -239,7 +239,7 @@ async def try_image(name: str, camera: Camera, daemon: Daemon, request: Request)
 
 
 @routes.post("/{name}/collect")
-def collect(name: str, camera: Camera, given: Collecting, daemon: Daemon) -> DraftAnswer:
+def collect(name: str, camera: Camera, given: CollectRequest, daemon: Daemon) -> DraftAnswer:
     """Start or stop collecting frames as good parts: those that a pipeline judges, or one in each interval."""
     daemon.commissioning.work(name).collect(given.mode, given.every_s)
     return _answer(daemon, name)
@@ -305,7 +305,7 @@ def heat_map(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -
 
 
 @routes.post("/{name}/go")
-def go(name: str, camera: Camera, given: Going, daemon: Daemon, address: ClientAddress) -> GoneAnswer:
+def go(name: str, camera: Camera, given: ServiceRequest, daemon: Daemon, address: ClientAddress) -> GoneAnswer:
     """Save the learnt model beside the others; if a pipeline is named, test the model and let it judge. Audited."""
     by = named(given.by, address)
     return GoneAnswer.model_validate(daemon.commissioning.go(name, given.model, given.pipeline, by))

@@ -64,7 +64,7 @@ def _folder(model: Path) -> Path:
 routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"], responses=problems(404, 409))
 
 
-class Thresholds(Limits):
+class NewThresholds(Limits):
     by: By
     reason: Annotated[Note, Field(description="Reason for a limit that passes parts which are stopped now.")] = ""
 
@@ -78,7 +78,7 @@ class Person(BaseModel):
     by: By
 
 
-class Pause(Person):
+class PauseRequest(Person):
     reason: Annotated[Note, Field(description="Reason, for people, such as cleaning.")] = ""
     minutes: Annotated[
         float | None,
@@ -91,7 +91,7 @@ class Models(BaseModel):
     known: list[str]
 
 
-class SelfTest(BaseModel):
+class SelfTestAnswer(BaseModel):
     result: dict[str, Any]
 
 
@@ -103,7 +103,7 @@ def good_scores(name: str, pipeline: Pipeline) -> GoodScoresAnswer:
 
 @routes.put("/thresholds")
 def set_thresholds(
-    name: str, pipeline: Pipeline, given: Thresholds, daemon: Daemon, address: ClientAddress
+    name: str, pipeline: Pipeline, given: NewThresholds, daemon: Daemon, address: ClientAddress
 ) -> PipelineAnswer:
     """Change the thresholds of a pipeline from the next verdict on; they stay after a restart.
 
@@ -127,9 +127,9 @@ def fire(name: str, pipeline: Pipeline, given: NamedPart | None = None) -> Done:
 
 
 @routes.post("/self-test")
-def self_test(name: str, pipeline: Pipeline) -> SelfTest:
+def self_test(name: str, pipeline: Pipeline) -> SelfTestAnswer:
     """Test the model in service on its golden images; frames are judged meanwhile."""
-    return SelfTest(result=pipeline.self_test())
+    return SelfTestAnswer(result=pipeline.self_test())
 
 
 @routes.post("/accept-drift")
@@ -142,7 +142,7 @@ def accept_drift(
 
 
 @routes.post("/pause")
-def pause(name: str, pipeline: Pipeline, given: Pause, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
+def pause(name: str, pipeline: Pipeline, given: PauseRequest, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
     """Judge nothing until `resume`, or for some minutes; meanwhile frames pass, and alarms wait."""
     pipeline.pause(by=named(given.by, address), reason=given.reason, minutes=given.minutes)
     return pipeline_answer(daemon, name, pipeline)

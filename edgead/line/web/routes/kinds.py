@@ -38,19 +38,19 @@ def _period(hours: Hours = 24.0, since: Since = None, until: Until = None) -> tu
 Period = Annotated[tuple[datetime, datetime], Depends(_period)]
 
 
-class Rename(BaseModel):
+class RenameRequest(BaseModel):
     kind: Kind
     name: Kind
     by: By
 
 
-class Merge(BaseModel):
+class MergeRequest(BaseModel):
     kind: Kind
     into: Kind
     by: By
 
 
-class Split(BaseModel):
+class SplitRequest(BaseModel):
     kind: Kind
     judged: Annotated[Kind, Field(description="Kind of the model to separate.")]
     name: Annotated[Kind | None, Field(description="Shown name from now on; by default the model's.")] = None
@@ -137,21 +137,21 @@ def count_positions(
 
 
 @routes.post("/pipelines/{name}/kinds/rename")
-def rename(name: str, pipeline: Pipeline, given: Rename, daemon: Daemon, address: ClientAddress) -> Done:
+def rename(name: str, pipeline: Pipeline, given: RenameRequest, daemon: Daemon, address: ClientAddress) -> Done:
     """Show a kind under another name, also in earlier verdicts; audited."""
     daemon.store.kinds.rename(name, given.kind, given.name, by=named(given.by, address))
     return Done(done=f"{given.kind} is {given.name} now")
 
 
 @routes.post("/pipelines/{name}/kinds/merge")
-def merge(name: str, pipeline: Pipeline, given: Merge, daemon: Daemon, address: ClientAddress) -> Done:
+def merge(name: str, pipeline: Pipeline, given: MergeRequest, daemon: Daemon, address: ClientAddress) -> Done:
     """Show a kind as another existing one; audited, and `split` separates them again."""
     daemon.store.kinds.merge(name, given.kind, given.into, by=named(given.by, address))
     return Done(done=f"{given.kind} is {given.into} now")
 
 
 @routes.post("/pipelines/{name}/kinds/split")
-def split(name: str, pipeline: Pipeline, given: Split, daemon: Daemon, address: ClientAddress) -> Done:
+def split(name: str, pipeline: Pipeline, given: SplitRequest, daemon: Daemon, address: ClientAddress) -> Done:
     """Show one of the model's kinds under its own name again, or under a new one; audited."""
     daemon.store.kinds.split(name, given.kind, given.judged, given.name, by=named(given.by, address))
     return Done(done=f"{given.judged} is {given.name or given.judged} now")

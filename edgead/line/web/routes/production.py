@@ -9,11 +9,11 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from edgead.line.evidence.production.counts import Tally, Unit, total
-from edgead.line.evidence.production.export import Wanted
+from edgead.line.evidence.production.export import VerdictQuery
 from edgead.line.evidence.production.formats import Format
 from edgead.line.evidence.production.periods import By as GroupedBy
 from edgead.line.evidence.production.periods import Period, hours_of, within
-from edgead.line.evidence.production.report import Question, sum_of
+from edgead.line.evidence.production.report import ReportQuery, sum_of
 from edgead.line.site.shifts import days_between, shift_at, shifts_between
 from edgead.line.web.answers import Answer, Done
 from edgead.line.web.auth.callers import By, named
@@ -162,11 +162,11 @@ Units = Annotated[tuple[Unit, ...], Depends(_units)]
 Downloads = Annotated[OneAtATime, Depends(_downloads)]
 
 
-async def _question(daemon: Daemon, time: Time, units: Units, by: GroupedBy = "shift") -> Question:
+async def _question(daemon: Daemon, time: Time, units: Units, by: GroupedBy = "shift") -> ReportQuery:
     if by == "order":
-        return Question(by, (Period("", *time),), units)
+        return ReportQuery(by, (Period("", *time),), units)
     periods = shifts_between(*time, daemon.site.shifts) if by == "shift" else days_between(*time)
-    return Question(by, tuple(within(periods, *time)), units)
+    return ReportQuery(by, tuple(within(periods, *time)), units)
 
 
 async def _wanted(
@@ -176,12 +176,12 @@ async def _wanted(
     batch: Annotated[Value | None, Query()] = None,
     recipe: Annotated[Value | None, Query()] = None,
     marked: Annotated[bool, Query(description="Only marked verdicts.")] = False,
-) -> Wanted:
-    return Wanted(*time, pipeline=pipeline, decision=decision, batch=batch, recipe=recipe, marked=marked)
+) -> VerdictQuery:
+    return VerdictQuery(*time, pipeline=pipeline, decision=decision, batch=batch, recipe=recipe, marked=marked)
 
 
-Asked = Annotated[Question, Depends(_question)]
-Chosen = Annotated[Wanted, Depends(_wanted)]
+Asked = Annotated[ReportQuery, Depends(_question)]
+Chosen = Annotated[VerdictQuery, Depends(_wanted)]
 
 
 @routes.get("/counters")
@@ -243,7 +243,7 @@ def report(daemon: Daemon, asked: Asked, time: Time, downloads: Downloads) -> Re
     with downloads.turn():
         groups = daemon.store.production.report(_with_orders(daemon, asked, time))
         alone = len(asked.units) == 1 and not asked.units[0].is_part
-        marks = daemon.store.production.marks(Wanted(begin, end, asked.units[0].name if alone else None))
+        marks = daemon.store.production.marks(VerdictQuery(begin, end, asked.units[0].name if alone else None))
     answers = [
         GroupAnswer(
             name=group.name,
@@ -291,11 +291,11 @@ def images_size(daemon: Daemon, wanted: Chosen, downloads: Downloads) -> ImagesA
     return ImagesAnswer(verdicts=verdicts, mib=size / 2**20)
 
 
-def _with_orders(daemon: Served, asked: Question, time: tuple[datetime, datetime]) -> Question:
+def _with_orders(daemon: Served, asked: ReportQuery, time: tuple[datetime, datetime]) -> ReportQuery:
     """Add the orders to a request for a report by orders; call it in a thread, since it reads the database."""
     if asked.by != "order":
         return asked
-    return Question(asked.by, tuple(within(daemon.store.production.orders.between(*time), *time)), asked.units)
+    return ReportQuery(asked.by, tuple(within(daemon.store.production.orders.between(*time), *time)), asked.units)
 
 
 def _name(what: str, time: tuple[datetime, datetime]) -> str:

@@ -24,7 +24,7 @@ AUGMENTATIONS = 3
 _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
 
 
-class Batch(NamedTuple):
+class SimulatedBatch(NamedTuple):
     """Images and their corrupted copies, float32 RGB (n, h, w, 3) in 0..1, and the masks, bool (n, h, w)."""
 
     image: np.ndarray
@@ -55,13 +55,13 @@ class Simulator:
         self._texture = texture
         self._match_grey = match_grey
 
-    def batch(self, size: int, rng: np.random.Generator, executor: Executor) -> Batch:
+    def batch(self, size: int, rng: np.random.Generator, executor: Executor) -> SimulatedBatch:
         """Draw a batch; it depends only on the generator, not on the executor's threads."""
         # Every sample has its own generator, so that the order of threads does not matter.
-        return Batch(*map(np.stack, zip(*executor.map(self.sample, rng.spawn(size)), strict=True)))
+        return SimulatedBatch(*map(np.stack, zip(*executor.map(self.sample, rng.spawn(size)), strict=True)))
 
     def sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draw one image of a `Batch`, its corrupted copy and the mask."""
+        """Draw one image of a `SimulatedBatch`, its corrupted copy and the mask."""
         if self._made is not None and rng.random() < MADE_SHARE:
             return self._made.sample(rng)
         image = self._images[int(rng.integers(len(self._images)))]

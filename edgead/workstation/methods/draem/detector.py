@@ -22,7 +22,7 @@ from edgead import kernels
 from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.workstation.methods.draem.anomalies import Batch, Simulator
+from edgead.workstation.methods.draem.anomalies import SimulatedBatch, Simulator
 from edgead.workstation.methods.draem.anomaly_textures import built_in_textures, folder_textures
 from edgead.workstation.methods.draem.made_pairs import MadePairs
 from edgead.workstation.methods.draem.networks import (
@@ -175,7 +175,7 @@ class Draem(NetworkMethod[DraemConfig]):
         network.to(CPU, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         network.eval()
 
-    def loss(self, batch: Batch, device: torch.device = CPU) -> Tensor:
+    def loss(self, batch: SimulatedBatch, device: torch.device = CPU) -> Tensor:
         """Compute the loss of a batch, L = L_rec + L_seg (equation 3), a scalar."""
         image, corrupted = (torch.from_numpy(x).to(device).permute(0, 3, 1, 2) for x in (batch.image, batch.corrupted))
         with bfloat16_products(device, self.config.bfloat16):

@@ -66,7 +66,7 @@ class MadePairs:
         return len(self._files)
 
     def sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draw a sample of a `Batch`: a good part, itself or its defective copy, float32 RGB in 0..1, and the mask."""
+        """Draw a sample of a `SimulatedBatch`: good part, itself or its defective copy, float32 RGB in 0..1, mask."""
         good, flawed, of_defect = self._files[int(rng.integers(len(self._files)))]
         clean = preprocess(load_image(good), self._spec)
         corrupted, mask = clean, np.zeros(clean.shape[:2], np.uint8)

@@ -36,7 +36,7 @@ from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU, bfloat16_products, fixed_shapes
 from edgead.workstation.trainer.loop import run_steps
-from edgead.workstation.trainer.prefetch import Ahead, KeptImages
+from edgead.workstation.trainer.prefetch import KeptImages, Prefetcher
 from edgead.workstation.trainer.pretraining_images import PretrainingImages, find_photographs, to_batch
 
 DECAY_AFTER = 0.95
@@ -195,7 +195,7 @@ class EfficientAD(NetworkMethod[EfficientADConfig]):
             return loss.detach()
 
         threads = kernels.threads() if course.device.type == "cuda" else 0
-        with fixed_shapes(), Ahead(draw, config.steps, threads=threads) as drawn:
+        with fixed_shapes(), Prefetcher(draw, config.steps, threads=threads) as drawn:
             run_steps(
                 step,
                 Learner(trained, [optimizer]),

@@ -35,7 +35,7 @@ from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 from edgead.workstation.trainer.loop import run_steps
-from edgead.workstation.trainer.prefetch import Chosen
+from edgead.workstation.trainer.prefetch import Subset
 
 REACH = 3
 """Positions of the teacher's grid that the student sees on each side of the one that it predicts."""
@@ -218,18 +218,18 @@ def learn_lite(
     rng = np.random.default_rng(config.seed)
     of_image = np.asarray(course.groups or range(len(images)))
     learnt, held_out = hold_out(of_image, config.validation_share, rng)
-    known = Chosen(images, learnt)
+    known = Subset(images, learnt)
     features = collect(network, known, course, rng)
     train(network, features, course, config)
     network.fold_errors(features.error_covariance(network, rng))
     del features
-    maps = _maps(network, Chosen(images, held_out), course, "normalise maps")
+    maps = _maps(network, Subset(images, held_out), course, "normalise maps")
     network.fit_quantiles(np.quantile(maps, QUANTILES))
     # In padded images of different proportions, places do not correspond.
     looked_at = look_at(of_image[learnt], config.seed)
     if not (len(looked_at) and config.by_place and config.fill == "stretch"):
         return None
-    return fit_usual_scores(_maps(network, Chosen(known, looked_at), course, "compare places"))
+    return fit_usual_scores(_maps(network, Subset(known, looked_at), course, "compare places"))
 
 
 def hold_out(of_image: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -291,7 +291,7 @@ def collect(
     chosen = np.sort(rng.permutation(len(images))[: max(1, MAX_PATCHES // (height * width))])
     progress = partial(course.progress, "extract features")
     seen, averaged, at = torch.empty(0), [torch.empty(0)], 0
-    for first, *deeper in each_batch(network, Chosen(images, chosen), course.device, progress):
+    for first, *deeper in each_batch(network, Subset(images, chosen), course.device, progress):
         batch = [surround(first), *network.average(deeper)]
         if not at:  # allocated in full size, as joining pieces at the end would need twice the memory
             seen, *averaged = (torch.empty(len(chosen), *part.shape[1:], dtype=torch.float16) for part in batch)

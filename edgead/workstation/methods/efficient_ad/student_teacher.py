@@ -140,12 +140,12 @@ def build_autoencoder(channels: int, image_size: tuple[int, int], *, padding: bo
     layers.append(nn.Conv2d(64, BOTTLENECK, (image_size[0] // 32, image_size[1] // 32)))
     for divisor, less in ((64, 1), (32, 0), (16, 1), (8, 0), (4, 1), (2, 1)):
         step = tuple(max(1, side // divisor - less) for side in image_size)
-        layers += [Resize(step), nn.Conv2d(64, 64, 4, padding=2), nn.ReLU(), nn.Dropout(DROPOUT)]
-    layers += [Resize(grid), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, channels, 3, padding=1)]
+        layers += [BilinearResize(step), nn.Conv2d(64, 64, 4, padding=2), nn.ReLU(), nn.Dropout(DROPOUT)]
+    layers += [BilinearResize(grid), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, channels, 3, padding=1)]
     return nn.Sequential(*layers)
 
 
-class Resize(nn.Module):
+class BilinearResize(nn.Module):
     """Bilinear resizing to a fixed size."""
 
     def __init__(self, size: tuple[int, ...]):

@@ -35,7 +35,7 @@ from edgead.workstation.methods.simplenet.training import (
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 from edgead.workstation.trainer.loop import run_steps
-from edgead.workstation.trainer.prefetch import Chosen
+from edgead.workstation.trainer.prefetch import Subset
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class SimpleNet(NetworkMethod[SimpleNetConfig]):
         own, held = hold_out(groups, config.held_out, config.seed)
         patches = extract_patches(
             self.network.features,
-            Chosen(images, own),
+            Subset(images, own),
             self.grid,
             max_patches=config.max_patches,
             groups=groups[own].tolist(),
@@ -219,7 +219,7 @@ class SimpleNet(NetworkMethod[SimpleNetConfig]):
             device=course.device,
             progress=partial(course.progress, "extract features"),
         )
-        drawn = DrawnDefects(self.network.features, Chosen(images, held), self.head, config.seed) if len(held) else None
+        drawn = DrawnDefects(self.network.features, Subset(images, held), self.head, config.seed) if len(held) else None
         self._train(torch.from_numpy(patches), len(patches) // len(own), drawn, course)
 
     def _train(self, patches: Tensor, per_image: int, drawn: DrawnDefects | None, course: Course) -> None:

@@ -46,7 +46,7 @@ NO_BASE = Base((), (), ())
 
 
 @dataclass(frozen=True, slots=True)
-class Kinds:
+class SortResult:
     """Result of a sorting.
 
     Attributes
@@ -133,14 +133,14 @@ class Sorting:
         """Estimate the seconds that `run` will take on this machine; nothing changes."""
         return estimate_seconds(self._encoder, self._heads, self._material, self._plan)
 
-    def run(self, progress: StageProgress = no_progress) -> Kinds:
+    def run(self, progress: StageProgress = no_progress) -> SortResult:
         """Train encoder and heads on the rejects and return the kind of each reject; call only once."""
         best = train(self._encoder, self._heads, self._material, self._plan, progress=progress)
         shares = kind_probabilities(self._logits(best), self._classes).split([len(group) for group in self.crops])
         areas = [torch.tensor([crop.area for crop in group]) for group in self.crops]
         merged = [merge_regions(p, a, self._plan.area_temperature) for p, a in zip(shares, areas, strict=True)]
         probabilities = torch.stack(merged).numpy()
-        return Kinds(probabilities.argmax(axis=1), probabilities, self.crops)
+        return SortResult(probabilities.argmax(axis=1), probabilities, self.crops)
 
     def features(self, number: int) -> torch.Tensor:
         """Compute the encoder's features of a crop's fixed view, (1, d); crops are numbered over all images."""

@@ -19,12 +19,12 @@ from edgead.files.user_paths import named_path
 from edgead.images.files import load_image
 from edgead.synthetic.rejects import by_masks, find_rejects, masks_beside
 from edgead.unlabelled.sorting.clusters import Clusters, largest_first
-from edgead.unlabelled.sorting.describe import Judged, Problem, judge_each
+from edgead.unlabelled.sorting.describe import ImageProblem, ScoredImage, judge_each
 from edgead.workstation.trainer.device import choose_device, use_cores
 from edgead.workstation.trainer.loop import span_text
 from edgead_foundation.anomaly_ncd.crops import cut_crops
 from edgead_foundation.anomaly_ncd.regions import SearchRange
-from edgead_foundation.anomaly_ncd.sort import NO_BASE, Base, Kinds, Sorting, build_encoder
+from edgead_foundation.anomaly_ncd.sort import NO_BASE, Base, Sorting, SortResult, build_encoder
 from edgead_foundation.anomaly_ncd.training import Plan
 
 if TYPE_CHECKING:
@@ -99,19 +99,19 @@ class AnomalyNcdSorter:
 
     def judge(
         self, detector: Detector, paths: Sequence[Path], progress: StageProgress
-    ) -> tuple[list[Judged], list[Problem]]:
+    ) -> tuple[list[ScoredImage], list[ImageProblem]]:
         """Judge images; return the judged images, and the problems of the others."""
         self._region = detector.manifest.preprocessing.roi
 
-        def judge(path: Path, image: np.ndarray) -> Judged:
+        def judge(path: Path, image: np.ndarray) -> ScoredImage:
             verdict = detector.predict(image)
             if self._everything or verdict.decision != "ok":
                 self._maps[path] = verdict.anomaly_map
-            return Judged(path, verdict.decision, verdict.image_score, _NOT_DESCRIBED)
+            return ScoredImage(path, verdict.decision, verdict.image_score, _NOT_DESCRIBED)
 
         return judge_each(judge, paths, partial(progress, "judge images"))
 
-    def cluster(self, images: Sequence[Judged], parts: Sequence[int], progress: StageProgress) -> Clusters:
+    def cluster(self, images: Sequence[ScoredImage], parts: Sequence[int], progress: StageProgress) -> Clusters:
         """Sort single images, as images of one part may have two kinds."""
         if len(images) > MAX_IMAGES:
             raise SettingsError(f"{len(images)} images are more than the {MAX_IMAGES} that anomaly_ncd sorts at once")
@@ -170,7 +170,7 @@ def read_base(folder: Path) -> Base:
     return Base([crop.image[..., ::-1] for crop in crops], [crop.mask for crop in crops], labels)
 
 
-def clusters_of(found: Kinds) -> Clusters:
+def clusters_of(found: SortResult) -> Clusters:
     """Convert found kinds to clusters: kinds that have images, the largest first."""
     asked = found.probabilities.shape[1]
     used, labels = np.unique(found.labels, return_inverse=True)

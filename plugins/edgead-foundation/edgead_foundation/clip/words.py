@@ -23,7 +23,7 @@ from edgead_foundation.backbones.towers import build_tower
 from edgead_foundation.clip.clip_text import TextTower
 
 
-class ClipNetwork(nn.Module):
+class ClipTower(nn.Module):
     """Tower of CLIP with the normalisation of uint8 images.
 
     Parameters
@@ -49,13 +49,13 @@ class ClipNetwork(nn.Module):
         return torch.cat([first, patches], dim=1) + self.tower.pos_embed
 
 
-class WordsNetwork(ClipNetwork):
+class WordsNetwork(ClipTower):
     """Tower of CLIP with two texts, to which an image and its patches are compared.
 
     Parameters
     ----------
     tower : nn.Module
-        Parameter of `ClipNetwork`.
+        Parameter of `ClipTower`.
     temperature : float
         Divisor of cosines before the softmax.
     """
@@ -100,7 +100,7 @@ class WordsMethod(NetworkMethod[Config]):
     calibrated: ClassVar[bool] = False
     positions: ClassVar[Positions | None] = None
     plain_gelu: ClassVar[bool] = False
-    network: ClipNetwork
+    network: ClipTower
 
     def __init__(self, config: Config, *, weights: Path | None = None, pretrained: bool = True):
         super().__init__(config)
@@ -123,7 +123,7 @@ class WordsMethod(NetworkMethod[Config]):
             self.text = TextTower.of(read_text_tower(weights, name), quick_gelu=self.quick_gelu)
 
     @abstractmethod
-    def build(self, tower: nn.Module) -> ClipNetwork:
+    def build(self, tower: nn.Module) -> ClipTower:
         """Build the network around a tower."""
 
     @property

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgead_foundation.clip.value_paths import two_paths
-from edgead_foundation.clip.words import ClipNetwork
+from edgead_foundation.clip.words import ClipTower
 from edgead_foundation.filo.words import PLACES, FiloWords, Sentences
 
 OWN_BLOCKS = 6
@@ -51,7 +51,7 @@ class MultiShape(nn.Module):
         return merged
 
 
-class FiloNetwork(ClipNetwork):
+class FiloNetwork(ClipTower):
     """Network that compares decoded patches of two paths with texts that depend on the image.
 
     Parameters

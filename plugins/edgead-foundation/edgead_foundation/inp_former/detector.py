@@ -21,7 +21,7 @@ from edgead_foundation.backbones.names import TOWERS
 from edgead_foundation.backbones.towers import TowerBackbone, build_tower
 from edgead_foundation.inp_former.network import InpNetwork
 from edgead_foundation.inp_former.reconstruction import BLOCKS, PROTOTYPES, Reconstruction
-from edgead_foundation.inp_former.training import Plan, train
+from edgead_foundation.inp_former.training import TrainingSchedule, train
 
 GROUPS = 2
 
@@ -160,7 +160,7 @@ class InpFormer(NetworkMethod[InpFormerConfig]):
         config = self.config
         if not config.epochs:
             return
-        plan = Plan(
+        plan = TrainingSchedule(
             images=len(images),
             epochs=config.epochs,
             batch=config.batch_images,

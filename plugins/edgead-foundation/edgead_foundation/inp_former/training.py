@@ -28,7 +28,7 @@ LAST_RATE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingSchedule:
     """Schedule of a training.
 
     Attributes
@@ -92,7 +92,7 @@ class Encoded(Sequence[np.ndarray]):
         return torch.cat(self._network.encode(image)).cpu().numpy()
 
 
-def train(network: InpNetwork, images: Sequence[np.ndarray], plan: Plan, course: Course) -> None:
+def train(network: InpNetwork, images: Sequence[np.ndarray], plan: TrainingSchedule, course: Course) -> None:
     """Train the reconstruction on good images; the network is on the course's device and stays there."""
     encoded = KeptImages(Encoded(network, images, course.device), KEPT_BYTES)
     for number in range(len(images)):

@@ -84,7 +84,7 @@ class Segmenter(nn.Module):
 
     def __init__(self, levels: Mapping[str, int], channels: Sequence[int]):
         super().__init__()
-        self.alignments = nn.ModuleDict({name: Alignment(levels[name]) for name in ALIGNED})
+        self.alignments = nn.ModuleDict({name: SoftAlignment(levels[name]) for name in ALIGNED})
         self.decoder = Decoder([count * (1 + (name in ALIGNED)) for name, count in levels.items()], channels)
         self.last = nn.Conv2d(channels[-1], 1, 1)
 
@@ -96,7 +96,7 @@ class Segmenter(nn.Module):
         return self.last(self.decoder(joined)).sigmoid()[:, 0]
 
 
-class Alignment(nn.Module):
+class SoftAlignment(nn.Module):
     """Soft feature alignment: appends to each feature the mean of the prompt's features, weighted by similarity.
 
     Parameters

@@ -60,14 +60,14 @@ class SparkplugSink(BaseSink):
     needs_image = False
 
     def __init__(self, section: SparkplugOptions):
-        from edgead.plant.mqtt.client import Connection  # here, as only users of a broker need its package
+        from edgead.plant.mqtt.client import MqttConnection  # here, as only users of a broker need its package
         from edgead_plant.sparkplug_publisher import SparkplugPublisher
 
         self._group, self._node = section.group, section.node or socket.gethostname()
         # The same id after a restart: the broker ends this node's old session, and sends its death before the birth.
         client_id = section.client_id or f"edgead-{self._group}-{self._node}"
         encode((), 0)  # raises if protobuf is not installed
-        self._connection = Connection(section, client_id, clean=True)
+        self._connection = MqttConnection(section, client_id, clean=True)
         self.uri = f"{self._connection.uri}/spBv1.0/{self._group}/{self._node}"
         self._publisher = SparkplugPublisher(self._connection, self.uri, NotSent)
         self._lock = threading.RLock()  # held so that messages are sent in the order of their sequence numbers

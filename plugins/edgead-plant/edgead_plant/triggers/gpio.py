@@ -34,7 +34,7 @@ class GpioOptions(TriggerOptions):
     ] = 5.0
 
 
-class Line(Protocol):
+class InputLine(Protocol):
     """Input line as the trigger uses it, such as `gpiod.LineRequest`."""
 
     def wait_edge_events(self, timeout: float | None = None) -> bool: ...
@@ -52,7 +52,7 @@ class GpioTrigger:
         otherwise no part would be judged and nobody would notice.
     """
 
-    def __init__(self, section: GpioOptions, request: Callable[[GpioOptions], Line] | None = None):
+    def __init__(self, section: GpioOptions, request: Callable[[GpioOptions], InputLine] | None = None):
         self._section = section
         self._lost: str | None = None
         self._line = (request or _request)(section)
@@ -85,7 +85,7 @@ class GpioTrigger:
             self._lost = f"the program failed ({type(error).__name__}), see the log"
 
 
-def _request(section: GpioOptions) -> Line:
+def _request(section: GpioOptions) -> InputLine:
     with _explained(section):
         import gpiod
         from gpiod.line import Bias, Clock, Edge

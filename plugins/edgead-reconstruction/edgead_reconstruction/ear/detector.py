@@ -28,7 +28,7 @@ from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 from edgead.workstation.trainer.loop import run_steps
 from edgead_reconstruction.ear.network import SHRINK, EarNetwork, UNet, obscure, to_pixels
-from edgead_reconstruction.ear.saliency import LAYER, Mask, PlaceSaliency, build_attention
+from edgead_reconstruction.ear.saliency import LAYER, PlaceSaliency, SaliencyMask, build_attention
 from edgead_reconstruction.ear.similarity import inpainting_loss
 
 OWN_SHARE = 0.5
@@ -116,7 +116,7 @@ class EarMethod(NetworkMethod[Config], Generic[Config]):
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
             unet = UNet(config.widths)
-        self.network = EarNetwork(Mask(saliency), unet, config.mosaic).eval()
+        self.network = EarNetwork(SaliencyMask(saliency), unet, config.mosaic).eval()
 
     @property
     def head(self) -> MapHead:

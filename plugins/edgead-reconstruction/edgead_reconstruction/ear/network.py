@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead_reconstruction.ear.saliency import Mask
+from edgead_reconstruction.ear.saliency import SaliencyMask
 from edgead_reconstruction.ear.similarity import msgms_distance
 from edgead_reconstruction.fader.attenuation import Attenuation
 
@@ -65,7 +65,7 @@ class EarNetwork(nn.Module):
 
     Parameters
     ----------
-    mask : Mask
+    mask : SaliencyMask
     unet : UNet
     mosaic : int
         Side of a tile of the hint, pixels; 0 leaves masked pixels empty.
@@ -76,7 +76,7 @@ class EarNetwork(nn.Module):
         Empty, or FADeR's.
     """
 
-    def __init__(self, mask: Mask, unet: UNet, mosaic: int):
+    def __init__(self, mask: SaliencyMask, unet: UNet, mosaic: int):
         super().__init__()
         self.mask = mask
         self.unet = unet

@@ -132,7 +132,7 @@ def build_attention(
     return AttentionSaliency(tower.eval().requires_grad_(False))
 
 
-class Mask(nn.Module):
+class SaliencyMask(nn.Module):
     """Deterministic mask of an image: its places above the saliency of most places of good images.
 
     Parameters

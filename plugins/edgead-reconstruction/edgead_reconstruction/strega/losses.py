@@ -21,7 +21,7 @@ MOST_SQUARES = 3
 """Exclusive upper limit: a slice has at most two squares; see `noise_squares`."""
 
 
-class Drawn(Protocol):
+class RandomSource(Protocol):
     """Source of the random numbers of squares, such as a numpy generator."""
 
     def uniform(self, low: float, high: float) -> float: ...
@@ -94,7 +94,7 @@ class Geco(nn.Module):
         self.theta.copy_((self.theta * (STEP * faster).exp()).clamp(LEAST, LARGEST))
 
 
-def noise_squares(shape: tuple[int, int, int], low: float, high: float, rng: Drawn) -> np.ndarray:
+def noise_squares(shape: tuple[int, int, int], low: float, high: float, rng: RandomSource) -> np.ndarray:
     """Draw squares of one random value each for slices of `shape` (n, h, w); float64, 0 outside squares.
 
     As in the authors' code, a slice gets up to two, of one size up to half of the longer side, and the second erases

@@ -40,8 +40,8 @@ from edgead_video.memoryout.network import (
     HEADS,
     LAYERS,
     PATCH,
-    ClipNetwork,
-    Predictor,
+    FramePredictor,
+    StripNetwork,
     begin_with_last_frame,
 )
 from edgead_video.strips import FRAMES, GIVEN
@@ -141,7 +141,7 @@ class Clips(NamedTuple):
         return torch.from_numpy(self.strips[picked, :GIVEN])
 
 
-def take_apart(strips: Sequence[np.ndarray], network: ClipNetwork, device: torch.device, progress: Progress) -> Clips:
+def take_apart(strips: Sequence[np.ndarray], network: StripNetwork, device: torch.device, progress: Progress) -> Clips:
     """Split strips, uint8 RGB (FRAMES h, w, 3), into distinct frames and compute the backbone's features of each.
 
     Strips of a clip share frames: identical frames are kept once.
@@ -176,7 +176,7 @@ def take_apart(strips: Sequence[np.ndarray], network: ClipNetwork, device: torch
 class MemoryOut(NetworkMethod[MemoryOutConfig]):
     """MemoryOut: learns to predict the next frame of good clips; frames that differ from the prediction score high."""
 
-    network: ClipNetwork
+    network: StripNetwork
 
     name = "memoryout"
     config_class = MemoryOutConfig
@@ -208,7 +208,7 @@ class MemoryOut(NetworkMethod[MemoryOutConfig]):
         (fine, *grid), (coarse, *_), (deep, *_) = layer_shapes(backbone, size)
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
-            predictor = Predictor(
+            predictor = FramePredictor(
                 (fine + coarse, 3 * PATCH**2, deep),
                 dim=config.dim,
                 layers=config.layers,
@@ -218,7 +218,7 @@ class MemoryOut(NetworkMethod[MemoryOutConfig]):
                 chosen=config.chosen,
             )
         begin_with_last_frame(predictor)
-        self.network = ClipNetwork(backbone, predictor, deep).eval()
+        self.network = StripNetwork(backbone, predictor, deep).eval()
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -101,7 +101,7 @@ class JointAttention(nn.Module):
         return seen + self.gains[1] * self.mlp(self.norms["mlp"](seen))
 
 
-class Predictor(nn.Module):
+class FramePredictor(nn.Module):
     """Network that predicts a frame from features of the frames before it, and reconstructs their semantic features.
 
     Parameters
@@ -208,7 +208,7 @@ def cosine_basis(patch: int, count: int) -> Tensor:
     return torch.from_numpy(np.stack(rows[:count]).reshape(-1, 3 * patch**2)).float()
 
 
-def begin_with_last_frame(predictor: Predictor) -> None:
+def begin_with_last_frame(predictor: FramePredictor) -> None:
     """Set weights with which the prediction is the last frame, as closely as `dim` numbers for each patch allow.
 
     Ours: from random weights, a predictor needs thousands of steps to learn as much.
@@ -234,7 +234,7 @@ def with_summary(tokens: Tensor) -> Tensor:
     return torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1)
 
 
-class ClipNetwork(nn.Module):
+class StripNetwork(nn.Module):
     """Exported module: turns strips of frames, uint8 RGB (n, FRAMES h, w, 3), into errors of their last frames.
 
     `forward` gives patch scores (n, FRAMES h / 8, w / 8), the mean squared error of each patch of the last frame, 0 on
@@ -244,14 +244,14 @@ class ClipNetwork(nn.Module):
     ----------
     backbone : Backbone
         Backbone with the layers `LAYERS`, frozen.
-    predictor : Predictor
+    predictor : FramePredictor
     """
 
     semantic_mean: Tensor
     semantic_std: Tensor
     usual: Tensor
 
-    def __init__(self, backbone: Backbone, predictor: Predictor, semantic_channels: int):
+    def __init__(self, backbone: Backbone, predictor: FramePredictor, semantic_channels: int):
         super().__init__()
         self.backbone, self.predictor = backbone, predictor
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1))
