@@ -347,7 +347,7 @@ def follow(
     code, printed, reason = 0, "", ""
     # A model that is there has learnt the same images before.
     if command and not (command[0] == "train" and Path(written[written.index("-o") + 1]).is_dir()):
-        more = {"teach": ["--yes"], "train": _QUICKLY, "eval": ["--json"]}.get(command[0], [])
+        more = {"teach": ["--yes"], "calibrate": ["--yes"], "train": _QUICKLY, "eval": ["--json"]}.get(command[0], [])
         code, printed = run(*written, *more)
         if code and "--reason" in printed:  # its guard asks a person to look, who knows that these are good
             reason = " (--reason)"
