@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from edgead.errors import EdgeadError
+from edgead.errors import EdgeadError, SettingsError
+from edgead.process.installation import install_command
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -17,7 +18,7 @@ _COMMAND_OR_OPTION = re.compile(r"""(`[^`]*`|"edgead [^"]*")|(?<![\w-])--([a-z][
 
 
 def names_parameters(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function so that its errors name parameters (`skip_bad`) instead of options (`--skip-bad`)."""
+    """Decorate a function: its errors name parameters (`skip_bad`) in place of options, and what is not installed."""
 
     @functools.wraps(function)
     def named(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -26,6 +27,10 @@ def names_parameters(function: Callable[P, R]) -> Callable[P, R]:
         except EdgeadError as error:
             error.args = tuple(in_python(said) if isinstance(said, str) else said for said in error.args)
             raise
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("edgead"):
+                raise
+            raise SettingsError(f"{error.name} is missing: this needs `{install_command('train')}`") from error
 
     return named
 

@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from edgead.api import load, train
 from edgead.api.options import TrainOptions
+from edgead.errors import SettingsError
 from edgead.images.inputs import Colour
 
 
@@ -74,7 +75,12 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         self.model_dir = model_dir
 
     def fit(self, X: Any, y: Any = None) -> AnomalyDetector:
-        """Learn from good images; `y` is ignored."""
+        """Learn from good images: those with 1 in `y`, if that is given; -1 is a defect, as `predict` says it."""
+        if y is not None:
+            labels = np.asarray(y)
+            if not set(np.unique(labels).tolist()) <= {-1, 1} or isinstance(X, (str, os.PathLike)):
+                raise SettingsError("y has 1 for each good image and -1 for each defect: give both as lists, or no y")
+            X = [image for image, label in zip(X, labels.tolist(), strict=True) if label == 1]
         options: TrainOptions = {"false_reject_rate": self.false_reject_rate}
         if isinstance(X, (str, os.PathLike)) and Path(X).is_dir():
             options["normal_dir"] = "."

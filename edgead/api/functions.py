@@ -22,13 +22,14 @@ from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
 from edgead.images.inputs import Colour, OneImage, PathLike
-from edgead.process.installation import install_command
 from edgead.process.stage_bars import shown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
+
+_DEVICES = ("auto", "cpu", "cuda")
 
 
 @names_parameters
@@ -107,6 +108,9 @@ def train(
     from edgead.adapt.training.preset import check_settings, preset_settings
 
     check_options(options, inspect.signature(train).parameters)
+    for name, value, known in (("device", device, _DEVICES), ("colour", colour, (None, "bgr", "rgb"))):
+        if value not in known:
+            raise SettingsError(f"{name} {value!r}: choose one of {', '.join(each for each in known if each)}")
     names = {field.name for field in fields(GoodImages)}
     of_images = {name: value for name, value in options.items() if name in names}
     chosen = {name: value for name, value in options.items() if name not in names} | dict(settings or {})
@@ -118,12 +122,7 @@ def train(
         data, which = learnt_images(good, colour, Path(folder) / "images")
         images = GoodImages(data, **{**which, **of_images})
         images.find()
-        try:
-            check_settings(detector, preset, chosen)
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith("edgead"):
-                raise
-            raise SettingsError(f"{error.name} is missing: {detector} needs `{install_command('train')}`") from error
+        check_settings(detector, preset, chosen)
         with training_log([os.fspath(one) for one in logs], report) as log:
             of_preset, _ = preset_settings(images, detector, preset, chosen)
             artifact, skipped = train_from_folder(

@@ -122,6 +122,7 @@ class Model(Predictor):
         """
         from edgead.report.folder import evaluate_folder
 
+        self._detector.artifact.check_unchanged()
         return evaluate_folder(self._detector, named_path(data), group, progress, left_out=left_out)
 
     @names_parameters
@@ -137,6 +138,7 @@ class Model(Predictor):
         """Judge a test set like `evaluate`, write a report as one HTML page, and return its path."""
         from edgead.report.folder import report_folder
 
+        self._detector.artifact.check_unchanged()
         report_folder(self._detector, named_path(data), named_path(page), group, progress, left_out=left_out)
         return Path(page)
 
@@ -191,6 +193,7 @@ class Model(Predictor):
 
         if asked is not None and rates:
             raise SettingsError(f"{', '.join(rates)} and AskedRates are given: put all into AskedRates, or none")
+        self._detector.artifact.check_unchanged()
         asked = asked or AskedRates(**rates)
         asked = replace(asked, accept_outliers=asked.accept_outliers or not write)
         found = recalibrate(self._detector, image_paths(images), asked, progress=partial(progress, "score good images"))
@@ -210,7 +213,7 @@ class Model(Predictor):
         progress: StageProgress = no_progress,
         **plan: Unpack[TeachOptions],
     ) -> Lesson:
-        """Teach good parts, such as false rejects; the version before is kept in the model's folder.
+        """Teach good parts, such as false rejects; `undo` puts the version before back, which is kept beside the model.
 
         This object judges by the lesson from the next image on. A model that is open elsewhere stays as it was.
 
@@ -232,13 +235,26 @@ class Model(Predictor):
         """
         from edgead.adapt.teach import TeachPlan, teach
 
-        before, shown = self._detector, None if sheet is None else named_path(sheet)
+        artifact, shown = self._detector.artifact, None if sheet is None else named_path(sheet)
         asked = TeachPlan(image_paths(images), calibration=image_paths(calibration), sheet=shown, **plan)
-        before.artifact.check_unchanged()
-        lesson = teach(before.artifact.path, asked, progress=progress)
+        artifact.check_unchanged()
+        lesson = teach(artifact.path, asked, progress=progress)
+        self._open_again()
+        return lesson
+
+    @names_parameters
+    def undo(self) -> None:
+        """Put the version before the last lesson back, with its thresholds, and judge by it from the next image on."""
+        from edgead.adapt.teach import undo
+
+        self._detector.artifact.check_unchanged()
+        undo(self._detector.artifact.path)
+        self._open_again()
+
+    def _open_again(self) -> None:
+        before = self._detector
         self._detector = _Opened.load(before.artifact.path, **before._asked)
         before.close()
-        return lesson
 
     @names_parameters
     def verify(self, images: Paths = (), *, progress: StageProgress = no_progress) -> dict[str, Parity]:

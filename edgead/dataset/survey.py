@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,12 +116,17 @@ def _of_folders(data: Path) -> DataSet:
 
 def _notes_of_plain(found: DataSet) -> list[str]:
     notes = [f"{len(found.images)} images, taken as good: nothing says so"]
-    first = [_FIRST_WORD.match(image.path.name) for image in found.images]
+    return notes + different_names([image.path for image in found.images])
+
+
+def different_names(paths: Sequence[Path]) -> list[str]:
+    """Warn where the names of a folder's images begin with few different words, as those of kinds of defects do."""
+    first = [_FIRST_WORD.match(path.name) for path in paths]
     words = Counter(word[0] for word in first if word)
-    if words.total() == len(first) and 1 < len(words) <= _MOST_WORDS:
-        named = ", ".join(f"{count} with {word}" for word, count in words.most_common())
-        notes.append(f"names begin with different words ({named}): images of defects may lie among them")
-    return notes
+    if words.total() < len(first) or not 1 < len(words) <= _MOST_WORDS or len({path.parent for path in paths}) > 1:
+        return []
+    named = ", ".join(f"{count} with {word}" for word, count in words.most_common())
+    return [f"names begin with different words ({named}): images of defects may lie among them, and are learnt as good"]
 
 
 def _notes(found: DataSet, bare: int, empty: int) -> list[str]:

@@ -70,10 +70,15 @@ def set_limits(page: Any, value: str) -> None:
     page.get_by_label("Reject above").fill(value)
     page.get_by_label("Your name").fill("Anna")
     page.get_by_role("button", name="Continue").click()
+    change = page.locator("dialog").last.get_by_role("button", name="Change limits")
+    change.click()
+    page.wait_for_function(
+        "!document.querySelector('dialog') || document.querySelector('dialog .form-error:not([hidden])')"
+    )
     why = page.get_by_label("Why, where it lets pass what is stopped now")
-    if why.count():
+    if why.count():  # the doubt comes before the reason is asked for
         why.fill("the shift ends")
-    page.locator("dialog").last.get_by_role("button", name="Change limits").click()
+        change.click()
     expect(page.locator("dialog")).to_have_count(0)
 
 

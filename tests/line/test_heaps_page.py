@@ -101,6 +101,7 @@ def test_the_last_rejects_become_kinds_of_the_model(browser, tmp_path, trained_m
             page.locator("dialog").get_by_role("button", name="Save", exact=True).click()
             expect(page.locator("#toast")).to_have_text("The model names these kinds now")
             expect(page.locator("#heaps")).to_be_hidden()
+            expect(page.locator("#kinds-unknown")).to_be_hidden()
             page.get_by_role("link", name="Changes").click()
             expect(page.locator("#audit tr").first).to_contain_text("Anna taught the model to name scratch, dent")
         kinds = Artifact.load(daemon.pipelines["front"].model).manifest.kinds

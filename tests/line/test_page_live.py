@@ -193,11 +193,13 @@ def test_a_reject_and_a_fault_of_another_line_are_seen_and_a_tile_opens_it(brows
 def test_a_kiosk_is_the_line_alone_and_leads_out_again(browser, url):
     with opened_page(browser, f"{url}/#kiosk", **PANEL) as page:
         expect(page.locator("#word")).to_have_text("OK")
-        for hidden in (".bar", ".live-details"):
+        for hidden in (".bar", ".live-details", "#pause", "#mark-recent"):
             expect(page.locator(hidden)).to_be_hidden()
+        expect(page.get_by_role("button", name="New order")).to_be_hidden()
         page.locator("#rejects button").first.click()
         expect(page.locator("#detail .badge")).to_have_text("Reject")
         expect(page.locator(".bar")).to_be_hidden()
+        expect(page.locator("#detail [data-needs]").first).to_be_hidden()
         page.get_by_role("button", name="Back").click()
         expect(page.locator("#word")).to_be_visible()
         page.keyboard.press("Escape")

@@ -37,6 +37,7 @@ from edgead.dataset.groups import FOLDERS, group_images
 from edgead.dataset.images import Images
 from edgead.dataset.places import not_found_warnings
 from edgead.dataset.ranges import depth_warnings
+from edgead.dataset.survey import different_names
 from edgead.detector import Detector
 from edgead.errors import SettingsError, tell_invalid
 from edgead.files.disk import writing
@@ -223,7 +224,8 @@ def train_from_folder(
     if not apart and preprocessing.tiles is None and (heap := smaller_heap(model.image_features)):
         named = [os.path.relpath(path, folder) for path in split.training]
         odd = [warning_of(named, heap, [looks[name].size for name in named]), *odd]
-    if odd := odd + not_found_warnings(paths, preprocessing) + depth_warnings(paths, preprocessing):
+    odd += not_found_warnings(paths, preprocessing) + depth_warnings(paths, preprocessing)
+    if odd := different_names(paths) + odd:
         facts["odd_images"] = odd
     earlier_seconds = 0.0 if checkpoint is None else checkpoint.earlier_seconds
     provenance = {

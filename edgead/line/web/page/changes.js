@@ -11,8 +11,8 @@ import { t } from "./words.js";
 // Each takes `who`, `before`, `after` and `part`, the name of a part.
 const SENTENCES = {
   thresholds: limits,
-  "swap model": ({ who, before, after }) => t("{who} put the model {model} into service in place of {before}", { who, model: model(after), before: model(before) }),
-  "roll back model": ({ who, before, after }) => t("{who} rolled the model back from {before} to {model}", { who, model: model(after), before: model(before) }),
+  "swap model": ({ who, before, after }) => model(after) === model(before) ? t("{who} put another version of the model {model} into service", { who, model: model(after) }) : t("{who} put the model {model} into service in place of {before}", { who, model: model(after), before: model(before) }),
+  "roll back model": ({ who, before, after }) => model(after) === model(before) ? t("{who} rolled the model {model} back to an earlier version", { who, model: model(after) }) : t("{who} rolled the model back from {before} to {model}", { who, model: model(after), before: model(before) }),
   "roll back on fault": ({ before, after }) => t("The model {before} had a fault: {model} judges again", { model: model(after), before: model(before) }),
   "commission model": ({ who, after }) => t("{who} kept the model {model}, learnt from {images} good parts of camera {camera}", { who, ...after, model: model(after.model) }),
   "accept drift": ({ who, before }) => withNote(t("{who} accepted the drift", { who }), before && driftReason(before)),

@@ -320,6 +320,6 @@ export class CommissionView {
 
 export function rateWords({ rate, next_rate, next_parts, images }) {
   if (rate === null) return t("Parts still needed to learn: {number}", { number: Math.max(1, next_parts - images.length) });
-  const now = t("Enough for at most 1 good part in {number} rejected.", { number: oneIn(rate) });
+  const now = t("Enough for about 1 good part in {number} rejected.", { number: oneIn(rate) });
   return next_rate ? `${now} ${t("1 in {number} takes {parts} parts.", { number: oneIn(next_rate), parts: next_parts })}` : now;
 }

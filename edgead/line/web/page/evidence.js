@@ -103,7 +103,7 @@ export class EvidenceView {
     if (event.key === "Escape" && this.chosen) return this.back();
     const key = event.key.toLowerCase();
     if (event.key in WAYS) this.afterKeys(() => this.step(WAYS[event.key]));
-    else if (key in MARKS && !event.repeat) this.afterKeys(() => (MARKS[key] ? this.markChosen(MARKS[key]) : this.undo()));
+    else if (key in MARKS && !event.repeat && !inKiosk()) this.afterKeys(() => (MARKS[key] ? this.markChosen(MARKS[key]) : this.undo()));
     else return;
     event.preventDefault();
   }

@@ -16,7 +16,11 @@ export class KindsView {
   constructor() {
     this.hours = 8;
     this.pipeline = null;
-    this.heaps = new Heaps(() => this.load());
+    this.named = false; // by a person here: rejects that show it come later
+    this.heaps = new Heaps(() => {
+      this.named = true;
+      return this.load();
+    });
     this.kind = null;
     this.found = null;
     this.before = null;
@@ -95,7 +99,7 @@ export class KindsView {
     by("pareto").replaceChildren(...rows.map((each) => this.row(each, (sum += each.count), total)));
     by("no-kinds").hidden = total > 0;
     by("pareto-head").hidden = !total;
-    by("kinds-unknown").hidden = Object.keys(known).length > 0;
+    by("kinds-unknown").hidden = this.named || Object.keys(known).length > 0;
     const marked = false_rejects ? `; ${t("{number} more were marked as false rejects", { number: count(false_rejects) })}` : "";
     const values = { number: count(total), period: PERIODS[this.hours].words };
     by("kinds-note").textContent = (total === 1 ? t("1 reject in {period}", values) : t("{number} rejects in {period}", values)) + marked;

@@ -127,6 +127,8 @@ function confirm(pipeline, asked, scale) {
   const changed = (before, after) => (before === after ? t("stays {value}", { value: before }) : [el("del", {}, before), " \u2192 ", el("ins", {}, after)]);
   const line = (label, before, after) => el("p", { class: "change" }, `${label} `, changed(before, after));
   const level = scaled(asked.reject, scale);
+  // Asked for where the daemon has said why it doubts: given before, it would hide that.
+  const why = el("label", { hidden: true }, t("Why, where it lets pass what is stopped now"), el("input", { name: "reason", maxlength: "500" }));
   ask({
     title: t("Change the limits of {pipeline}?", { pipeline: pipeline.name }), action: t("Change limits"), danger: true, done: t("Limits changed"),
     lead: t("Every part from now on is judged by them. {who} stands in the list of changes.", { who: asked.by }),
@@ -134,8 +136,15 @@ function confirm(pipeline, asked, scale) {
       level !== null && line(t("Limit"), scaledText(100), scaledText(level)),
       line(t("Reject above"), score(reject), score(asked.reject)),
       (review !== reject || asked.review !== asked.reject) && line(t("Review above"), score(review), score(asked.review)),
-      asked.reject > reject && el("label", {}, t("Why, where it lets pass what is stopped now"), el("input", { name: "reason", maxlength: "500" })),
+      why,
     ],
-    send: ({ reason = "" }) => put(`/api/pipelines/${pipeline.name}/thresholds`, { ...asked, reason }),
+    send: async ({ reason }) => {
+      try {
+        await put(`/api/pipelines/${pipeline.name}/thresholds`, { ...asked, reason: String(reason) });
+      } catch (problem) {
+        why.hidden = false;
+        throw problem;
+      }
+    },
   });
 }
