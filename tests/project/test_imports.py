@@ -124,7 +124,7 @@ try:
 except edgead.EdgeadError as error:
     print(error)
 """
-    assert run(REFUSE + code).strip() == f"torch is missing: mvg needs `{install_command('train')}`"
+    assert run(REFUSE + code).strip() == f"torch is missing: this needs `{install_command('train')}`"
 
 
 @pytest.mark.parametrize("uri", ["mqtt://host/x", "webhook:http://host", "modbus://host", "sqlite:evidence"])

@@ -28,8 +28,6 @@ PARTS = 5
 QUERIES, SAMPLE, ROWS = 40_000, 60_000, 5_000
 # Share of the mean variance that is added to every direction, so that no factor exceeds 1 / sqrt(SHRINKAGE).
 SHRINKAGE = 0.05
-# Weight of changes by light relative to all differences between good parts.
-LIGHT = 0.1
 # For two halves of channels: least number of groups, rows that an image is compared with, patches of an image that
 # count, and largest ratio of the factors.
 FEWEST_COMPARED, COMPARED_ROWS, FARTHEST, MOST_LOUDER = 10, 2_000, 10, 2.0
@@ -127,7 +125,6 @@ def fit_metric(
     folds: Sequence[int] | np.ndarray = (),
     seed: int = 0,
     halves: bool = False,
-    light: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> FeatureMetric:
     """Learn the metric from patches of good images.
 
@@ -145,9 +142,6 @@ def fit_metric(
     seed : int
     halves : bool
         Whether the two halves of the channels come from different cameras; each half then gets a metric of its own.
-    light : (ndarray of shape (k,), ndarray of shape (k, m, d)), optional
-        Indices of some images, and the changes of their patches in other light; see `edgead.adapt.memory_bank.light`.
-        These changes count `LIGHT` times as much as all others together.
 
     Returns
     -------
@@ -178,13 +172,6 @@ def fit_metric(
         for left_out in range(len(touched)):
             of_it = residuals[(fold[queries] == left_out) | (fold[references] == left_out)]
             touched[left_out] += of_it.T @ of_it
-    if light is not None:
-        by_light = [rows.T @ rows for rows in light[1].astype(np.float64)]
-        weight = LIGHT * np.trace(covariance) / max(sum(np.trace(each) for each in by_light), 1e-12)
-        covariance += weight * sum(by_light)
-        for image, each in zip(light[0].tolist(), by_light, strict=True):
-            if len(touched):
-                touched[of_fold[image]] += weight * each
     if halves:
         half = np.arange(width) < width // 2
         apart = half[:, None] == half

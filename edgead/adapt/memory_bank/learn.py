@@ -11,7 +11,6 @@ import numpy as np
 from edgead.adapt.memory_bank.coreset import BankRule, choose_memory_bank
 from edgead.adapt.memory_bank.feature_space import FeatureScale, equal_loudness, fit_metric, fit_scale
 from edgead.adapt.memory_bank.folds import find_stand_ins
-from edgead.adapt.memory_bank.light import Lit
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.heads.nearest import BANK, FOLD_METRICS, ROW_FOLDS, STAND_INS
 
@@ -69,7 +68,6 @@ def learn_bank(
     progress: StageProgress = no_progress,
     *,
     scale: FeatureScale | None = None,
-    lit: Lit | None = None,
 ) -> LearntBank:
     """Learn scale, metric, memory bank and its folds.
 
@@ -85,8 +83,6 @@ def learn_bank(
         Called with (stage, done, total).
     scale : FeatureScale, optional
         Scale of another bank of the same patches; it differs only in its damping.
-    lit : Lit, optional
-        Images in other light, if the metric shall weaken changes of light.
 
     Returns
     -------
@@ -99,9 +95,8 @@ def learn_bank(
     scale.standardise(patches)
     matrix, learnt = np.eye(patches.shape[1], dtype=np.float32), {}
     if space.whitens:
-        light = None if lit is None else (lit.images, lit.changes(scale))
         left_out = fold if several else ()
-        found = fit_metric(patches, groups, folds=left_out, seed=rule.seed, halves=space.halves, light=light)
+        found = fit_metric(patches, groups, folds=left_out, seed=rule.seed, halves=space.halves)
         matrix = found.matrix
         learnt = {FOLD_METRICS: found.without} if several else {}
         patches = _multiplied(patches, matrix)

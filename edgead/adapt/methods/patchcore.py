@@ -30,7 +30,6 @@ from edgead.adapt.memory_bank.coreset import BankRule
 from edgead.adapt.memory_bank.damping import FEWEST_SCARRED, Damping, compare_damping
 from edgead.adapt.memory_bank.folds import deal_folds
 from edgead.adapt.memory_bank.learn import CHOOSE, LearntBank, Space, learn_bank
-from edgead.adapt.memory_bank.light import BRIGHTNESS, MOST_LIT, STEP, Lit, lit
 from edgead.adapt.memory_bank.made import Scarred, choose_scarred, own_separation, scar
 from edgead.adapt.methods.method import AUTO, FP32, INT8, Course, Method, MethodConfig
 from edgead.artifact.manifest import Manifest, Preprocessing
@@ -68,8 +67,6 @@ class PatchCoreConfig(MethodConfig):
         chooses, see `edgead.adapt.memory_bank.damping`. The paper compares plain features.
     whiten : bool
         Compare patches in a learnt metric, see `edgead.adapt.memory_bank.feature_space`. Ours, not the paper's.
-    learn_light : bool
-        Make the metric insensitive to a tenth less and more light, see `edgead.adapt.memory_bank.light`. Ours too.
     coreset_sampling_ratio : float
         At most this share of all patches goes into the memory bank.
     memory_bank_size : int
@@ -95,7 +92,6 @@ class PatchCoreConfig(MethodConfig):
     fill: Literal["stretch", "reflect"] = "stretch"
     damp_length: bool | Literal["auto"] = "auto"
     whiten: bool = True
-    learn_light: bool = False
     coreset_sampling_ratio: float = 1.0
     memory_bank_size: int = 2500
     max_patches: int = 300_000
@@ -107,8 +103,6 @@ class PatchCoreConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         check_backbone(self.backbone, self.layers)
-        if self.learn_light and not self.whiten:
-            raise SettingsError("learn_light changes the metric: leave out whiten=false")
 
 
 class PatchCore(Method[PatchCoreConfig]):
@@ -187,8 +181,6 @@ class PatchCore(Method[PatchCoreConfig]):
         return Preprocessing(image_size=self.config.image_size, fill=self.config.fill)
 
     def prepared(self, preprocessing: Preprocessing) -> Preprocessing:
-        if self.config.learn_light and preprocessing.dtype != "uint8":
-            raise SettingsError("learn_light is for colours of 8 bits, and these images have depth: leave it out")
         self._spec = preprocessing
         return preprocessing
 
@@ -278,7 +270,7 @@ class PatchCore(Method[PatchCoreConfig]):
         space = Space(self.backbone.channels, config.damp_length is not False, config.whiten, self._spec.channels == 6)
         by_evidence = config.damp_length == "auto" or self._by_evidence
         compares = by_evidence and max(folds) > 0 and len(images) >= FEWEST_SCARRED
-        chosen = choose_scarred(groups, config.seed) if compares or config.learn_light else _NO_IMAGES
+        chosen = choose_scarred(groups, config.seed) if compares else _NO_IMAGES
         patches, good = self.raw_patches(images, course, chosen)
         scarred = self._scarred(images, chosen, good) if compares else None
         if scarred and self._by_evidence and self._precision == INT8:
@@ -286,8 +278,7 @@ class PatchCore(Method[PatchCoreConfig]):
             if self._leaves_int8_out(images, scarred, of_chosen, rule, space):
                 patches, good = self.raw_patches(images, course, chosen)
                 scarred = self._scarred(images, chosen, good)
-        in_light = self._lit(images, chosen, good) if config.learn_light else None
-        bank_of = partial(learn_bank, groups=groups, folds=folds, rule=rule, progress=course.progress, lit=in_light)
+        bank_of = partial(learn_bank, groups=groups, folds=folds, rule=rule, progress=course.progress)
         if not scarred or config.damp_length != "auto":
             self.learnt = bank_of(patches, space=space)
             return
@@ -326,15 +317,6 @@ class PatchCore(Method[PatchCoreConfig]):
         wanted += [scar(images[number], np.random.default_rng((seed, number))) for number in numbers]
         features = np.stack(list(each_raw(self.backbone, self._spec, wanted)))
         return Scarred(chosen, features[: len(chosen)] if good is None else good, features[-len(chosen) :])
-
-    def _lit(self, images: Sequence[np.ndarray], chosen: np.ndarray, good: np.ndarray) -> Lit:
-        """Compute features of some of the chosen images in other light; `good` are their features in normal light."""
-        every = slice(None, None, max(1, len(chosen) // MOST_LIT))
-        numbers, step = chosen[every][:MOST_LIT], slice(None, None, STEP)
-        wanted = [lit(images[number], brightness) for brightness in BRIGHTNESS for number in numbers.tolist()]
-        others = np.stack([features[step, step] for features in each_raw(self.backbone, self._spec, wanted)])
-        thinned = good[every][:MOST_LIT, step, step]
-        return Lit(numbers, thinned, others.reshape(len(BRIGHTNESS), *thinned.shape))
 
     def raw_patches(
         self, images: Sequence[np.ndarray], course: Course, whole: np.ndarray = _NO_IMAGES
