@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from browser import opened_page, shot
+from browser import PANEL, opened_page, shot
 from fake_daemon import FakeDaemon, FakePipeline
 from http_side import served
 from patience import wait_until
@@ -113,6 +113,46 @@ def test_who_marks_is_asked_once(browser, daemon):
         expect(page.locator("#verdicts button").nth(1)).to_have_attribute("aria-current", "true")
         page.keyboard.press("b")  # of the next part
         wait_until(lambda: said(daemon) == ["bad", "good"])
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_rows_keep_their_places_while_parts_come_and_a_finger_marks(browser, daemon, language):
+    for number in range(6):
+        daemon.judge(number, 0.9)
+    newest = "Neueste" if language == "de" else "Newest"
+    with served(daemon) as url, opened_page(browser, url, **PANEL, has_touch=True, locale=language) as page:
+        page.evaluate(REMEMBER)
+        page.goto(f"{url}/#evidence")
+        rows, button = page.locator("#verdicts button"), page.locator("#evidence-newest")
+        expect(page.locator("#detail .badge")).to_be_visible()
+        listed = rows.evaluate_all("found => found.map((row) => row.dataset.link)")
+        places = [row.bounding_box() for row in rows.all()]
+        expect(button).to_have_text(newest)
+        rows.nth(1).tap()
+        expect(page.locator("#detail .facts div").nth(1)).to_contain_text("4")
+        for number in (6, 7):
+            daemon.judge(number, 0.9)
+        page.locator("#detail .detail-head .actions button").nth(1).tap()
+        daemon.judge(8, 0.9)
+        daemon.judge(9, 0.1)  # good: not of this list
+        page.locator("dialog .primary").tap()
+        expect(rows.nth(2)).to_have_attribute("aria-current", "true")
+        expect(page.locator("#detail .facts div").nth(1)).to_contain_text("3")
+        expect(rows.nth(1).locator(".marked")).to_have_count(1)
+        expect(button).to_have_text("3 neue" if language == "de" else "3 new")
+        assert rows.evaluate_all("found => found.map((row) => row.dataset.link)") == listed
+        assert [row.bounding_box() for row in rows.all()] == places
+        page.touchscreen.tap(places[2]["x"] + 20, places[2]["y"] + 20)  # where the next one was
+        page.locator("#detail .detail-head .actions button").nth(1).tap()
+        page.locator("dialog .primary").tap()
+        expect(rows.nth(3)).to_have_attribute("aria-current", "true")
+        assert said(daemon) == [None, None, None, "bad", "bad", *[None] * 5]
+        assert button.bounding_box()["height"] >= page.locator("#decisions button").first.bounding_box()["height"]
+        button.tap()
+        expect(rows).to_have_count(9)
+        expect(rows.first).to_be_in_viewport(ratio=1)
+        expect(button).to_have_text(newest)
+        assert rows.evaluate_all("found => found.map((row) => row.dataset.link)")[3:] == listed
 
 
 @pytest.mark.parametrize("language", ["en", "de"])

@@ -91,8 +91,10 @@ def test_evidence_opens_with_its_images(browser, daemon, url):
         page.get_by_label("Your name").fill("Anna")
         page.get_by_label("Note").fill("dust")
         page.get_by_role("button", name="Mark as false reject").click()
-        expect(page.locator("#detail .marked-note")).to_contain_text("False reject, says Anna (127.0.0.1)")
         expect(page.locator("#verdicts .marked")).to_have_count(1)
+        expect(page.locator("#detail .badge")).to_have_text("Review")  # the next older one
+        page.locator("#verdicts button", has_text="Reject").click()
+        expect(page.locator("#detail .marked-note")).to_contain_text("False reject, says Anna (127.0.0.1)")
     assert daemon.store.rows[2]["false_reject"]["note"] == "dust"
 
 

@@ -2,9 +2,9 @@
 
 import { get, me, post } from "./api.js";
 import { anotherKind, remembered } from "./dialogs.js";
-import { badge, by, el, kindOf, ms, reveal, score, scoreText, stamp, titleOf, toast } from "./dom.js";
+import { badge, by, el, kindOf, ms, reveal, say, score, scoreText, stamp, titleOf, toast } from "./dom.js";
 import { inKiosk } from "./kiosk.js";
-import { OPINIONS, markAtOnce, markButtons, markNote, opinionOf, recentImage, thumb } from "./marking.js";
+import { OPINIONS, askAbout, markAtOnce, markButtons, markNote, opinionOf, recentImage, thumb } from "./marking.js";
 import { otherFormat } from "./reasons.js";
 import { t } from "./words.js";
 import { zoomable } from "./zoom.js";
@@ -25,7 +25,8 @@ export class EvidenceView {
     this.before = null;
     this.listed = new Map(); // verdicts of the list, by their links
     this.keys = null; // what the key before this one does
-    this.marked = []; // links of those that a key has marked, for undo
+    this.marked = []; // links of those that were marked, for undo
+    this.heard = false; // of a verdict that the list may lack
     for (const button of by("decisions").children) {
       button.addEventListener("click", () => {
         this.decision = button.dataset.decision;
@@ -36,13 +37,19 @@ export class EvidenceView {
     for (const id of ["evidence-pipeline", "evidence-part", "evidence-kind", "evidence-until", "evidence-score"]) by(id).addEventListener("change", () => this.load());
     by("evidence-newest").addEventListener("click", () => {
       by("evidence-until").value = "";
+      by("verdicts").scrollTop = 0;
       this.load();
     });
     by("older").addEventListener("click", () => this.load(this.before));
     addEventListener("keydown", (event) => this.key(event));
   }
 
+  hear({ decision }) {
+    this.heard ||= !this.decision || decision === this.decision;
+  }
+
   showStatus(status) {
+    if (this.heard && !by("evidence").hidden) this.countNew();
     const names = status.pipelines.map((pipeline) => pipeline.name);
     const select = by("evidence-pipeline");
     by("evidence-pipeline-label").hidden = names.length < 2;
@@ -55,8 +62,8 @@ export class EvidenceView {
     if (id) await this.open(id, pipeline);
   }
 
-  async load(before = null) {
-    for (const button of by("decisions").children) button.setAttribute("aria-pressed", button.dataset.decision === this.decision);
+  // Verdicts that the filters let through, the newest first.
+  page(before = null) {
     const query = new URLSearchParams({ limit: String(PAGE) });
     if (this.decision) query.set("decision", this.decision);
     if (by("evidence-pipeline").value) query.set("pipeline", by("evidence-pipeline").value);
@@ -65,11 +72,32 @@ export class EvidenceView {
     if (by("evidence-until").value) query.set("until", new Date(by("evidence-until").value).toISOString());
     if (by("evidence-score").value) query.set("at_least", by("evidence-score").value);
     if (before) query.set("before_id", before);
+    return get(`/api/verdicts?${query}`);
+  }
+
+  // New verdicts are counted, and come when asked for: rows that move would be hit by a finger meant for another.
+  async countNew() {
+    this.heard = false;
+    const asked = this.asked;
+    const page = await this.page().catch(() => null);
+    if (!page || asked !== this.asked) return (this.heard = true); // asked again with the next status
+    const first = by("verdicts").querySelector("button")?.dataset.link;
+    const known = page.verdicts.findIndex((verdict) => linkTo(verdict) === first);
+    this.offerNew(known >= 0 ? known : page.next_before_id ? `${PAGE}+` : page.verdicts.length);
+  }
+
+  offerNew(number) {
+    say(by("evidence-newest"), number ? t("{number} new", { number }) : t("Newest"));
+    by("evidence-newest").className = number ? "primary" : "quiet";
+  }
+
+  async load(before = null) {
+    for (const button of by("decisions").children) button.setAttribute("aria-pressed", button.dataset.decision === this.decision);
     const asked = (this.asked = {});
     try {
-      const page = await get(`/api/verdicts?${query}`);
+      const page = await this.page(before);
       if (asked !== this.asked) return; // for another choice, meanwhile
-      if (!before) this.listed.clear();
+      if (!before) this.listed.clear(), this.offerNew(0);
       for (const verdict of page.verdicts) this.listed.set(linkTo(verdict), verdict);
       const rows = page.verdicts.map((verdict) => this.row(verdict));
       if (before) by("verdicts").append(...rows);
@@ -121,14 +149,12 @@ export class EvidenceView {
     })();
   }
 
-  async markChosen(opinion) {
-    const link = this.chosen;
-    const verdict = this.listed.get(link);
-    if (!verdict || !(await markAtOnce(verdict, opinion))) return;
+  async markChosen(opinion, link = this.chosen, verdict = this.listed.get(link), send = markAtOnce) {
+    if (!verdict || !(await send(verdict, opinion))) return;
     this.marked.push([link, verdict.mark]);
     this.remark(link, { verdict: opinion });
-    toast(opinion === "good" ? t("{part} marked good. U: undo", { part: titleOf(verdict) }) : t("{part} marked bad. U: undo", { part: titleOf(verdict) }));
-    await this.step(1);
+    if (send === markAtOnce) toast(opinion === "good" ? t("{part} marked good. U: undo", { part: titleOf(verdict) }) : t("{part} marked bad. U: undo", { part: titleOf(verdict) }));
+    if (this.chosen === link) await this.step(1);
     if (this.chosen === link) await this.open(...link.split("/").slice(1)); // the last of the list
   }
 
@@ -150,7 +176,11 @@ export class EvidenceView {
     if (!verdict) return; // another list is shown since
     verdict.mark = mark;
     verdict.false_reject = mark?.verdict === "good" && verdict.decision !== "ok" ? mark : null;
-    this.rowOf(link)?.parentElement.replaceWith(this.row(verdict));
+    this.redraw(link);
+  }
+
+  redraw(link) {
+    this.rowOf(link)?.parentElement.replaceWith(this.row(this.listed.get(link)));
   }
 
   rowOf(link) {
@@ -200,7 +230,7 @@ export class EvidenceView {
     try {
       const verdict = await get(`/api/verdicts/${encodeURIComponent(id)}${pipeline && `?pipeline=${encodeURIComponent(pipeline)}`}`);
       if (this.chosen !== chosen) return;
-      by("detail").replaceChildren(this.steps(), ...detail(verdict));
+      by("detail").replaceChildren(this.steps(), ...detail(verdict, (opinion) => this.afterKeys(() => this.markChosen(opinion, chosen, verdict, askAbout))));
       this.listed.set(chosen, { ...this.listed.get(chosen), ...verdict });
       if (matchMedia("(max-width: 980px)").matches) by("detail").scrollIntoView({ block: "start" });
     } catch (problem) {
@@ -208,16 +238,18 @@ export class EvidenceView {
     }
   }
 
-  again() {
-    if (this.chosen) this.open(...this.chosen.split("/").slice(1));
-    this.load();
+  async again() {
+    const link = this.chosen;
+    if (!link) return this.load();
+    await this.open(...link.split("/").slice(1));
+    this.redraw(link);
   }
 }
 
-function detail(verdict) {
+function detail(verdict, mark) {
   const another = verdict.decision === "ok" ? null : el("button", { "data-needs": "operate", onclick: () => anotherKind(verdict) }, t("Another kind"));
   // The decision first: it can be seen and answered without scrolling.
-  const head = el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, scoreOf(verdict)), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, markButtons(verdict)));
+  const head = el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, scoreOf(verdict)), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, markButtons(verdict, mark)));
   return [
     el("div", { class: "seen" }, head, images(verdict), verdict.words && el("p", { class: "words" }, verdict.words)),
     another && el("div", { class: "actions of-kinds" }, another),

@@ -73,7 +73,7 @@ export class RejectStrip {
     const label = [WORDS.reject, titleOf(verdict), about, clock(verdict.captured_at)].filter(Boolean).join(", ");
     const isNew = Date.now() - (verdict.heard ?? 0) < NEW_MS;
     return el(
-      "li", { "data-shown": shown, "data-new": isNew },
+      "li", { "data-shown": shown, "data-new": isNew, title: isNew && t("New since this page was opened") },
       el("button", { "data-id": verdict.id, "aria-label": label, onclick: () => this.open(verdict) },
         image, el("span", { class: "about" }, about || titleOf(verdict)), el("time", { datetime: verdict.captured_at }, clock(verdict.captured_at))),
     );

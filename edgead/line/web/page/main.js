@@ -117,7 +117,7 @@ function disconnected() {
 function listen() {
   events?.close();
   events = new EventSource("/api/events");
-  events.addEventListener("verdict", (event) => live.hear(JSON.parse(event.data)));
+  events.addEventListener("verdict", (event) => [live, evidence].forEach((view) => view.hear(JSON.parse(event.data))));
   events.addEventListener("notice", () => notices.load());
   events.addEventListener("dropped", (event) => live.missed(JSON.parse(event.data).dropped));
 }

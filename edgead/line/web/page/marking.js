@@ -25,13 +25,13 @@ export function recentImage(verdict) {
 const key = (letter) => el("kbd", { "aria-hidden": "true" }, letter);
 
 const isFalseReject = (verdict, opinion) => opinion === "good" && verdict.decision !== "ok";
-const askAbout = (verdict, opinion) => (isFalseReject(verdict, opinion) ? markFalseReject(verdict) : markPart(verdict, opinion));
+export const askAbout = (verdict, opinion) => (isFalseReject(verdict, opinion) ? markFalseReject(verdict) : markPart(verdict, opinion));
 
-// Buttons to mark a part, beside its images.
-export function markButtons(verdict) {
+// Buttons beside a part's images; `say` is called with what the part was.
+export function markButtons(verdict, say) {
   const mark = opinionOf(verdict);
-  const good = el("button", { "data-needs": "operate", onclick: () => askAbout(verdict, "good") }, mark === "good" ? t("Marked good: change the note") : t("This part was good"), key("G"));
-  const bad = el("button", { "data-needs": "operate", onclick: () => askAbout(verdict, "bad") }, mark === "bad" ? t("Marked bad: change the note") : t("This part was bad"), key("B"));
+  const good = el("button", { "data-needs": "operate", onclick: () => say("good") }, mark === "good" ? t("Marked good: change the note") : t("This part was good"), key("G"));
+  const bad = el("button", { "data-needs": "operate", onclick: () => say("bad") }, mark === "bad" ? t("Marked bad: change the note") : t("This part was bad"), key("B"));
   return [good, bad, mark && el("button", { "data-needs": "operate", onclick: () => takeBack(verdict) }, t("Take the mark back"))];
 }
 
