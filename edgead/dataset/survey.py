@@ -126,7 +126,7 @@ def different_names(paths: Sequence[Path]) -> list[str]:
     if words.total() < len(first) or not 1 < len(words) <= _MOST_WORDS or len({path.parent for path in paths}) > 1:
         return []
     named = ", ".join(f"{count} with {word}" for word, count in words.most_common())
-    return [f"names begin with different words ({named}): images of defects may lie among them, and are learnt as good"]
+    return [f"names begin with different words ({named}): images of defects may lie among them"]
 
 
 def _notes(found: DataSet, bare: int, empty: int) -> list[str]:

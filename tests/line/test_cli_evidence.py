@@ -141,6 +141,11 @@ def test_a_report_counts_by_batch(store, tmp_path):
     assert report["kinds"] == {"scratch": 2}  # what was marked is no defect
 
 
+def test_a_report_by_order_has_kinds_of_no_other_parts(store):
+    report = json.loads(run_here("evidence", "report", store, "--by", "order", "--json").stdout)
+    assert (report["total"]["inspected"], report["groups"], report["kinds"]) == (0, [], {})  # no order has begun
+
+
 def test_a_report_is_a_table_in_the_terminal_and_a_page(store, tmp_path):
     (tmp_path / "site.yaml").write_text(
         "cameras: {top: {uri: 'synthetic:'}}\npipelines: {caps: {camera: top, model: m}}\n"

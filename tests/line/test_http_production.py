@@ -6,6 +6,7 @@ import csv
 import io
 import zipfile
 from datetime import datetime, timedelta, timezone
+from socket import gethostname
 
 import pytest
 from http_side import client_of, daemon_with_store
@@ -45,6 +46,7 @@ def test_counters_count_the_shift_and_the_order_since_it_was_started(client, dae
     assert (unit["unit"], unit["is_part"], unit["counts_once"], unit["order"]) == ("front", False, True, None)
     assert unit["shift"] == found["total"]["shift"]
     expected = {"inspected": 5, "ok": 2, "review": 1, "reject": 2, "fault": 0, "false_rejects": 0}
+    expected["known_escapes"] = 0
     assert unit["shift"] == {**expected, "yield": 0.4, "yield_after_review": 0.4}
     answer = client.post("/production/orders", json={"name": "A-17", "batch": "b 3", "by": "Anna"})
     assert answer.json() == {"done": "order A-17 has started"}
@@ -71,6 +73,41 @@ def test_a_marked_false_reject_is_good_after_review(client, judged):
     }
     (mark,) = found["marks"]
     assert (mark["id"], mark["decision"], mark["mark_note"]) == (judged[3], "reject", "=dust")
+
+
+def test_a_marked_escape_is_bad_after_review(client, judged):
+    client.post(f"/verdicts/{judged[0]}/mark", json={"verdict": "bad", "by": "Anna"})
+    for path in ("counters", "report"):
+        total = client.get(f"/production/{path}").json()["total"]
+        total = total.get("shift", total)
+        assert (total["known_escapes"], total["yield"], total["yield_after_review"]) == (1, 0.4, 0.2)
+    (row,) = csv.DictReader(io.StringIO(client.get("/production/report/table").text))
+    assert (row["known_escapes"], row["yield_after_review"]) == ("1", "0.2")
+
+
+def test_kinds_places_and_marks_of_a_report_by_order_are_those_of_its_orders(client, daemon, judged):
+    client.post(f"/verdicts/{judged[4]}/false-reject", json={"by": "Anna"})
+    none = client.get("/production/report", params={**TWO_DAYS, "by": "order"}).json()
+    assert (none["total"]["inspected"], none["groups"], none["marks"]) == (0, [], [])
+    client.post("/production/orders", json={"name": "A-17", "by": "Anna"})
+    ids = [daemon.judge(number, 0.9, kind) for number, kind in ((10, "scratch"), (11, "scratch"), (12, None))]
+    marked = daemon.judge(13, 0.9, "dent")
+    client.post(f"/verdicts/{marked}/false-reject", json={"by": "Anna"})
+    found = client.get("/production/report", params={**TWO_DAYS, "by": "order"}).json()
+    (group,) = found["groups"]
+    assert (group["name"], group["begin"], found["device"]) == ("A-17", found["begin"], gethostname())
+    for report, rejects in ((found, len(ids)), (none, 0)):
+        time = {"since": report["begin"], "until": report["end"]}
+        kinds = client.get("/pipelines/front/kinds", params=time).json()
+        counted = sum(each["count"] for each in kinds["kinds"]) + kinds["unsorted"]
+        places = client.get("/pipelines/front/positions", params=time).json()["verdicts"]
+        assert counted == places == report["total"]["reject"] - report["total"]["false_rejects"] == rejects
+        assert kinds["false_rejects"] == report["total"]["false_rejects"] == len(report["marks"])
+    shift = client.get("/production/report", params={**TWO_DAYS, "by": "shift"}).json()
+    assert (shift["total"]["reject"], datetime.fromisoformat(shift["begin"])) == (
+        6,
+        datetime.fromisoformat(TWO_DAYS["since"]),
+    )
 
 
 def test_hours_add_up_to_the_shift(client, judged):

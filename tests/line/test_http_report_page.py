@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
+from datetime import datetime, timezone
+from socket import gethostname
 
 import pytest
 from browser import PHONE, opened_page
@@ -76,6 +78,37 @@ def test_a_report_is_chosen_read_and_saved(browser, url):
         assert [(row["group"], row["inspected"]) for row in rows] == [("b 0", "4"), ("b 1", "3")]
         page.locator("#report-marks a").click()
         expect(page.locator("#detail")).to_contain_text("dust")
+
+
+def test_a_report_by_order_names_its_scope_and_shows_no_other_and_prints_with_date_and_device(browser, daemon, url):
+    daemon.store.production.orders.start(name="A-17", batch="", by="Anna")
+    for number in (10, 11):
+        daemon.judge(number, 0.9, "dent")
+    daemon.store.marks.mark(daemon.judge(12, 0.1), "bad", by="Anna")
+    with opened_page(browser, f"{url}/#report") as page:
+        expect(page.locator("#report-kinds li")).to_have_text(["dent266.7 %66.7 %", "scratch133.3 %100.0 %"])
+        page.locator("#report-by").select_option("order")
+        expect(page.locator("#report-kinds li")).to_have_text(["dent2100.0 %100.0 %"])
+        shown = figures(page, "#report-total")
+        assert [shown[name] for name in ("inspected", "reject", "false_rejects", "known_escapes")] == [
+            ["3"],
+            ["2"],
+            ["0"],
+            ["1"],
+        ]
+        assert (shown["yield"], shown["yield_after_review"]) == (["33.3 %"], ["0.0 %"])
+        expect(page.locator("#report-places li")).to_have_text(["C62100.0 %100.0 %"])
+        expect(page.locator("#report-marks li")).to_have_count(1)
+        assert page.locator("#report-title").inner_text() == f"Production report · {gethostname()} · order: A-17"
+        year = str(datetime.now(timezone.utc).year)
+        assert page.locator("#report-note").inner_text().count(year) == 3
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="All verdicts, CSV").click()
+        assert len(list(csv.DictReader(io.StringIO(saved.value.path().read_text())))) == 3
+        page.emulate_media(media="print")
+        shown = "(notices) => { notices.hidden = false; return getComputedStyle(notices).display; }"
+        assert page.locator("#notices").evaluate(shown) == "none"
+        expect(page.locator("#report-title")).to_be_visible()
 
 
 def test_nothing_of_the_report_sticks_out_of_a_phone(browser, url):

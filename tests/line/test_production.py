@@ -70,8 +70,10 @@ def fill(store, rows):
             named = {key: row[key] for key in ("pipeline", "decision", "batch", "recipe")}
             given = {"id": f"{index:08x}", "captured_at": at, "judged_at": at, "boxes": [], **named}
             connection.execute(insert(verdicts).values({**PLAIN, **given}))
-            if row["marked"] and row["decision"] != "ok":
+            if row["marked"]:
+                opinion = "bad" if row["decision"] == "ok" else "good"
                 mark = {"id": given["id"], "pipeline": row["pipeline"], "at": at, "by": "a", "note": ""}
+                mark["verdict"] = opinion
                 connection.execute(insert(marks).values(mark))
             row["judged_at"] = at
     return [row for row in rows if row["pipeline"] == "caps"]
@@ -80,7 +82,8 @@ def fill(store, rows):
 def plain_count(rows):
     counted = Counter(row["decision"] for row in rows)
     false_rejects = sum(row["marked"] and row["decision"] != "ok" for row in rows)
-    return Tally(counted["ok"], counted["review"], counted["reject"], false_rejects=false_rejects)
+    escapes = sum(row["marked"] and row["decision"] == "ok" for row in rows)
+    return Tally(counted["ok"], counted["review"], counted["reject"], 0, false_rejects, escapes)
 
 
 def periods_by(by):
@@ -106,7 +109,7 @@ def test_every_group_is_what_a_plain_count_gives(store, access, by, rows):
     pieces = {kind: b"".join(encode(kind, COLUMNS, [report_table(found)])) for kind in ("csv", "jsonl")}
     of_csv = list(csv.DictReader(io.StringIO(pieces["csv"].decode())))
     of_json = list(map(json.loads, pieces["jsonl"].decode().splitlines()))
-    for name in ("inspected", "ok", "review", "reject", "false_rejects"):
+    for name in ("inspected", "ok", "review", "reject", "false_rejects", "known_escapes"):
         sums = [sum(int(row[name]) for row in of) for of in (of_csv, of_json)]
         assert sums == 2 * [sum_of(found).figures()[name]]
 
@@ -132,9 +135,7 @@ def test_an_export_has_each_row_once_and_in_order(store, access, rows, decision,
     chosen = [
         row
         for row in sorted(rows, key=lambda row: row["judged_at"])
-        if decision in (None, row["decision"])
-        and batch in (None, row["batch"])
-        and (not marked or (row["marked"] and row["decision"] != "ok"))
+        if decision in (None, row["decision"]) and batch in (None, row["batch"]) and (not marked or row["marked"])
     ]
     found = [as_row(row) for page in pages(access, wanted, QueryBudget()) for row in page]
     assert [(row["judged_at"], row["batch"]) for row in found] == [(row["judged_at"], row["batch"]) for row in chosen]
@@ -161,8 +162,15 @@ def add_part(store, number, decision, views, batch=""):
             connection.execute(insert(verdicts).values({**PLAIN, "batch": batch, "recipe": "", "boxes": [], **given}))
 
 
-def mark(store, number, pipeline):
-    values = {"id": f"{number:08x}", "pipeline": pipeline, "at": BEGIN + SPAN, "by": "a", "note": ""}
+def mark(store, number, pipeline, opinion="good"):
+    values = {
+        "id": f"{number:08x}",
+        "pipeline": pipeline,
+        "at": BEGIN + SPAN,
+        "by": "a",
+        "note": "",
+        "verdict": opinion,
+    }
     with store._engine.begin() as connection:
         connection.execute(insert(marks).values(values))
 
@@ -185,6 +193,22 @@ def test_a_part_of_several_views_counts_once_and_is_good_once_all_its_views_are(
     counted = store.production.count(LINE, whole)
     assert counted == Tally(1, 1, 1, 1, false_rejects=2)
     assert (counted.inspected, counted.first_yield, counted.reviewed_yield) == (3, 1 / 3, 1.0)
+
+
+def test_a_part_of_several_views_is_a_known_escape_once_a_view_is_marked_bad(store, access):
+    fill(store, [])
+    add_part(store, 1, "ok", {"caps": "ok", "side": "ok"})
+    add_part(store, 2, "reject", {"caps": "ok", "side": "reject"})
+    add_part(store, 3, "ok", {"caps": "ok", "side": "reject"})  # where one good view is enough
+    add_part(store, 4, "ok", {"caps": "ok", "side": "reject"})
+    for number, pipeline, opinion in ((1, "caps", "bad"), (2, "caps", "bad"), (2, "side", "good"), (3, "caps", "good")):
+        mark(store, number, pipeline, opinion)
+    whole = Period("", BEGIN, BEGIN + SPAN)
+    asked = ReportQuery("day", (whole,), (LINE,))
+    assert sum_of(report(access, asked, QueryBudget())) == Tally(3, 0, 1, known_escapes=1)
+    mark(store, 4, "side", "bad")  # a defect that a view saw, and the part let pass
+    counted = sum_of(report(access, asked, QueryBudget()))
+    assert (counted.known_escapes, counted.false_rejects, counted.reviewed_yield) == (2, 0, 1 / 4)
 
 
 def test_an_order_lasts_until_the_next_one_and_survives_a_restart(tmp_path):

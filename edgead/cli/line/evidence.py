@@ -160,8 +160,8 @@ def _sentence(report: dict[str, Any]) -> str:
 
 def _report(access: Access, time: tuple[datetime, datetime], by: By, only: str | None, config: Path | None) -> Printed:
     from edgead.line.evidence.kinds import KindStore
-    from edgead.line.evidence.production.counts import QueryBudget, pipelines_of, units_of
-    from edgead.line.evidence.production.periods import within
+    from edgead.line.evidence.production.counts import QueryBudget, pipelines_of, span, units_of
+    from edgead.line.evidence.production.periods import Period, within
     from edgead.line.evidence.production.production import Orders
     from edgead.line.evidence.production.report import Printed, ReportQuery, report
     from edgead.line.site.load import load_site
@@ -173,7 +173,9 @@ def _report(access: Access, time: tuple[datetime, datetime], by: By, only: str |
     else:
         periods = shifts_between(*time, shifts) if by == "shift" else days_between(*time)
     units = _chosen(units_of(access), only)
-    groups = report(access, ReportQuery(by, tuple(within(periods, *time)), units), QueryBudget())
+    periods = within(periods, *time) or [Period("", time[1], time[1])]
+    time = span(periods)  # kinds of the same parts: nothing counts before the first order
+    groups = report(access, ReportQuery(by, tuple(periods), units), QueryBudget())
     kinds: Counter[str] = Counter()
     for pipeline in [only] if only else pipelines_of(access):
         for each in KindStore(access).counts(pipeline, since=time[0], until=time[1])["kinds"]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgead.sinks.queued import QueueStatus
     from edgead.sources.supervised import CameraStatus
 
-_DECISIONS = ("ok", "review", "reject", "fault", "false_rejects")
+_DECISIONS = ("ok", "review", "reject", "fault", "false_rejects", "known_escapes")
 _YIELDS = {"first": "yield", "after_review": "yield_after_review"}
 _CAMERA_STATES = ("connecting", "streaming", "stalled", "lost", "ended")
 _PIPELINE_STATES = ("starting", "running", "paused", "fault", "stopped")
@@ -59,12 +59,12 @@ def _order(daemon: Served, now: datetime) -> Period | None:
 def _of(what: str, daemon: Served, period: Period | None) -> Iterator[Metric]:
     counts = GaugeMetricFamily(
         f"edgead_{what}_parts",
-        f"Parts of this {what}; false_rejects are those of review and reject that a person found good.",
+        f"Parts of this {what}; people found false_rejects, of review and reject, good, and known_escapes, of ok, bad.",
         labels=("unit", "decision"),
     )
     yields = GaugeMetricFamily(
         f"edgead_{what}_yield",
-        f"The share of good parts of this {what}: as decided first, and after_review with the false rejects.",
+        f"The share of good parts of this {what}: as decided first, and after_review as people marked.",
         labels=("unit", "kind"),
     )
     for unit, figures in _figures(daemon, period):

@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import reduce
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, or_, select
 
 from edgead.line.evidence.access import Access
 from edgead.line.evidence.database import EvidenceError
@@ -62,7 +62,7 @@ class QueryBudget:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts of parts by decision, and of false rejects that people marked later.
+    """Counts of parts by decision, and of the wrong ones among these by what people marked later.
 
     Attributes
     ----------
@@ -71,6 +71,8 @@ class Tally:
         Parts of several views that are a fault, as when a view is missing: they were not inspected.
     false_rejects : int
         Number of reviews and rejects that a person found good.
+    known_escapes : int
+        Number of ok parts that a person found bad.
     """
 
     ok: int = 0
@@ -78,6 +80,7 @@ class Tally:
     reject: int = 0
     fault: int = 0
     false_rejects: int = 0
+    known_escapes: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
@@ -94,8 +97,9 @@ class Tally:
 
     @property
     def reviewed_yield(self) -> float | None:
-        """Share of inspected parts that were ok or marked as false rejects; None if nothing was inspected."""
-        return (self.ok + self.false_rejects) / self.inspected if self.inspected else None
+        """Share of inspected parts that are good, as people's marks correct it; None if nothing was inspected."""
+        good = self.ok + self.false_rejects - self.known_escapes
+        return good / self.inspected if self.inspected else None
 
     def figures(self) -> dict[str, int | float | None]:
         """Return all figures by the names of the report's columns."""
@@ -155,12 +159,17 @@ def pipelines_of(access: Access) -> list[str]:
     return _distinct(access, verdicts.c.pipeline)
 
 
-class FalseReject(NamedTuple):
-    """False reject: a part that was not found ok, and that a person marked as good."""
+class Corrected(NamedTuple):
+    """False reject or known escape: a part that a person found to be the opposite of its decision."""
 
     judged_at: datetime
     batch: str
     recipe: str
+    decision: str
+
+    @property
+    def tally(self) -> Tally:
+        return Tally(known_escapes=1) if self.decision == "ok" else Tally(false_rejects=1)
 
 
 def decided(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally:
@@ -171,27 +180,28 @@ def decided(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally
         return Tally(**{name: count for name, count in connection.execute(query)})
 
 
-def false_rejects(access: Access, unit: Unit, begin: datetime, end: datetime) -> list[FalseReject]:
-    """List the false rejects of a period; the query starts from the marks, since these are few."""
+def corrected(access: Access, unit: Unit, begin: datetime, end: datetime) -> list[Corrected]:
+    """List the false rejects and known escapes of a period; the query starts from the marks, since these are few."""
     with access.reading() as connection:
-        found = _good_parts if unit.is_part else _good_verdicts
+        found = _corrected_parts if unit.is_part else _corrected_verdicts
         return list(found(connection, unit.within(begin, end), begin))
 
 
 def tallies(access: Access, unit: Unit, periods: Sequence[Period], budget: QueryBudget) -> list[Tally]:
-    """Count the decisions and false rejects of each of several periods."""
+    """Count the decisions, false rejects and known escapes of each of several periods."""
     counted = []
     for period in periods:
         counted.append(decided(access, unit, period.begin, period.end))
         budget.rest()
-    return with_false_rejects(access, unit, periods, counted)
+    return with_corrected(access, unit, periods, counted)
 
 
-def with_false_rejects(access: Access, unit: Unit, periods: Sequence[Period], counted: Sequence[Tally]) -> list[Tally]:
-    """Add the false rejects to the counts of periods."""
-    said = sorted(one.judged_at for one in false_rejects(access, unit, *span(periods))) if periods else []
+def with_corrected(access: Access, unit: Unit, periods: Sequence[Period], counted: Sequence[Tally]) -> list[Tally]:
+    """Add the false rejects and known escapes to the counts of periods."""
+    found = sorted(corrected(access, unit, *span(periods))) if periods else []
+    at = [one.judged_at for one in found]
     return [
-        tally + Tally(false_rejects=bisect_left(said, period.end) - bisect_left(said, period.begin))
+        tally + total(one.tally for one in found[bisect_left(at, period.begin) : bisect_left(at, period.end)])
         for period, tally in zip(periods, counted, strict=True)
     ]
 
@@ -208,8 +218,8 @@ def tallies_by(
             for value, name, count in connection.execute(query.group_by(column, decision)):
                 counted[value] += Tally(**{name: count})
         budget.rest()
-    for one in false_rejects(access, unit, *span(periods)) if periods else ():
-        counted[getattr(one, key)] += Tally(false_rejects=1)
+    for one in corrected(access, unit, *span(periods)) if periods else ():
+        counted[getattr(one, key)] += one.tally
     return dict(counted)
 
 
@@ -218,24 +228,21 @@ def span(periods: Sequence[Period]) -> tuple[datetime, datetime]:
     return min(period.begin for period in periods), max(period.end for period in periods)
 
 
-def _good_verdicts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[FalseReject]:
-    columns = (verdicts.c.judged_at, verdicts.c.batch, verdicts.c.recipe)
-    for row in connection.execute(_marked(*columns).where(wanted, marks.c.at >= begin)):
-        yield FalseReject(*row)
+def _corrected_verdicts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[Corrected]:
+    query = select(verdicts.c.judged_at, verdicts.c.batch, verdicts.c.recipe, verdicts.c.decision)
+    ok, good = verdicts.c.decision == "ok", marks.c.verdict == "good"
+    query = query.select_from(marks.join(verdicts, _GIVEN_AGAIN)).where(or_(and_(ok, ~good), and_(~ok, good)))
+    for row in connection.execute(query.where(wanted, marks.c.at >= begin)):
+        yield Corrected(*row)
 
 
-def _good_parts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[FalseReject]:
-    """Yield the rejected and reviewed parts that people found good: all their views are ok or marked good."""
-    marked = connection.execute(_marked(marks.c.pipeline, marks.c.id).where(marks.c.at >= begin))
-    good = {(pipeline, id) for pipeline, id in marked}
-    query = select(parts).where(wanted, parts.c.decision.in_(("review", "reject")))
+def _corrected_parts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[Corrected]:
+    """Yield the ok parts with a view marked bad, and the others whose views are all ok or marked good."""
+    marked = connection.execute(select(marks.c.pipeline, marks.c.id, marks.c.verdict).where(marks.c.at >= begin))
+    said = {(pipeline, id): verdict for pipeline, id, verdict in marked}
+    query = select(parts).where(wanted, parts.c.decision != "fault")
     for row in connection.execute(query.where(parts.c.id.in_(select(marks.c.id).where(marks.c.at >= begin)))):
         views: list[dict[str, Any]] = row.views
-        if all(view["decision"] == "ok" or (view["pipeline"], view["id"]) in good for view in views):
-            yield FalseReject(row.judged_at, row.batch, row.recipe)
-
-
-def _marked(*columns: ColumnElement[Any]) -> Select:
-    """Select rejects and reviews that a person found good."""
-    good = marks.c.verdict == "good"
-    return select(*columns).select_from(marks.join(verdicts, _GIVEN_AGAIN)).where(verdicts.c.decision != "ok", good)
+        of = [said.get((view["pipeline"], view["id"]), "good" if view["decision"] == "ok" else None) for view in views]
+        if "bad" in of if row.decision == "ok" else set(of) == {"good"}:
+            yield Corrected(row.judged_at, row.batch, row.recipe, row.decision)

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from edgead.line.evidence.access import Access
 from edgead.line.evidence.database import EvidenceError
 from edgead.line.evidence.folder import ImageFolder
-from edgead.line.evidence.production.counts import QueryBudget, Tally, Unit, decided, total, with_false_rejects
+from edgead.line.evidence.production.counts import QueryBudget, Tally, Unit, decided, total, with_corrected
 from edgead.line.evidence.production.export import (
     COLUMNS,
     VerdictImages,
@@ -209,7 +209,7 @@ class Production:
     def _counted(self, unit: Unit, pieces: list[Period]) -> list[Tally]:
         now = self._access.now()
         begun = [piece for piece in pieces if piece.begin < now]
-        return with_false_rejects(self._access, unit, begun, [self._piece(unit, piece, now) for piece in begun])
+        return with_corrected(self._access, unit, begun, [self._piece(unit, piece, now) for piece in begun])
 
     def _piece(self, unit: Unit, piece: Period, now: datetime) -> Tally:
         key = (unit, piece.begin, piece.end)

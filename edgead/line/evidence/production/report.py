@@ -26,11 +26,12 @@ COLUMNS = {
     "begin": "instant",
     "end": "instant",
     "unit": "text",
-    **dict.fromkeys(("inspected", "ok", "review", "reject", "fault", "false_rejects"), "whole"),
+    **dict.fromkeys(("inspected", "ok", "review", "reject", "fault", "false_rejects", "known_escapes"), "whole"),
     **dict.fromkeys(("yield", "yield_after_review"), "number"),
 }
 """Columns of a report as a table, with the type of each."""
-PAGE_COLUMNS = ("", "inspected", "ok", "review", "reject", "fault", "false rejects", "yield", "after review")
+_COUNTED = ("inspected", "ok", "review", "reject", "fault", "false rejects", "known escapes")
+PAGE_COLUMNS = ("", *_COUNTED, "yield", "after review")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +156,8 @@ def share(value: float | None) -> str:
 
 def cells(title: str, tally: Tally) -> tuple[str, ...]:
     """Format a title and a tally as texts in the order of `PAGE_COLUMNS`."""
-    counts = (tally.inspected, tally.ok, tally.review, tally.reject, tally.fault, tally.false_rejects)
-    return (title, *map(str, counts), share(tally.first_yield), share(tally.reviewed_yield))
+    counts = (str(getattr(tally, name.replace(" ", "_"))) for name in _COUNTED)
+    return (title, *counts, share(tally.first_yield), share(tally.reviewed_yield))
 
 
 def _curve(shown: Printed) -> Markup:

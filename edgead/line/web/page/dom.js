@@ -113,11 +113,12 @@ export function clock(iso) {
   return Number.isNaN(date.valueOf()) ? "—" : TIME.format(date);
 }
 
+export const dated = (iso) => `${DAY.format(new Date(iso))} ${clock(iso)}`;
+
 // The date is shown unless it is today.
 export function stamp(iso) {
   const date = new Date(iso);
-  if (Number.isNaN(date.valueOf()) || date.toDateString() === new Date().toDateString()) return clock(iso);
-  return `${DAY.format(date)} ${TIME.format(date)}`;
+  return Number.isNaN(date.valueOf()) || date.toDateString() === new Date().toDateString() ? clock(iso) : dated(iso);
 }
 
 export function span(seconds) {

@@ -1,7 +1,7 @@
 // Production report: a period, its groups with counts and yield, rejects and their places, and people's marks.
 
 import { fetchImage, get } from "./api.js";
-import { badge, by, count, el, say, stamp, toast } from "./dom.js";
+import { badge, by, count, dated, el, say, stamp, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
 import { drawPositions } from "./positions.js";
 import { figure, share, shiftName } from "./production.js";
@@ -14,7 +14,7 @@ const COUNTING_MS = 90_000; // longer than the device takes before it refuses
 const LISTED = 12;
 const COLUMNS = {
   inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"),
-  false_rejects: t("False rejects"), yield: t("Yield"), yield_after_review: t("After review"),
+  false_rejects: t("False rejects"), known_escapes: t("Known escapes"), yield: t("Yield"), yield_after_review: t("After review"),
 };
 const UNNAMED = { order: t("without a name"), batch: t("without a batch"), recipe: t("without a recipe") };
 const DOWNLOADS = [
@@ -29,6 +29,7 @@ export class ReportView {
     this.period = "shift";
     this.turn = 0;
     this.names = [];
+    this.counted = null; // the time of what is shown; by orders it begins with the first of them
     for (const button of by("report-period").children) {
       button.addEventListener("click", () => {
         this.period = button.dataset.period;
@@ -81,7 +82,7 @@ export class ReportView {
       const found = await patiently(() => get(`/api/production/report?${this.query()}`, COUNTING_MS), () => turn === this.turn);
       if (turn !== this.turn) return;
       this.show(found);
-      await this.defects(found, turn);
+      await this.defects(turn);
     } catch (problem) {
       if (turn !== this.turn) return;
       say(by("report-note"), problem.message);
@@ -90,7 +91,11 @@ export class ReportView {
   }
 
   show(found) {
-    say(by("report-note"), t("{begin} to {end}, counted {now}", { begin: stamp(found.begin), end: stamp(found.end), now: stamp(new Date()) }));
+    this.counted = { since: found.begin, until: found.end };
+    const names = [...new Set(found.groups.map((group) => nameOf(group, found.by)))];
+    const scope = `${by("report-by").selectedOptions[0].text}: ${names.length > LISTED ? count(names.length) : names.join(", ") || "—"}`;
+    say(by("report-title"), [t("Production report"), found.device, scope].join(" · "));
+    say(by("report-note"), t("{begin} to {end}, counted {now}", { begin: dated(found.begin), end: dated(found.end), now: dated(new Date()) }));
     by("report-total").replaceChildren(
       ...Object.entries(COLUMNS).map(([key, word]) => el("div", { "data-figure": key }, el("dt", {}, word), el("dd", {}, figure(key, found.total[key])))),
     );
@@ -103,8 +108,8 @@ export class ReportView {
     by("report-no-marks").hidden = found.marks.length > 0;
   }
 
-  async defects(found, turn) {
-    const time = new URLSearchParams({ since: found.begin, until: found.end });
+  async defects(turn) {
+    const time = new URLSearchParams(this.counted);
     const kinds = new Map();
     const places = new Map();
     const maps = [];
@@ -136,7 +141,7 @@ export class ReportView {
   async download(button, path, format) {
     button.disabled = true;
     try {
-      const answer = await patiently(() => file(`/api/production/${path}?${this.query({ format })}`));
+      const answer = await patiently(() => file(`/api/production/${path}?${this.query({ ...this.counted, format })}`));
       save(URL.createObjectURL(await answer.blob()), answer.headers.get("Content-Disposition").match(/"(.*)"/)[1]);
     } catch (problem) {
       toast(problem.message, true);
@@ -147,7 +152,7 @@ export class ReportView {
   // Images may be many and go straight to the disk by a link; their size is requested first.
   async images() {
     const unit = by("report-unit").value;
-    const query = new URLSearchParams({ ...this.time(), decision: "reject", ...(unit ? { pipeline: unit } : {}) });
+    const query = new URLSearchParams({ ...(this.counted ?? this.time()), decision: "reject", ...(unit ? { pipeline: unit } : {}) });
     try {
       const size = await patiently(() => get(`/api/production/images/size?${query}`, COUNTING_MS));
       toast(t("{count} verdicts with images, {mib} MiB", { count: count(size.verdicts), mib: count(Math.ceil(size.mib)) }));
@@ -158,8 +163,10 @@ export class ReportView {
   }
 }
 
+const nameOf = (group, grouped) => (grouped === "shift" ? shiftName(group.name) : group.name || UNNAMED[grouped]);
+
 function titleOf(group, grouped) {
-  const name = grouped === "shift" ? shiftName(group.name) : group.name || UNNAMED[grouped];
+  const name = nameOf(group, grouped);
   return ["shift", "order"].includes(grouped) ? `${name} · ${stamp(group.begin)}` : name;
 }
 

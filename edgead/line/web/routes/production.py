@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from socket import gethostname
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
-from edgead.line.evidence.production.counts import Tally, Unit, total
+from edgead.line.evidence.production.counts import Tally, Unit, span, total
 from edgead.line.evidence.production.export import VerdictQuery
 from edgead.line.evidence.production.formats import Format
 from edgead.line.evidence.production.periods import By as GroupedBy
@@ -17,7 +18,7 @@ from edgead.line.evidence.production.report import ReportQuery, sum_of
 from edgead.line.site.shifts import days_between, shift_at, shifts_between
 from edgead.line.web.answers import Answer, Done
 from edgead.line.web.auth.callers import By, named
-from edgead.line.web.contract import Served, all_units, counted_once, running
+from edgead.line.web.contract import all_units, counted_once, running
 from edgead.line.web.dependencies import NAME, ClientAddress, Daemon, Value
 from edgead.line.web.load_limits import OneAtATime
 from edgead.line.web.problems import problems
@@ -40,8 +41,9 @@ class TallyAnswer(Answer):
     reject: int
     fault: Annotated[int, Field(description="Parts of several views with a missing one: not inspected.")]
     false_rejects: Annotated[int, Field(description="Parts in review and reject that a person found good.")]
+    known_escapes: Annotated[int, Field(description="Parts in ok that a person found bad.")]
     first_yield: Annotated[Share, Field(alias="yield", description="Share that was found ok.")]
-    yield_after_review: Annotated[Share, Field(description="Share that was ok or a false reject.")]
+    yield_after_review: Annotated[Share, Field(description="Share of ok and false rejects, less known escapes.")]
 
 
 class PeriodAnswer(Answer):
@@ -103,8 +105,9 @@ class MarkAnswer(Answer):
 
 
 class ReportAnswer(Answer):
+    device: Annotated[str, Field(description="Name of the device in the fleet, or else the computer's.")]
     by: str
-    begin: datetime
+    begin: Annotated[datetime, Field(description="Begin of what is counted: by orders, not before the first of them.")]
     end: datetime
     total: TallyAnswer
     groups: list[GroupAnswer]
@@ -162,11 +165,13 @@ Units = Annotated[tuple[Unit, ...], Depends(_units)]
 Downloads = Annotated[OneAtATime, Depends(_downloads)]
 
 
-async def _question(daemon: Daemon, time: Time, units: Units, by: GroupedBy = "shift") -> ReportQuery:
+def _question(daemon: Daemon, time: Time, units: Units, by: GroupedBy = "shift") -> ReportQuery:  # reads the database
     if by == "order":
-        return ReportQuery(by, (Period("", *time),), units)
-    periods = shifts_between(*time, daemon.site.shifts) if by == "shift" else days_between(*time)
-    return ReportQuery(by, tuple(within(periods, *time)), units)
+        periods = daemon.store.production.orders.between(*time)
+    else:
+        periods = shifts_between(*time, daemon.site.shifts) if by == "shift" else days_between(*time)
+    # Before the first order nothing counts: the time of a report is that of its periods.
+    return ReportQuery(by, tuple(within(periods, *time)) or (Period("", time[1], time[1]),), units)
 
 
 async def _wanted(
@@ -237,11 +242,11 @@ def start_order(given: NewOrder, daemon: Daemon, address: ClientAddress) -> Done
 
 
 @routes.get("/report")
-def report(daemon: Daemon, asked: Asked, time: Time, downloads: Downloads) -> ReportAnswer:
+def report(daemon: Daemon, asked: Asked, downloads: Downloads) -> ReportAnswer:
     """Count a period in groups, each with its yield, and list people's marks; only one report runs at a time."""
-    begin, end = time
+    begin, end = span(asked.periods)
     with downloads.turn():
-        groups = daemon.store.production.report(_with_orders(daemon, asked, time))
+        groups = daemon.store.production.report(asked)
         alone = len(asked.units) == 1 and not asked.units[0].is_part
         marks = daemon.store.production.marks(VerdictQuery(begin, end, asked.units[0].name if alone else None))
     answers = [
@@ -254,16 +259,17 @@ def report(daemon: Daemon, asked: Asked, time: Time, downloads: Downloads) -> Re
         )
         for group in groups
     ]
-    answer = {"by": asked.by, "begin": begin, "end": end, "groups": answers, "marks": marks}
+    device = daemon.site.fleet.name if daemon.site.fleet else gethostname()
+    answer = {"device": device, "by": asked.by, "begin": begin, "end": end, "groups": answers, "marks": marks}
     return ReportAnswer.model_validate({**answer, "total": tally_answer(sum_of(groups))})
 
 
 @routes.get("/report/table", response_class=Response, responses=_TABLE)
-def report_table(daemon: Daemon, asked: Asked, time: Time, downloads: Downloads, kind: Kind = "csv") -> Response:
+def report_table(daemon: Daemon, asked: Asked, downloads: Downloads, kind: Kind = "csv") -> Response:
     """Return a report as a table: a row for each pipeline or part of each group."""
     with downloads.turn():
-        data = daemon.store.production.report_file(_with_orders(daemon, asked, time), kind)
-    headers = {"Content-Disposition": f'attachment; filename="{_name("report", time)}.{kind}"'}
+        data = daemon.store.production.report_file(asked, kind)
+    headers = {"Content-Disposition": f'attachment; filename="{_name("report", span(asked.periods))}.{kind}"'}
     return Response(data, media_type=_TYPES[kind], headers=headers)
 
 
@@ -289,13 +295,6 @@ def images_size(daemon: Daemon, wanted: Chosen, downloads: Downloads) -> ImagesA
     with downloads.turn():
         verdicts, size = daemon.store.production.images_size(wanted)
     return ImagesAnswer(verdicts=verdicts, mib=size / 2**20)
-
-
-def _with_orders(daemon: Served, asked: ReportQuery, time: tuple[datetime, datetime]) -> ReportQuery:
-    """Add the orders to a request for a report by orders; call it in a thread, since it reads the database."""
-    if asked.by != "order":
-        return asked
-    return ReportQuery(asked.by, tuple(within(daemon.store.production.orders.between(*time), *time)), asked.units)
 
 
 def _name(what: str, time: tuple[datetime, datetime]) -> str:
