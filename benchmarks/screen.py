@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.adapt.frozen_backbone import open_backbone
+from edgead.adapt.methods import find_preset
+from edgead.adapt.methods.patchcore import PatchCore
 from edgead.dataset.folders import LabelledImage, find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.metrics.ranking import auroc
@@ -25,6 +26,11 @@ from edgead.unlabelled.screening.mutual import ALIKE, MutualRule, mutual_scores
 
 BACKBONE = "fast"
 SHUFFLES = 20
+
+
+def method() -> PatchCore:
+    """Build the method whose backbone computes the features."""
+    return PatchCore.from_settings(find_preset(PatchCore.name, BACKBONE))
 
 
 def main(arguments: list[str]) -> None:
@@ -45,8 +51,7 @@ def main(arguments: list[str]) -> None:
         for draw in range(options.draws):
             pile = draw_pile(defective, share / 100, options.parts, np.random.default_rng([draw, share]))
             start = time.process_time()
-            backbone = open_backbone(BACKBONE)
-            scores, _ = mutual_scores(comparable_features(raw[pile], parts[pile], backbone), parts[pile], rule)
+            scores, _ = mutual_scores(comparable_features(raw[pile], parts[pile], method()), parts[pile], rule)
             spent = time.process_time() - start
             found.append((auroc(defective[pile], scores), _shuffled(defective[pile], scores), spent))
         areas, shuffled, spent = np.array(found).T
@@ -77,7 +82,7 @@ def _raw(work: Path, paths: Sequence[Path], zoom: int) -> np.ndarray:
     if not file.is_file():
         work.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(".part.npy")
-        np.save(unfinished, raw_features(open_backbone(BACKBONE), paths, roi=None, zoom=zoom))
+        np.save(unfinished, raw_features(method(), paths, roi=None, zoom=zoom))
         unfinished.rename(file)
     raw = np.load(file, mmap_mode="r")
     if len(raw) != len(paths):

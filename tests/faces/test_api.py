@@ -678,7 +678,18 @@ def test_row_18_what_edgead_exports():
 def test_row_18_a_model_shows_what_is_called_and_nothing_else(model):
     shown = {name for name in dir(model) if not name.startswith("_")}
     judges = {"load", "close", "info", "predict", "predict_all", "stream", "threshold", "set_thresholds"}
-    made = {"calibrate", "teach", "undo", "export", "export_standalone", "verify", "evaluate", "report", "sort", "name_kinds"}
+    made = {
+        "calibrate",
+        "teach",
+        "undo",
+        "export",
+        "export_standalone",
+        "verify",
+        "evaluate",
+        "report",
+        "sort",
+        "name_kinds",
+    }
     assert shown == judges | made
     assert model.session().judge and model.artifact.path  # of the Detector, not shown
     with pytest.raises(AttributeError, match="no attribute 'pred_score'"):
