@@ -98,8 +98,8 @@ class Row:
 
     @property
     def safe(self) -> bool:
-        """Whether escapes rose by at most `MAX_RISE` over those where nothing is wrong, or nothing was changed."""
-        return (self.after or self.before).rise(self.reference) <= MAX_RISE
+        """Whether the command ended well and escapes rose by at most `MAX_RISE` over those where nothing is wrong."""
+        return self.chance or (self.after is not None and self.after.rise(self.reference) <= MAX_RISE)
 
     def __str__(self) -> str:
         if self.after is None:
