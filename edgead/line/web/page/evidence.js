@@ -64,15 +64,10 @@ export class EvidenceView {
 
   // Verdicts that the filters let through, the newest first.
   page(before = null) {
-    const query = new URLSearchParams({ limit: String(PAGE) });
-    if (this.decision) query.set("decision", this.decision);
-    if (by("evidence-pipeline").value) query.set("pipeline", by("evidence-pipeline").value);
-    if (by("evidence-part").value.trim()) query.set(by("evidence-part-key").value, by("evidence-part").value.trim());
-    if (by("evidence-kind").value.trim()) query.set("kind", by("evidence-kind").value.trim());
-    if (by("evidence-until").value) query.set("until", new Date(by("evidence-until").value).toISOString());
-    if (by("evidence-score").value) query.set("at_least", by("evidence-score").value);
-    if (before) query.set("before_id", before);
-    return get(`/api/verdicts?${query}`);
+    const value = (name) => by(`evidence-${name}`).value.trim();
+    const until = value("until") && new Date(value("until")).toISOString();
+    const asked = { limit: String(PAGE), decision: this.decision, pipeline: value("pipeline"), [value("part-key")]: value("part"), kind: value("kind"), until, at_least: value("score"), before_id: before };
+    return get(`/api/verdicts?${new URLSearchParams(Object.entries(asked).filter(([, wanted]) => wanted))}`);
   }
 
   // New verdicts are counted, and come when asked for: rows that move would be hit by a finger meant for another.
@@ -176,11 +171,7 @@ export class EvidenceView {
     if (!verdict) return; // another list is shown since
     verdict.mark = mark;
     verdict.false_reject = mark?.verdict === "good" && verdict.decision !== "ok" ? mark : null;
-    this.redraw(link);
-  }
-
-  redraw(link) {
-    this.rowOf(link)?.parentElement.replaceWith(this.row(this.listed.get(link)));
+    this.rowOf(link)?.parentElement.replaceWith(this.row(verdict));
   }
 
   rowOf(link) {
@@ -242,7 +233,7 @@ export class EvidenceView {
     const link = this.chosen;
     if (!link) return this.load();
     await this.open(...link.split("/").slice(1));
-    this.redraw(link);
+    this.remark(link, this.listed.get(link)?.mark); // its row
   }
 }
 
