@@ -220,12 +220,12 @@ def train_from_folder(
     if shrunk:
         facts["shrunk"] = shrunk
     apart = split.groups.rule == FOLDERS
-    odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=preprocessing.fill == "stretch")
+    odd = different_names(paths)
+    odd += odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=preprocessing.fill == "stretch")
     if not apart and preprocessing.tiles is None and (heap := smaller_heap(model.image_features)):
         named = [os.path.relpath(path, folder) for path in split.training]
         odd = [warning_of(named, heap, [looks[name].size for name in named]), *odd]
-    odd += not_found_warnings(paths, preprocessing) + depth_warnings(paths, preprocessing)
-    if odd := different_names(paths) + odd:
+    if odd := odd + not_found_warnings(paths, preprocessing) + depth_warnings(paths, preprocessing):
         facts["odd_images"] = odd
     earlier_seconds = 0.0 if checkpoint is None else checkpoint.earlier_seconds
     provenance = {
