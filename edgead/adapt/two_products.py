@@ -14,7 +14,7 @@ import numpy as np
 FEWEST = 3
 """Fewest images of a cluster; fewer are odd single images, which have their own warning."""
 
-SMALLEST_SHARE = 0.05
+SMALLEST_SHARE = 0.08
 _DIRECTIONS, _STARTS, _ROUNDS = 10, 3, 20
 # Least gap between two clusters, divided by the sum of their deviations along the line between them. On seven sets,
 # with 25 images or more, one product has at most 4, pairs of products have 4.3 to 77 (one of 63 mixtures less).
