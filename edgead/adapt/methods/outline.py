@@ -76,7 +76,8 @@ def _settings(classes: Mapping[str, ast.ClassDef], method: ast.ClassDef) -> tupl
 
 def _leaves_out(method: ast.ClassDef, fields: Mapping[str, Any]) -> bool | None:
     of_edgead = [ast.unparse(base).partition("[")[0] for base in method.bases] in (["Method"], ["NetworkMethod"])
-    if not of_edgead or fields.keys() & {"calibrated", "in_order", "learns_from"}:
+    takes_colours = "inputs" not in fields or "'rgb'" in ast.unparse(fields["inputs"])  # else that refusal is first
+    if not of_edgead or not takes_colours or fields.keys() & {"calibrated", "in_order", "learns_from"}:
         return None
     return any(isinstance(node, ast.FunctionDef) and node.name == "leaves_out" for node in method.body)
 
