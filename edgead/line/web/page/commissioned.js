@@ -42,7 +42,10 @@ function above({ parts, false_reject_rate }) {
   return t("{found} of these {count} good parts lie above the limit; about {expected} were expected.", { found, count: parts.length, expected: Math.round(false_reject_rate * parts.length) });
 }
 
-export const unlike = ({ parts }) => t("Parts unlike the others were learnt: {number}. If they do not belong to this product, the limit is too loose and bad parts pass: take them out, and learn again.", { number: parts.filter((part) => part.odd).length });
+export function unlike({ parts }) {
+  const number = parts.filter((part) => part.odd).length;
+  return number && t("Parts unlike the others were learnt: {number}. If they do not belong to this product, the limit is too loose and bad parts pass: take them out, and learn again.", { number });
+}
 
 function words(draft) {
   const { result, pipelines, next_rate, next_parts, preset } = draft;
@@ -53,7 +56,7 @@ function words(draft) {
     t("Preset {preset}, {how}.", { preset: result.preset, how: preset === "auto" ? t("chosen by the time of a frame on this machine") : t("as asked for") }),
   ];
   if (next_rate && next_rate < result.false_reject_rate) said.push(t("For 1 in {number}, collect {parts} parts and learn again.", { number: oneIn(next_rate), parts: next_parts }));
-  if (result.parts.some((part) => part.odd)) said.push(unlike(result));
+  if (unlike(result)) said.push(unlike(result));
   if (result.blurred.length) said.push(t("Blurred images: {names}. Take them out, and learn again.", { names: result.blurred.map((name) => partName(draft, name)).join(", ") }));
   const budgets = pipelines.filter((pipeline) => pipeline.budget_ms);
   const took = t("{ms} ms a part, on one core beside the running line", { ms: ms(result.frame_ms) });
@@ -76,7 +79,7 @@ function go(view, draft) {
     title: t("Put the model into service"), action: t("Test and change"), danger: true, done: t("The model is in its place"),
     lead: t("It is loaded beside the one in service and tested. If it passes, it judges from the next part on; the one before is kept for a roll-back, under System."),
     fields: [
-      draft.result.parts.some((part) => part.odd) && el("label", { class: "check" }, el("input", { type: "checkbox", required: true }), `${unlike(draft.result)} ${t("I have looked: they belong to it.")}`),
+      unlike(draft.result) && el("label", { class: "check" }, el("input", { type: "checkbox", required: true }), `${unlike(draft.result)} ${t("I have looked: they belong to it.")}`),
       el("label", { for: "commission-model" }, t("Name of the model")),
       el("input", { id: "commission-model", name: "model", required: true, maxlength: "64", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", autocomplete: "off", value: `${view.camera}-${new Date().toISOString().slice(0, 10)}` }),
       el("label", { for: "commission-pipeline" }, t("Pipeline")),

@@ -16,9 +16,9 @@ export class KindsView {
   constructor() {
     this.hours = 8;
     this.pipeline = null;
-    this.named = false; // by a person here: rejects that show it come later
+    this.named = null; // the pipeline whose kinds were named here: rejects that show them come later
     this.heaps = new Heaps(() => {
-      this.named = true;
+      this.named = this.pipeline;
       return this.load();
     });
     this.kind = null;
@@ -99,7 +99,7 @@ export class KindsView {
     by("pareto").replaceChildren(...rows.map((each) => this.row(each, (sum += each.count), total)));
     by("no-kinds").hidden = total > 0;
     by("pareto-head").hidden = !total;
-    by("kinds-unknown").hidden = this.named || Object.keys(known).length > 0;
+    by("kinds-unknown").hidden = this.named === this.pipeline || Object.keys(known).length > 0;
     const marked = false_rejects ? `; ${t("{number} more were marked as false rejects", { number: count(false_rejects) })}` : "";
     const values = { number: count(total), period: PERIODS[this.hours].words };
     by("kinds-note").textContent = (total === 1 ? t("1 reject in {period}", values) : t("{number} rejects in {period}", values)) + marked;
