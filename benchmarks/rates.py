@@ -32,7 +32,8 @@ from edgead.calibration.group_conformal import dense
 from edgead.dataset.groups import group_images
 from edgead.dataset.images import Images
 from edgead.heads.nearest import NearestHead
-from edgead.images.files import list_images
+from edgead.images.files import list_images, load_image
+from edgead.images.likeness import look_of
 
 SIZES, RATES = (20, 60, 200), (0.05, 0.1)
 # Of the others so many are judged, and a draw is left out where fewer are left.
@@ -57,7 +58,8 @@ class GoodParts:
         settings, _ = preset_settings(good, PatchCore.name, "fast", {})
         method = good.build(PatchCore, {**settings, "damp_length": True}, None)
         paths = [path for part in ("train", "test") for path in list_images(data.folder / part / "good")]
-        spec = method.prepared(good.prepare(method, paths, [])[0])
+        looks = [look_of(load_image(path)) for path in paths]
+        spec = method.prepared(good.prepare(method, paths, looks)[0])
         images = Images(paths, spec)
         features = np.stack(list(each_raw(method.backbone, spec, images)))
         space = Space(method.backbone.channels)
@@ -75,7 +77,7 @@ class GoodParts:
             for number in numbers.tolist():
                 rows = self.features[number].reshape(-1, self.features.shape[-1]).copy()
                 bank.scale.standardise(rows)
-                yield {"features": (rows @ bank.metric).reshape(self.features[number].shape)}
+                yield {"features": (rows @ bank.metric).reshape(1, *self.features[number].shape)}
 
         like = next(outputs(learnt[:1]))
         whole = head.open(like, bank.arrays, self.image_size)
