@@ -75,6 +75,11 @@ def test_heaps_are_read_at_every_size_and_a_failure_is_said(browser, daemon, tmp
                 assert grave_findings(page) == []
                 page.get_by_role("button", name="Save the names").click()
                 expect(page.locator("dialog")).to_be_visible()
+        daemon.heaps.found = {"state": "running", "images": 57, "done": 12}
+        with opened_page(browser, f"{url}/#kinds") as page:
+            expect(page.locator("#heaps-note")).to_have_text("Rejects that are sorted, beside the line: 12 of 57")
+            daemon.heaps.found["done"] = 13
+            expect(page.locator("#heaps-note")).to_contain_text("13 of 57")
         daemon.heaps.found = {"state": "failed", "reason": "nothing is rejected now", "heaps": []}
         with opened_page(browser, f"{url}/#kinds", locale="de-DE") as page:
             expect(page.locator("#heaps-problem")).to_have_text("nothing is rejected now")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -29,6 +30,7 @@ class Access:
         self.now = now
         self.audit_head: chain.ChainHead | None = None  # the last row read or written here
         self.audit_is_cut = False  # the last row known was gone when the next was written
+        self.pauses: dict[str, Counter[str]] = {}  # of now, see `Production`
         self._heads: dict[Connection, chain.ChainHead] = {}
         self._advancing = threading.Lock()
 
@@ -55,6 +57,9 @@ class Access:
                 logger.info("audit row %d: %s", head.seq, head.hash, extra={"audit_seq": head.seq, "audit": head.hash})
         except _REFUSED as error:
             raise unreachable(self._engine, "cannot be written", error) from None
+
+    def pauses_of(self, pipelines: Iterable[str]) -> list[dict[str, int]]:
+        return [dict(self.pauses.get(name, {})) for name in pipelines]
 
     def _advance(self, head: chain.ChainHead) -> None:
         """Keep the newer head of the audit: threads may get here in another order than they wrote in."""

@@ -199,7 +199,17 @@ export function rollBack(pipeline) {
 
 export const acknowledge = (notice, title) =>
   atOnce({
-    title: t("Have you seen this?"), action: t("Acknowledge"), done: t("Acknowledged"),
+    title: t("Have you seen this?"), action: t("Acknowledge"), done: "",
     lead: `${title}. ${t("The sound ends. The notice stands until its cause is gone.")}`,
-    send: ({ by }) => post(`/api/notices/${notice.id}/acknowledge`, { by }),
+    send: ({ by }) => post(`/api/notices/${notice.id}/acknowledge`, { by }).then((found) => toast(acknowledged(found, by)), gone),
   });
+
+// Somebody else, or the end of the cause, may have been faster.
+function acknowledged({ acknowledged_by: name, resolved_at }, by) {
+  if (!name.startsWith(by)) return t("{name} has acknowledged it already.", { name });
+  return resolved_at ? t("Its cause is over already; it stands under System.") : t("Acknowledged");
+}
+
+function gone(problem) {
+  throw problem.status === 404 ? new Error(t("It was over so long ago that it is no longer listed.")) : problem;
+}

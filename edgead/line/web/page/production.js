@@ -6,7 +6,7 @@ import { by, clock, count, decimal, el, say, stamp, toast } from "./dom.js";
 import { t } from "./words.js";
 
 const EVERY_MS = 5000;
-const ROWS = { inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"), yield: t("Yield"), yield_after_review: t("Yield after review") };
+const ROWS = { inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"), uninspected: t("Uninspected in pauses"), yield: t("Yield"), yield_after_review: t("Yield after review") };
 
 export const share = (value) => (value == null ? "—" : `${decimal(100 * value, 1)} %`);
 // If the site file names no shifts, a day is one.

@@ -121,6 +121,8 @@ export function unaskedBy({ unasked, taken, trigger }) {
   return t("{number} of {frames} frames were not asked for by the trigger {kind}", { number: count(unasked), frames: count(taken), kind: trigger });
 }
 
+export const uninspected = (number) => number > 0 && t("Frames that went by uninspected in pauses: {number}", { number: count(number) });
+
 // Reason why a sent image was not judged.
 export function judgeReason({ status, message }) {
   const unreadable = status === 415 || message.includes("cannot be read as an image");

@@ -4,7 +4,7 @@ import { get, post } from "./api.js";
 import { acceptDrift, changeModel, rollBack } from "./dialogs.js";
 import { STATES, by, count, decimal, el, grade, score, span, stamp, stateBadge, toast } from "./dom.js";
 import { openFocus } from "./focus.js";
-import { cameraReason, driftReason, imagesAre, pipelineReason, unaskedBy } from "./reasons.js";
+import { cameraReason, driftReason, imagesAre, pipelineReason, unaskedBy, uninspected } from "./reasons.js";
 import { changeThresholds } from "./thresholds.js";
 import { t } from "./words.js";
 
@@ -98,7 +98,7 @@ function pipelineCard(pipeline) {
   return card(
     pipeline.name, stateBadge(pipeline.state),
     [`${t("camera {name}", { name: pipeline.camera })} · ${t("model {name}", { name: model })} ${pipeline.model_sha256.slice(0, 10)}`, since(pipeline)],
-    [[pipelineReason(pipeline.reason), grade(pipeline.state)], [pipeline.unasked > 0 && unaskedBy(pipeline), "normal"], driftNote(pipeline.drift)],
+    [[pipelineReason(pipeline.reason), grade(pipeline.state)], [pipeline.unasked > 0 && unaskedBy(pipeline), "normal"], [uninspected(pipeline.uninspected), "watch"], driftNote(pipeline.drift)],
     [
       [t("Verdicts"), count(pipeline.judged)],
       [t("Per second"), pipeline.fps == null || pipeline.state !== "running" ? "—" : decimal(pipeline.fps, 1)],
