@@ -247,6 +247,32 @@ def test_bad_and_good_parts_are_tried_before_the_model_goes(browser, learnt, tri
     ]
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_a_folder_beside_what_was_learnt_is_of_the_same_product_or_begins_a_new_draft(
+    browser, learnt, parts_folder, tmp_path, same
+):
+    desk = learnt.commissioning
+    with served(learnt) as url, opened_page(browser, f"{url}/#commission", expected=("422",)) as page:
+        expect(page.locator("#commission-result")).to_be_visible()
+        page.locator("#commission-folder").set_input_files(parts_folder / "train" / "good")
+        dialog = page.locator("dialog")
+        expect(dialog).to_contain_text("The draft holds 20 good parts. Two products in one model make its limit too")
+        page.get_by_label("Your name").fill("Ben")
+        page.get_by_role("button", name="Continue").click()
+        expect(dialog.locator(".form-error")).to_have_text("Still missing: These images show")
+        shot(page, tmp_path / "shots", "product")
+        page.get_by_label("These images show").select_option("same" if same else "other")
+        page.get_by_role("button", name="Continue").click()
+        expect(dialog).to_have_count(0)
+        expect(page.locator("#commission-refused summary")).to_be_visible()
+        expect(page.locator("#commission-sending")).to_be_hidden()
+        expect(page.locator("#commission-result")).to_be_visible(visible=same)
+    draft = desk.draft("conveyor")
+    assert (draft["begun_by"], len(draft["images"]) > 22) == (("Anna", True) if same else ("Ben (127.0.0.1)", False))
+    discarded = [change["by"] for change in learnt.store.changes if change["action"] == "discard draft"]
+    assert discarded == ([] if same else ["Ben (127.0.0.1)"])
+
+
 def test_the_first_step_of_learning_reads_like_no_button(browser, learnt):
     learner = SimpleNamespace(progress=LearningStep(), waits=False, cancel=lambda: None)
     learnt.commissioning.work("conveyor")._learner = learner

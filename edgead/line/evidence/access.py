@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -57,9 +57,6 @@ class Access:
                 logger.info("audit row %d: %s", head.seq, head.hash, extra={"audit_seq": head.seq, "audit": head.hash})
         except _REFUSED as error:
             raise unreachable(self._engine, "cannot be written", error) from None
-
-    def pauses_of(self, pipelines: Iterable[str]) -> list[dict[str, int]]:
-        return [dict(self.pauses.get(name, {})) for name in pipelines]
 
     def _advance(self, head: chain.ChainHead) -> None:
         """Keep the newer head of the audit: threads may get here in another order than they wrote in."""

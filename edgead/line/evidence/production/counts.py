@@ -238,8 +238,8 @@ def _passed(
     """Yield the frames that went by in pauses, of each hour: of those that have ended since `begin`, and of now."""
     ended = select(audit.c.after).where(audit.c.action == "resume", audit.c.pipeline.in_(pipelines))
     said = connection.execute(ended.where(audit.c.at >= begin)).scalars()
-    hours = [(one or {}).get("uninspected", {}) for one in said]
-    for hour, frames in chain.from_iterable(one.items() for one in (*hours, *access.pauses_of(pipelines))):
+    hours = [(one or {}).get("uninspected", {}) for one in said] + [access.pauses.get(name, {}) for name in pipelines]
+    for hour, frames in chain.from_iterable(list(one.items()) for one in hours):
         if begin <= (at := datetime.fromisoformat(hour)) < end:
             yield Correction(at, "", "", Tally(uninspected=frames))
 

@@ -1,7 +1,7 @@
 // Result of learning: the limit and its meaning, the conspicuous parts with their heat maps, and the way into service.
 
 import { get, post } from "./api.js";
-import { ask, nameField } from "./dialogs.js";
+import { ask, field, nameField } from "./dialogs.js";
 import { by, el, ms, say, scaledText } from "./dom.js";
 import { partName } from "./wall.js";
 import { t } from "./words.js";
@@ -86,8 +86,7 @@ async function go(view, draft) {
     lead: t("It is loaded beside the one in service and tested. If it passes, it judges from the next part on; the one before is kept for a roll-back, under System."),
     fields: [
       unlike(draft.result) && el("label", { class: "check" }, el("input", { type: "checkbox", required: true }), `${unlike(draft.result)} ${t("I have looked: they belong to it.")}`),
-      el("label", { for: "commission-model" }, t("Name of the model")),
-      el("input", { id: "commission-model", name: "model", required: true, maxlength: "64", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", autocomplete: "off", value: free }),
+      field("commission-model", t("Name of the model"), { name: "model", required: true, maxlength: "64", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", value: free }),
       el("label", { for: "commission-pipeline" }, t("Pipeline")),
       el("select", { id: "commission-pipeline", name: "pipeline" }, options, el("option", { value: "" }, t("a new one: show what to write into the site file"))),
       nameField(),

@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { ask, nameField } from "./dialogs.js";
-import { by, el, say, toast } from "./dom.js";
+import { by, complain, el, say, toast } from "./dom.js";
 import { t } from "./words.js";
 
 export class Heaps {
@@ -29,12 +29,8 @@ export class Heaps {
     if (found && pipeline === this.pipeline) this.take(found);
   }
 
-  async send(what) {
-    try {
-      this.take(await post(`/api/pipelines/${this.pipeline}/heaps${what}`, {}));
-    } catch (problem) {
-      toast(problem.message, true);
-    }
+  send(what) {
+    post(`/api/pipelines/${this.pipeline}/heaps${what}`, {}).then((found) => this.take(found)).catch(complain);
   }
 
   // Names and moves stay until other heaps come.

@@ -21,12 +21,7 @@ export class KindsView {
     this.found = null;
     this.before = null;
     this.turn = 0;
-    for (const button of by("kinds-period").children) {
-      button.addEventListener("click", () => {
-        this.hours = Number(button.dataset.hours);
-        this.load();
-      });
-    }
+    by("kinds-period").addEventListener("click", ({ target: { dataset } }) => dataset.hours && Object.assign(this, { hours: Number(dataset.hours) }).load());
     by("kinds-pipeline").addEventListener("change", () => this.go(by("kinds-pipeline").value, null));
     by("kinds-again").addEventListener("click", () => this.load());
     by("all-kinds").addEventListener("click", () => this.go(this.pipeline, null));

@@ -1,7 +1,7 @@
 // Production report: a period, its groups with counts and yield, rejects and their places, and people's marks.
 
 import { fetchImage, get } from "./api.js";
-import { badge, by, count, dated, el, say, stamp, toast } from "./dom.js";
+import { badge, by, complain, count, dated, el, say, stamp, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
 import { drawPositions } from "./positions.js";
 import { figure, share, shiftName } from "./production.js";
@@ -30,22 +30,19 @@ export class ReportView {
     this.turn = 0;
     this.names = [];
     this.counted = null; // the time of what is shown; by orders it begins with the first of them
-    for (const button of by("report-period").children) {
-      button.addEventListener("click", () => {
-        this.period = button.dataset.period;
-        this.load();
-      });
-    }
+    by("report-period").addEventListener("click", ({ target: { dataset } }) => dataset.period && this.choose(dataset.period));
     for (const id of ["report-by", "report-unit", "report-since", "report-until"]) by(id).addEventListener("change", () => this.load());
-    by("report-order").addEventListener("change", () => {
-      this.period = by("report-order").value ? "order" : "shift";
-      this.load();
-    });
+    by("report-order").addEventListener("change", () => this.choose(by("report-order").value ? "order" : "shift"));
     by("report-print").addEventListener("click", () => print());
     by("report-downloads").replaceChildren(
       ...DOWNLOADS.map(([path, format, words]) => el("button", { onclick: (event) => this.download(event.target, path, format) }, words)),
       el("button", { onclick: () => this.images() }, t("Images of rejects, ZIP")),
     );
+  }
+
+  choose(period) {
+    this.period = period;
+    this.load();
   }
 
   showStatus(status) {
@@ -168,13 +165,10 @@ export class ReportView {
   async images() {
     const unit = by("report-unit").value;
     const query = new URLSearchParams({ ...(this.counted ?? this.time()), decision: "reject", ...(unit ? { pipeline: unit } : {}) });
-    try {
-      const size = await patiently(() => get(`/api/production/images/size?${query}`, COUNTING_MS));
-      toast(t("{count} verdicts with images, {mib} MiB", { count: count(size.verdicts), mib: count(Math.ceil(size.mib)) }));
-      save(`/api/production/images?${query}`, "");
-    } catch (problem) {
-      toast(problem.message, true);
-    }
+    const size = await patiently(() => get(`/api/production/images/size?${query}`, COUNTING_MS)).catch(complain);
+    if (!size) return;
+    toast(t("{count} verdicts with images, {mib} MiB", { count: count(size.verdicts), mib: count(Math.ceil(size.mib)) }));
+    save(`/api/production/images?${query}`, "");
   }
 }
 
