@@ -53,7 +53,7 @@ def test_nothing_is_judged_until_somebody_resumes_or_the_time_is_over(trained_mo
         later = after_parts(daemon, 10)
         assert later["state"] == "paused" and later["reason"].endswith(": cleaning")
         assert (later["judged"], later["missed"]) == (first["judged"], first["missed"])
-        assert (later["unasked"], later["uninspected"]) == (0, later["taken"] - later["judged"] - later["skipped"])
+        assert later["unasked"] == 0 and later["uninspected"] >= 10
         assert 10 <= passed_in_pauses(daemon) <= daemon.pipeline("a")["uninspected"]
         assert later["taken"] > first["taken"] and daemon.pipeline("b")["judged"] > others
         assert daemon.api.get("/readyz").status_code == 200

@@ -211,17 +211,21 @@ class Pipeline(SteeredModel):
         pause = self._pause
         if pause is None:
             raise NotNowError(f"{self.name}: is not paused")
-        with self._audited("resume", by, pause.text, {"uninspected": dict(self._passed)}):
+        passed = self._uninspected()
+        with self._audited("resume", by, pause.text, {"uninspected": passed}):
             self._pause = None
-            self._passed.clear()
+            self._passed.subtract(passed)
         self._runs()
 
     def _end_pause(self) -> None:
         """End the pause without a person, if there is one."""
         if (pause := self._pause) is not None:
-            self._audit("resume", "edgead", pause.text, {"uninspected": dict(self._passed)})
-            self._pause = None
-            self._passed.clear()
+            passed, self._pause = self._uninspected(), None
+            self._audit("resume", "edgead", pause.text, {"uninspected": passed})
+            self._passed.subtract(passed)
+
+    def _uninspected(self) -> dict[str, int]:
+        return {at: frames for at, frames in dict(self._passed).items() if frames}
 
     def _pass_by(self, frame: Frame, *, wanted: bool) -> None:
         """Let a frame pass in a pause, and count it at the time of the hour's first: each shift gets its own."""

@@ -58,10 +58,7 @@ class Heaps:
         self._thread = threading.Thread()
 
     def of(self, pipeline: str) -> dict[str, Any]:
-        """Return the last sorting of a pipeline: `state`, `reason` of a failure, `heaps`, and the number `left_out`.
-
-        While it runs: the number of `images`, and how many of them are `done`.
-        """
+        """Return the last sorting: `state`, `reason` of a failure, `heaps`, `left_out`; running: `images`, `done`."""
         found = self._found.get(pipeline, {"state": "none"})
         return found if found["state"] != "running" else {**found, "done": self._process.lines}
 

@@ -166,7 +166,7 @@ def pipelines_of(access: Access) -> list[str]:
 
 
 class Correction(NamedTuple):
-    """What a person changed in the counts of a time: a false reject, a known escape, or frames passed in a pause."""
+    """Correction of the counts of a time by a person: a false reject, a known escape, or frames passed in a pause."""
 
     at: datetime
     batch: str

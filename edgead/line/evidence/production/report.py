@@ -156,7 +156,8 @@ def share(value: float | None) -> str:
 
 def cells(title: str, tally: Tally) -> tuple[str, ...]:
     """Format a title and a tally as texts in the order of `PAGE_COLUMNS`."""
-    return (title, *(str(getattr(tally, name)) for name in _COUNTED), share(tally.first_yield), share(tally.reviewed_yield))
+    counts = (str(getattr(tally, name)) for name in _COUNTED)
+    return (title, *counts, share(tally.first_yield), share(tally.reviewed_yield))
 
 
 def _curve(shown: Printed) -> Markup:
