@@ -94,7 +94,7 @@ def test_the_last_rejects_become_kinds_of_the_model(browser, tmp_path, trained_m
         with opened_page(browser, f"{url}/#kinds") as page:
             expect(page.locator("#kinds-unknown")).to_be_visible()
             page.get_by_role("button", name="Sort the last rejects").click()
-            expect(page.locator("#heaps-note")).to_contain_text("The rejects are being sorted")
+            expect(page.locator("#heaps-note")).to_contain_text("Rejects that are sorted, beside the line: ")
             page.locator(".heap").first.wait_for(timeout=300_000)
             before = len(sizes_of(page))
             heap(page, 1).get_by_label("Kind of heap 1").fill("scratch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -41,6 +42,7 @@ class RealModel(FakePipeline):
     def status(self) -> SimpleNamespace:
         said = super().status()
         said.model_sha256 = self.loaded
+        said.knows_kinds = Artifact.load(self.model).manifest.kinds is not None
         return said
 
     def carry_thresholds(self, taught: Artifact) -> None:

@@ -125,7 +125,7 @@ def test_what_pipelines_and_cameras_say_of_faults_is_found_by_the_page():
     for text in said:
         filled = text.replace("{camera.state}", "lost")
         assert any(pattern.search(re.sub(r"\{[^}]*\}", "7", filled)) for pattern in patterns), text
-    (listed,) = re.findall(r"const CAMERA = \{(.*?)\};", page, re.DOTALL)
+    (listed,) = re.findall(r"const CAMERA = closed\((.*?)\);", page, re.DOTALL)
     for module, text in (
         (live, "did not open within {limits.open_timeout_s:g} s"),
         (live, "no frame for {self._limits.read_timeout_s:g} s"),
@@ -139,7 +139,7 @@ def test_what_pipelines_and_cameras_say_of_faults_is_found_by_the_page():
         *((watched, part) for part in ("each would take the other's images", "stop that one, or name another folder")),
     ):
         assert text in Path(module.__file__).read_text("utf-8"), text
-        assert f't("{re.sub(r"{[^}]*}", "{number}", text)}")' in listed
+        assert f'"{re.sub(r"{[^}]*}", "{number}", text)}"' in listed
 
 
 def test_what_of_a_site_is_not_in_force_is_found_by_the_page():
@@ -153,9 +153,9 @@ def test_what_of_a_site_is_not_in_force_is_found_by_the_page():
 
 def test_what_frames_of_another_format_are_said_to_be_is_found_by_the_page():
     page = (PAGE / "reasons.js").read_text("utf-8")
-    (listed,) = re.findall(r"const FORMAT = \{(.*?)\};", page, re.DOTALL)
+    (listed,) = re.findall(r"const FORMAT = closed\((.*?)\);", page, re.DOTALL)
     (pattern,) = re.findall(r"= /(.*learnt.*)/\.exec", page)
     for what in get_args(Difference):
         found = re.match(pattern, f"recipe 7: {Misfit(what, Size(120, 227), Size(227, 227)).text}")
         assert found is not None and found.groups()[:3] == ("7", "227 x 120", "227 x 227")
-        assert f'"{found[4]}": t("{found[4]}")' in listed
+        assert f'"{found[4]}"' in listed

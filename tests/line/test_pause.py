@@ -94,7 +94,9 @@ def test_the_whole_line_rests_and_goes_on_by_the_page(browser, tmp_path):
         shot(page, tmp_path, "pause")
         page.get_by_role("dialog").get_by_role("button", name="Pause").click()
         expect(page.locator("#word")).to_have_text("Paused")
-        expect(page.locator("#verdict-note")).to_have_text(re.compile("^by Anna .*: cleaning. Parts go by uninspected.$"))
+        expect(page.locator("#verdict-note")).to_have_text(
+            re.compile("^by Anna .*: cleaning. Parts go by uninspected.$")
+        )
         expect(page.locator("#tally-trigger")).to_be_hidden()
         daemon.pipelines["front"].uninspected = 1200
         daemon.store.production.count = lambda unit, period: Tally(7, 2, 1, uninspected=1200)
