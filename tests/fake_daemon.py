@@ -72,6 +72,8 @@ class FakePipeline:
     trigger: str = "software"
     learnt: Size | None = None
     unasked: int = 0
+    uninspected: int = 0
+    knows_kinds: bool = False
     calls: list[tuple] = field(default_factory=list)
     audit: Callable[..., None] = lambda **change: None
     drift: DriftState | None = DriftState(
@@ -90,6 +92,7 @@ class FakePipeline:
                 dropped=4,
                 skipped=1,
                 unasked=self.unasked,
+                uninspected=self.uninspected,
                 warming_up=0,
                 late=2,
                 missed=5,
@@ -100,6 +103,7 @@ class FakePipeline:
                 latency=recorder.summary(),
             ),
             **dict(thresholds=dict(self.thresholds), can_roll_back=False, drift=self.drift),
+            knows_kinds=self.knows_kinds,
             realtime_problem=None,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from datetime import datetime, timezone
 from pathlib import Path
 
 import cv2
@@ -121,6 +122,8 @@ def first_model(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("size", SIZES)
 def test_the_whole_way_from_the_camera_to_the_model_in_service(browser, first_model, tmp_path, size):
     shutil.copytree(first_model, tmp_path / "models" / "first")
+    taken = f"conveyor-{datetime.now(timezone.utc):%Y-%m-%d}"
+    shutil.copytree(first_model, tmp_path / "models" / taken)
     camera = {"uri": "synthetic:?rate=3&seed=9&count=100000&defect_rate=0"}
     pipeline = {"camera": "conveyor", "model": "models/first", "budget_ms": 60_000}
     site = make_site(tmp_path / "models" / "first", cameras={"conveyor": camera}, pipelines={"a": pipeline})
@@ -159,6 +162,7 @@ def test_the_whole_way_from_the_camera_to_the_model_in_service(browser, first_mo
             page.locator("#commission-result").scroll_into_view_if_needed()
             shot(page, shots, "5-result")
             page.get_by_role("button", name="Put it into service").click()
+            expect(page.get_by_label("Name of the model")).to_have_value(f"{taken}-2")
             page.get_by_label("Name of the model").fill("second")
             shot(page, shots, "6-going")
             page.get_by_role("button", name="Test and change").click()

@@ -247,6 +247,30 @@ def test_bad_and_good_parts_are_tried_before_the_model_goes(browser, learnt, tri
     ]
 
 
+@pytest.mark.parametrize(("same", "images"), [(True, 25), (False, 5)])
+def test_a_folder_beside_what_was_learnt_is_of_the_same_product_or_begins_a_new_draft(
+    browser, learnt, tmp_path, same, images
+):
+    more = [write_image(tmp_path / "more" / f"part {number}.png", part(number)) for number in range(100, 105)]
+    with served(learnt) as url, opened_page(browser, f"{url}/#commission") as page:
+        expect(page.locator("#commission-result")).to_be_visible()
+        page.locator("#commission-folder").set_input_files(tmp_path / "more")
+        dialog = page.locator("dialog")
+        expect(dialog).to_contain_text("The draft holds 20 good parts. Two products in one model make its limit too")
+        page.get_by_label("Your name").fill("Ben")
+        page.get_by_role("button", name="Continue").click()
+        expect(dialog.locator(".form-error")).to_have_text("Still missing: These images show")
+        shot(page, tmp_path / "shots", "product")
+        page.get_by_label("These images show").select_option("same" if same else "other")
+        page.get_by_role("button", name="Continue").click()
+        expect(dialog).to_have_count(0)
+        expect(page.locator("#commission-count")).to_have_text(f"{images} of 60")
+        expect(page.locator("#commission-result")).to_be_visible(visible=same)
+    assert len(learnt.commissioning.draft("conveyor")["images"]) == images == len(more) + 20 * same
+    discarded = [change["by"] for change in learnt.store.changes if change["action"] == "discard draft"]
+    assert discarded == ([] if same else ["Ben (127.0.0.1)"])
+
+
 def test_the_first_step_of_learning_reads_like_no_button(browser, learnt):
     learner = SimpleNamespace(progress=LearningStep(), waits=False, cancel=lambda: None)
     learnt.commissioning.work("conveyor")._learner = learner

@@ -75,6 +75,11 @@ def test_heaps_are_read_at_every_size_and_a_failure_is_said(browser, daemon, tmp
                 assert grave_findings(page) == []
                 page.get_by_role("button", name="Save the names").click()
                 expect(page.locator("dialog")).to_be_visible()
+        daemon.heaps.found = {"state": "running", "images": 57, "done": 12}
+        with opened_page(browser, f"{url}/#kinds") as page:
+            expect(page.locator("#heaps-note")).to_have_text("Rejects that are sorted, beside the line: 12 of 57")
+            daemon.heaps.found["done"] = 13
+            expect(page.locator("#heaps-note")).to_contain_text("13 of 57")
         daemon.heaps.found = {"state": "failed", "reason": "nothing is rejected now", "heaps": []}
         with opened_page(browser, f"{url}/#kinds", locale="de-DE") as page:
             expect(page.locator("#heaps-problem")).to_have_text("nothing is rejected now")
@@ -89,7 +94,7 @@ def test_the_last_rejects_become_kinds_of_the_model(browser, tmp_path, trained_m
         with opened_page(browser, f"{url}/#kinds") as page:
             expect(page.locator("#kinds-unknown")).to_be_visible()
             page.get_by_role("button", name="Sort the last rejects").click()
-            expect(page.locator("#heaps-note")).to_contain_text("The rejects are being sorted")
+            expect(page.locator("#heaps-note")).to_contain_text("Rejects that are sorted, beside the line: ")
             page.locator(".heap").first.wait_for(timeout=300_000)
             before = len(sizes_of(page))
             heap(page, 1).get_by_label("Kind of heap 1").fill("scratch")

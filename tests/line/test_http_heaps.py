@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from edgead.images.files import load_image
 from edgead.line.daemon.teaching.heaps import Heaps
 from edgead.line.daemon.teaching.lesson import LessonProcess
 from edgead.line.daemon.teaching.lessons import Lessons
+from edgead.unlabelled.sorting import worker
 
 FRONT = "/api/pipelines/front"
 BY = {"by": "Anna"}
@@ -40,6 +42,7 @@ class RealModel(FakePipeline):
     def status(self) -> SimpleNamespace:
         said = super().status()
         said.model_sha256 = self.loaded
+        said.knows_kinds = Artifact.load(self.model).manifest.kinds is not None
         return said
 
     def carry_thresholds(self, taught: Artifact) -> None:
@@ -114,6 +117,17 @@ def test_rejects_are_sorted_and_named_and_the_model_says_their_kind(tmp_path, tr
             assert detector.predict(load_image(path)).kind is not None
         kinds = Artifact.load(model).manifest.kinds
         assert kinds.counts() == {"scratch": 2, "dent": len(ids) - 2}
+
+
+def test_the_process_that_sorts_prints_a_line_for_each_image_before_its_result(
+    trained_model, line_data, monkeypatch, capsys
+):
+    images = sorted(map(str, line_data.glob("test/*/*.jpg")))
+    monkeypatch.setattr("sys.argv", ["worker", str(trained_model), *images])
+    worker.main()
+    *lines, result = capsys.readouterr().out.splitlines()
+    assert lines == [""] * len(images)
+    assert sum(map(len, json.loads(result)["heaps"])) + json.loads(result)["left_out"] == len(images)
 
 
 def test_new_heaps_join_the_kinds_that_the_model_knows_under_the_names_that_people_see(

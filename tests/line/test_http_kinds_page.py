@@ -39,8 +39,14 @@ def test_a_model_without_kinds_says_how_it_gets_some(browser, tmp_path):
             expect(page.get_by_role("button", name="Sort the last rejects")).to_be_enabled()
             expect(page.locator("#pareto li")).to_have_count(1)
             shot(page, tmp_path / "shots", "no-kinds")
-            daemon.judge(1, 0.9, "scratch")
+            daemon.judge(1, 0.9, "scratch")  # by a model of before
             page.get_by_role("button", name="Refresh").click()
+            expect(page.locator("#pareto li")).to_have_count(2)
+            expect(page.locator("#kinds-unknown")).to_be_visible()
+            daemon.pipelines["front"].knows_kinds = True
+            expect(page.locator("#kinds-unknown")).to_be_hidden()
+            page.reload()
+            expect(page.locator("#pareto li")).to_have_count(2)
             expect(page.locator("#kinds-unknown")).to_be_hidden()
 
 

@@ -69,6 +69,33 @@ def test_an_alarm_stands_over_every_view_until_somebody_has_seen_it(browser, dae
         expect(page.locator("#notices")).to_have_text("1 acknowledged, on System")
 
 
+def test_who_comes_late_with_an_acknowledgement_reads_what_came_first(browser, daemon, url):
+    with opened_page(browser, f"{url}/#system", expected=("404",)) as page:
+
+        def acknowledge_after(what):
+            raised = raise_row(daemon)
+            page.evaluate("localStorage.clear()")
+            page.locator(".notice").get_by_role("button", name="Acknowledge").click()
+            page.get_by_label("Your name").fill("Anna")
+            what(raised)
+            page.get_by_role("dialog").get_by_role("button", name="Acknowledge").click()
+            return raised
+
+        expect(page.locator("#word")).to_have_text("OK")
+        wait_until(lambda: daemon.listeners)
+        toast = page.locator("#toast")
+        daemon.resolve_notice(acknowledge_after(lambda raised: daemon.notices.acknowledge(raised.id, by="Ben (h)")))
+        expect(toast).to_have_text("Ben (h) has acknowledged it already.")
+        acknowledge_after(daemon.resolve_notice)
+        expect(toast).to_have_text("Its cause is over already; it stands under System.")
+        late = "acknowledged by Anna (127.0.0.1), after its cause was over"
+        expect(page.locator("#notice-list li").first).to_contain_text(late)
+        daemon.resolve_notice(acknowledge_after(lambda raised: None))
+        expect(toast).to_have_text("Acknowledged")
+        acknowledge_after(lambda raised: (daemon.resolve_notice(raised), daemon.notices._resolved.clear()))
+        expect(page.locator("dialog .form-error")).to_have_text("It was over so long ago that it is no longer listed.")
+
+
 def test_a_refused_site_file_is_seen_and_so_is_drift_that_nobody_watches(browser, daemon, url):
     daemon.pipelines["front"].drift = DriftState("off", None, "it has no scores of good parts", 0, None, 0.0)
     with opened_page(browser, f"{url}/#system") as page:

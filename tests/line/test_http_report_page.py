@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from datetime import datetime, timezone
 from socket import gethostname
 
 import pytest
-from browser import PHONE, opened_page
+from browser import PHONE, opened_page, shot
 from http_side import daemon_with_store, served
 from patience import wait_until
 
@@ -56,6 +57,41 @@ def test_an_order_is_started_and_counted_beside_the_shift(browser, daemon, url):
         expect(page.locator("#production [data-figure=inspected] td")).to_have_text(["8", "1"])
         assert figures(page, "#production")["yield"] == ["62.5 %", "100.0 %"]
     assert daemon.store.production.orders.newest()[0]["by"] == "Anna (127.0.0.1)"
+
+
+def test_frames_that_went_by_in_pauses_stand_beside_the_yield_that_they_do_not_change(browser, daemon, url, tmp_path):
+    daemon.store.production.pauses["front"] = Counter({datetime.now(timezone.utc).isoformat(): 1200})
+    with opened_page(browser, f"{url}/#report") as page:
+        expect(page.locator("#report-total [data-figure=uninspected] dd")).to_have_text("1,200")
+        assert figures(page, "#report-total")["yield"] == ["57.1 %"]
+        expect(page.locator("#report-groups tbody [data-label='Uninspected in pauses']")).to_have_text("1,200")
+        shot(page, tmp_path / "shots", "report")
+    with opened_page(browser, f"{url}/#report", **PHONE, locale="de") as page:
+        expect(page.locator("#report-total [data-figure=uninspected]")).to_have_text("Ungeprüft in Pausen1.200")
+        shot(page, tmp_path / "shots", "report-phone")
+
+
+def test_an_order_is_chosen_for_the_report_and_a_time_instead_of_it(browser, daemon, url, tmp_path):
+    daemon.store.production.orders.start(name="A-17", batch="", by="Anna")
+    daemon.judge(10, 0.9, "dent")
+    daemon.store.production.orders.start(name="", batch="", by="Anna")
+    daemon.judge(11, 0.1)
+    with opened_page(browser, f"{url}/#report") as page:
+        inspected = page.locator("#report-total [data-figure=inspected] dd")
+        expect(inspected).to_have_text("9")
+        chosen = page.locator("#report-order")
+        expect(chosen.locator("option")).to_have_text(["any", re.compile("^without a name · "), re.compile("^A-17 · ")])
+        chosen.select_option(index=2)
+        expect(inspected).to_have_text("1")
+        expect(page.locator("#report-kinds li")).to_have_text(["dent1100.0 %100.0 %"])
+        expect(page.locator("#report-period [aria-pressed=true]")).to_have_count(0)
+        shot(page, tmp_path / "shots", "order")
+        chosen.select_option(index=1)
+        expect(inspected).to_have_text("1")
+        expect(page.locator("#report-no-kinds")).to_be_visible()
+        page.get_by_role("button", name="Today").click()
+        expect(inspected).to_have_text("9")
+        expect(chosen).to_have_value("")
 
 
 def test_without_shifts_the_shift_is_a_day_in_the_language_of_the_page(browser, url):

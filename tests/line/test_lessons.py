@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -324,6 +325,17 @@ def test_a_process_that_fails_or_takes_too_long_says_so(tmp_path, monkeypatch):
     assert LessonProcess().run(task, 60).reason == "no such\nmodel"
     monkeypatch.setattr("edgead.line.daemon.teaching.lesson._PROGRAM", "import time; time.sleep(60)")
     assert LessonProcess().run(task, 0.2).reason.startswith("not ready within 0.2 s")
+
+
+def test_the_lines_of_a_process_are_counted_while_it_runs(monkeypatch):
+    printing = "import time; print(flush=True); print(flush=True); time.sleep(60)"
+    monkeypatch.setattr("edgead.line.daemon.teaching.lesson._PROGRAM", printing)
+    process = LessonProcess()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(process.output, "none", [], 60)
+        wait_until(lambda: process.lines == 2)
+        process.stop()
+        assert waiting.result()[1] == "\n\n"
 
 
 def test_a_model_that_was_taught_where_it_lies_is_rolled_back_in_service_and_on_the_disk(tmp_path):

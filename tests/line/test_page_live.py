@@ -123,6 +123,8 @@ def test_the_last_eight_rejects_stay_and_open(browser, daemon, url):
         expect(page.locator("#word")).to_have_text("OK")
         expect(strip.first).to_have_attribute("aria-label", re.compile("^Reject, part 20"))
         expect(page.locator("#rejects img")).to_have_count(8)  # also of the new one, once it is stored
+        expect(page.locator("#rejects [data-new]")).to_have_count(1)
+        expect(page.locator("#rejects [data-new]")).to_have_count(0)  # though nothing comes that draws it again
         strip.first.click()
         expect(page.locator("#detail .facts")).to_contain_text("Frame20")
 

@@ -22,6 +22,8 @@ TABLES = sorted((PAGE / "words").glob("*.json"))
 # The list of the API is made of the English OpenAPI; `words.js` defines t.
 MODULES = [path for path in sorted(PAGE.glob("*.js")) if path.name not in ("docs.js", "words.js")]
 CALL = re.compile(r'\bt\((?:\s*("(?:[^"\\]|\\.)*"))?')
+# A list of the device's texts, which the page has as they are.
+CLOSED = re.compile(r"\bclosed\((.*?)\);", re.DOTALL)
 # Begins like a word that people read, and is nothing that a protocol names.
 SENTENCE = re.compile(r'(?<!\bt\()(["`])([A-Z][a-z]+(?: [^"`]*)?)\1')
 READ_OUT = ("aria-label", "alt", "placeholder", "title")
@@ -53,7 +55,12 @@ def _texts() -> set[str]:
     page = _Texts()
     page.feed((PAGE / "index.html").read_text("utf-8"))
     calls = [call for path in MODULES for call in CALL.findall(path.read_text("utf-8"))]
-    return page.found | {json.loads(call) for call in calls if call}
+    return page.found | {json.loads(call) for call in calls if call} | _closed()
+
+
+def _closed() -> set[str]:
+    lists = CLOSED.findall((PAGE / "reasons.js").read_text("utf-8"))
+    return {text for found in lists for text in re.findall(r'"([^"]+)"', found)}
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda path: path.stem)
@@ -93,17 +100,17 @@ def test_what_drift_and_cameras_say_of_a_closed_list_is_in_the_table():
     said = {part for reason in reasons for part in reason.removesuffix(")").split(" (")}
     said |= {_DEAD, "dark", "bright", "blurred", "moved", "frozen"}
     known = set(re.findall(r't\("([^"]+)"\)', (PAGE / "reasons.js").read_text("utf-8")))
-    assert said <= known
+    assert said <= known | _closed()
 
 
 def test_what_pipelines_say_while_nothing_is_wrong_is_in_the_table():
     """As above; a name of a camera is in braces on both sides."""
     page = (PAGE / "reasons.js").read_text("utf-8")
-    (listed,) = re.findall(r"const PIPELINE = \{(.*?)\};", page, re.DOTALL)
+    (listed,) = re.findall(r"const PIPELINE = closed\((.*?)\);", page, re.DOTALL)
     said = re.findall(r'_state\.(?:starting|stopped)\(f?"([^"]+)"\)', Path(pipeline.__file__).read_text("utf-8"))
     assert len(said) == 4
     for text in said:
-        assert f'"{text.replace("{self.section.camera}", "{name}")}": t(' in listed
+        assert f'"{text.replace("{self.section.camera}", "{name}")}"' in listed
 
 
 def test_what_pipelines_and_cameras_say_of_faults_is_found_by_the_page():
@@ -118,7 +125,7 @@ def test_what_pipelines_and_cameras_say_of_faults_is_found_by_the_page():
     for text in said:
         filled = text.replace("{camera.state}", "lost")
         assert any(pattern.search(re.sub(r"\{[^}]*\}", "7", filled)) for pattern in patterns), text
-    (listed,) = re.findall(r"const CAMERA = \{(.*?)\};", page, re.DOTALL)
+    (listed,) = re.findall(r"const CAMERA = closed\((.*?)\);", page, re.DOTALL)
     for module, text in (
         (live, "did not open within {limits.open_timeout_s:g} s"),
         (live, "no frame for {self._limits.read_timeout_s:g} s"),
@@ -132,7 +139,7 @@ def test_what_pipelines_and_cameras_say_of_faults_is_found_by_the_page():
         *((watched, part) for part in ("each would take the other's images", "stop that one, or name another folder")),
     ):
         assert text in Path(module.__file__).read_text("utf-8"), text
-        assert f't("{re.sub(r"{[^}]*}", "{number}", text)}")' in listed
+        assert f'"{re.sub(r"{[^}]*}", "{number}", text)}"' in listed
 
 
 def test_what_of_a_site_is_not_in_force_is_found_by_the_page():
@@ -146,9 +153,9 @@ def test_what_of_a_site_is_not_in_force_is_found_by_the_page():
 
 def test_what_frames_of_another_format_are_said_to_be_is_found_by_the_page():
     page = (PAGE / "reasons.js").read_text("utf-8")
-    (listed,) = re.findall(r"const FORMAT = \{(.*?)\};", page, re.DOTALL)
+    (listed,) = re.findall(r"const FORMAT = closed\((.*?)\);", page, re.DOTALL)
     (pattern,) = re.findall(r"= /(.*learnt.*)/\.exec", page)
     for what in get_args(Difference):
         found = re.match(pattern, f"recipe 7: {Misfit(what, Size(120, 227), Size(227, 227)).text}")
         assert found is not None and found.groups()[:3] == ("7", "227 x 120", "227 x 227")
-        assert f'"{found[4]}": t("{found[4]}")' in listed
+        assert f'"{found[4]}"' in listed

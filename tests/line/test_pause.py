@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -13,8 +14,10 @@ from daemons import conveyor, make_site, started, wait_for
 from fake_daemon import FakeDaemon, FakePipeline
 from http_side import client_of, served
 from patience import wait_until
+from test_evidence import open_store
 
 from edgead.line.daemon.pause_topic import PauseTopic
+from edgead.line.evidence.production.counts import Tally
 from edgead.line.site.schema import PauseSection
 
 PAUSE, RESUME = "/api/pipelines/a/pause", "/api/pipelines/a/resume"
@@ -31,6 +34,11 @@ def after_parts(daemon, parts):
     return daemon.pipeline("a")
 
 
+def passed_in_pauses(daemon):
+    units = daemon.api.get("/api/production/counters").json()["units"]
+    return next(unit["shift"]["uninspected"] for unit in units if unit["unit"] == "a")
+
+
 @pytest.mark.slow
 def test_nothing_is_judged_until_somebody_resumes_or_the_time_is_over(trained_model, tmp_path):
     pipelines = {name: {"camera": name, "model": str(trained_model)} for name in ("a", "b")}
@@ -45,6 +53,8 @@ def test_nothing_is_judged_until_somebody_resumes_or_the_time_is_over(trained_mo
         later = after_parts(daemon, 10)
         assert later["state"] == "paused" and later["reason"].endswith(": cleaning")
         assert (later["judged"], later["missed"]) == (first["judged"], first["missed"])
+        assert later["unasked"] == 0 and later["uninspected"] >= 10
+        assert 10 <= passed_in_pauses(daemon) <= daemon.pipeline("a")["uninspected"]
         assert later["taken"] > first["taken"] and daemon.pipeline("b")["judged"] > others
         assert daemon.api.get("/readyz").status_code == 200
         assert daemon.api.post(RESUME, json={"by": "Ben"}).json()["state"] == "running"
@@ -55,6 +65,12 @@ def test_nothing_is_judged_until_somebody_resumes_or_the_time_is_over(trained_mo
         people = [(row["action"], row["by"].partition(" ")[0]) for row in reversed(rows)]
         assert people == [("pause", "Anna"), ("resume", "Ben"), ("pause", "Anna"), ("resume", "edgead")]
         assert rows[-1]["after"] == {"reason": "cleaning", "minutes": None}
+        recorded = [sum(row["after"]["uninspected"].values()) for row in rows if row["action"] == "resume"]
+        assert recorded[1] >= 10 and sum(recorded) == passed_in_pauses(daemon) == daemon.pipeline("a")["uninspected"]
+        daemon.api.post(PAUSE, json={"by": "Anna"}).raise_for_status()
+        after_parts(daemon, 3)
+    with closing(open_store(tmp_path / "evidence")) as store:  # a pause that the daemon's end has ended
+        assert store.audit()[0]["by"] == "edgead" and sum(store.audit()[0]["after"]["uninspected"].values()) >= 2
 
 
 @pytest.mark.parametrize("body", [{}, {"by": "Anna", "minutes": 0}, {"by": "Anna", "minutes": 1e9}])
@@ -78,7 +94,15 @@ def test_the_whole_line_rests_and_goes_on_by_the_page(browser, tmp_path):
         shot(page, tmp_path, "pause")
         page.get_by_role("dialog").get_by_role("button", name="Pause").click()
         expect(page.locator("#word")).to_have_text("Paused")
-        expect(page.locator("#verdict-note")).to_contain_text("by Anna")
+        expect(page.locator("#verdict-note")).to_have_text(
+            re.compile("^by Anna .*: cleaning. Parts go by uninspected.$")
+        )
+        expect(page.locator("#tally-trigger")).to_be_hidden()
+        daemon.pipelines["front"].uninspected = 1200
+        daemon.store.production.count = lambda unit, period: Tally(7, 2, 1, uninspected=1200)
+        expect(page.locator("#tally-trigger")).to_have_text("Frames that went by uninspected in pauses: 1,200")
+        expect(page.locator("#production [data-figure=uninspected] td")).to_have_text(["1,200", "1,200"])
+        shot(page, tmp_path, "paused")
         expect(page.locator("#tiles .said")).to_have_text(["paused", "paused", "No verdict yet"])
         page.locator("#pause").click()
         expect(page.locator("#pause")).to_have_text("Pause")

@@ -29,6 +29,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 BEGIN = datetime(2026, 10, 23, tzinfo=timezone.utc)  # the clock is changed on the 25th
 SPAN = timedelta(days=4)
 SHIFTS = {name: ShiftSection(starts=at) for name, at in (("early", "06:00"), ("late", "14:00"), ("night", "22:00"))}
+SHIFTS_AGO = (("early", 15), ("late", 7))  # hours since they began
 UNIT, LINE = Unit("caps"), Unit("cap", is_part=True)
 
 ROWS = st.lists(
@@ -209,6 +210,27 @@ def test_a_part_of_several_views_is_a_known_escape_once_a_view_is_marked_bad(sto
     mark(store, 4, "side", "bad")  # a defect that a view saw, and the part let pass
     counted = sum_of(report(access, asked, QueryBudget()))
     assert (counted.known_escapes, counted.false_rejects, counted.reviewed_yield) == (2, 0, 1 / 4)
+
+
+def test_frames_of_pauses_stand_in_the_shift_that_they_went_by_in_and_change_no_yield(tmp_path):
+    now = datetime.now(timezone.utc)
+    early, late = (Period(name, now - timedelta(hours=at), now - timedelta(hours=at - 8)) for name, at in SHIFTS_AGO)
+    passed = {(late.begin - timedelta(minutes=1)).isoformat(): 30, late.begin.isoformat(): 12}
+    with closing(open_store(tmp_path, evidence="none")) as store:
+        fill(store, [])
+        add_part(store, 1, "ok", {"caps": "ok", "side": "ok"})
+        for pipeline, after in (("caps", {"uninspected": passed}), ("caps", None), ("lids", {"uninspected": passed})):
+            store.add_audit(by="Anna", action="resume", pipeline=pipeline, before="by Anna", after=after)
+        store.production.pauses["side"] = Counter({(now - timedelta(hours=1)).isoformat(): 5})
+        asked = [ReportQuery("shift", (early, late), (unit,)) for unit in (UNIT, LINE)]
+        found = [report(store.production._access, one, QueryBudget()) for one in asked]
+        counted = [{group.name: total(group.units.values()).uninspected for group in groups} for groups in found]
+        assert counted == [{"early": 30, "late": 12}, {"early": 30, "late": 17}]
+        tally = store.production.count(Unit("caps"), late)
+        assert (tally, tally.inspected, tally.first_yield) == (Tally(uninspected=12), 0, None)
+        by_batch = report(store.production._access, ReportQuery("batch", (late,), (UNIT,)), QueryBudget())
+        assert [(group.name, group.units["caps"].uninspected) for group in by_batch] == [("", 12)]
+        assert [row["uninspected"] for row in report_table(found[0])] == [30, 12]
 
 
 def test_an_order_lasts_until_the_next_one_and_survives_a_restart(tmp_path):

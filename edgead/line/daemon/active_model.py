@@ -19,6 +19,7 @@ from edgead.artifact.limits import Limits
 from edgead.artifact.roll_back import bring_back
 from edgead.artifact.versions import restore_missing
 from edgead.detector import Detector, Measurement, Session
+from edgead.detector.known_kinds import is_stale
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.likeness import Misfit
 from edgead.images.pairs import judged_of
@@ -159,6 +160,12 @@ class ActiveModel:
     def doubts(self, given: Limits, bad: Sequence[float]) -> list[str]:
         """List reasons why limits may be blind for the model in service; see `daemon.thresholds.doubts_of`."""
         return doubts_of(self._in_service.require(), given, bad)
+
+    @property
+    def knows_kinds(self) -> bool:
+        """Whether the model in service knows kinds of defects."""
+        detector = self._in_service.detector
+        return detector is not None and detector.manifest.kinds is not None and not is_stale(detector.manifest)
 
     @property
     def can_roll_back(self) -> bool:

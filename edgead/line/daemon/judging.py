@@ -345,16 +345,17 @@ class Judging:
         self.receivers = receivers
         self.inspector = Inspector(pipeline, window=_WINDOW, budget_ms=budget_ms, palette=palette)
         self.latest: tuple[Frame, Verdict] | None = None
-        self.taken = self.skipped = self.unasked = self.parts_missed = 0
+        self.taken = self.skipped = self.unasked = self.uninspected = self.parts_missed = 0
         self._models, self._drift, self._settle = models, drift, settle
         self._pipeline, self._log = pipeline, limited_log(__name__, most=20, within_s=60)
         self._before: deque[Frame] = deque(maxlen=receivers.before)
         self.misfits = Misfits()
 
-    def pass_by(self, frame: Frame, *, wanted: bool) -> None:
-        """Let a frame pass without a verdict: it is not `wanted`, or the pipeline cannot judge now."""
+    def pass_by(self, frame: Frame, *, wanted: bool, paused: bool = False) -> None:
+        """Let a frame pass without a verdict: it is not `wanted`, or the pipeline is paused or cannot judge now."""
         self.taken += 1
-        self.skipped += wanted
+        self.uninspected += wanted and paused
+        self.skipped += wanted and not paused
         self.unasked += not wanted
         self._let_pass(frame)
 

@@ -6,8 +6,9 @@ import logging
 import math
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from edgead.errors import EdgeadError, NotNowError, SettingsError
@@ -35,6 +36,7 @@ _POLL_S = 0.1
 _SILENT_S = 5.0
 # Long enough for engines of TensorRT, which load slowest.
 _LOADING_S = 300.0
+_HOUR = len("2026-12-02T04")  # of an instant as text
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Pipeline(SteeredModel):
         self._dropped = 0  # in mailboxes that it has left
         self._asking = FrameSelection(name, section)
         self._pause: Pause | None = None
+        self._passed = self._store.production.pauses.setdefault(name, Counter())
         self._requests = ImageRequests(name)
         self._starting = threading.Lock()
         self._alive_s: float | None = None
@@ -208,9 +211,28 @@ class Pipeline(SteeredModel):
         pause = self._pause
         if pause is None:
             raise NotNowError(f"{self.name}: is not paused")
-        with self._audited("resume", by, pause.text, None):
+        passed = self._uninspected()
+        with self._audited("resume", by, pause.text, {"uninspected": passed}):
             self._pause = None
+            self._passed.subtract(passed)
         self._runs()
+
+    def _end_pause(self) -> None:
+        """End the pause without a person, if there is one."""
+        if (pause := self._pause) is not None:
+            passed, self._pause = self._uninspected(), None
+            self._audit("resume", "edgead", pause.text, {"uninspected": passed})
+            self._passed.subtract(passed)
+
+    def _uninspected(self) -> dict[str, int]:
+        return {at: frames for at, frames in dict(self._passed).items() if frames}
+
+    def _pass_by(self, frame: Frame, *, wanted: bool) -> None:
+        """Let a frame pass in a pause, and count it at the time of the hour's first: each shift gets its own."""
+        self._judging.pass_by(frame, wanted=wanted, paused=True)
+        now, last = datetime.now(timezone.utc).isoformat(), next(reversed(self._passed), "")
+        if wanted:
+            self._passed[last if last[:_HOUR] == now[:_HOUR] else now] += 1
 
     @property
     def misfits(self) -> Misfits:
@@ -239,6 +261,7 @@ class Pipeline(SteeredModel):
             dropped=self._frames_dropped,
             skipped=self._judging.skipped,
             unasked=self._judging.unasked,
+            uninspected=self._judging.uninspected,
             warming_up=inspector.warming_up,
             late=inspector.late,
             missed=self.frame_counts.missed,
@@ -249,6 +272,7 @@ class Pipeline(SteeredModel):
             latency=inspector.recorder.summary(),
             thresholds=thresholds.values() if thresholds else None,
             can_roll_back=self.slot.can_roll_back,
+            knows_kinds=self.slot.knows_kinds,
             drift=self._drift.state,
             realtime_problem=self._realtime_problem,
         )
@@ -294,6 +318,7 @@ class Pipeline(SteeredModel):
                 self._state.resolved("trigger")
                 self._drift.save()
                 if stop.is_set():
+                    self._end_pause()
                     self._release()  # a caller of `join` may have given up
 
     def _take_place(self) -> None:
@@ -330,7 +355,7 @@ class Pipeline(SteeredModel):
         self._runs()
         wanted = self._asking.wanted(frame)
         if self._pause is not None:
-            self._judging.pass_by(frame, wanted=False)
+            self._pass_by(frame, wanted=wanted is not None)
             self._requests.answer(frame, self._not_now())
             self._asking.answer(None)  # the requester waits no longer
             return True
@@ -403,10 +428,8 @@ class Pipeline(SteeredModel):
             self._runs()
 
     def _runs(self) -> None:
-        pause = self._pause
-        if pause is not None and pause.is_over:
-            self._pause = None
-            self._audit("resume", "edgead", pause.text, None)
+        if (pause := self._pause) is not None and pause.is_over:
+            self._end_pause()
         elif pause is not None:
             self._state.paused(pause.text)
             return

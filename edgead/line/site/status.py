@@ -29,6 +29,8 @@ class PipelineStatus:
         Frames that should have been judged but came while the pipeline was in fault.
     unasked : int
         Frames that the trigger did not choose, which is no fault.
+    uninspected : int
+        Frames that should have been judged but came while a person had paused the pipeline.
     warming_up : int
         Frames at the start of a stream without a verdict, because the model needs several frames first.
     late : int
@@ -41,6 +43,8 @@ class PipelineStatus:
         Counts of part codes by outcome; empty if none are read. See `PartCode.counts`.
     latency : dict of Latency
         Latency of each stage; `total` runs from the capture to the last sink.
+    knows_kinds : bool
+        Whether the model in service knows kinds of defects.
     drift : DriftState or None
         State of the drift watch after the last part; None before the first, or if drift is not watched.
     realtime_problem : str or None
@@ -61,6 +65,7 @@ class PipelineStatus:
     dropped: int
     skipped: int
     unasked: int
+    uninspected: int
     warming_up: int
     late: int
     missed: int
@@ -71,6 +76,7 @@ class PipelineStatus:
     latency: dict[str, Latency]
     thresholds: dict[str, float] | None
     can_roll_back: bool
+    knows_kinds: bool
     drift: DriftState | None
     realtime_problem: str | None = None
 

@@ -76,6 +76,7 @@ class PipelineAnswer(Answer):
     dropped: Annotated[int, Field(description="Frames that a newer one replaced before they were taken.")]
     skipped: Annotated[int, Field(description="Frames that came while the pipeline was in fault.")]
     unasked: Annotated[int, Field(description="Frames that the trigger did not choose, which is no fault.")] = 0
+    uninspected: Annotated[int, Field(description="Frames that went by in pauses, and should have been judged.")] = 0
     warming_up: Annotated[int, Field(description="Frames that a model of several frames needs before it judges.")]
     late: Annotated[int, Field(description="Verdicts that took longer than the budget.")]
     missed: Annotated[
@@ -88,6 +89,7 @@ class PipelineAnswer(Answer):
     latency: dict[str, LatencyAnswer]
     thresholds: Annotated[dict[str, Number] | None, Field(description="Thresholds `review` and `reject`.")]
     can_roll_back: bool
+    knows_kinds: Annotated[bool, Field(description="Whether the model in service knows kinds of defects.")] = False
     drift: DriftAnswer | None
     realtime_problem: Annotated[str | None, Field(description="Error if the system refused `realtime`.")] = None
     trigger: Annotated[str, Field(description="Kind of the trigger, as in the site file.")] = "every_frame"

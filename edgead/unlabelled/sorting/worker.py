@@ -12,11 +12,11 @@ from edgead.unlabelled.sorting.sort import SortPlan, sort_images
 
 
 def main() -> None:
-    """Sort images into kinds (arguments: model, images...); print the result, or the problem, as JSON."""
+    """Sort images into kinds (arguments: model, images...); print a line for each, and then a result as JSON."""
     model, *images = sys.argv[1:]
     try:
         with Detector.load(model, runtime="onnxruntime") as detector:
-            found = sort_images(detector, list(map(Path, images)), SortPlan())
+            found = sort_images(detector, list(map(Path, images)), SortPlan(), progress=lambda *_: print(flush=True))
     except EdgeadError as error:
         print(json.dumps({"problem": str(error)}))
         return

@@ -58,8 +58,9 @@ class Heaps:
         self._thread = threading.Thread()
 
     def of(self, pipeline: str) -> dict[str, Any]:
-        """Return the last sorting of a pipeline: `state`, `reason` of a failure, `heaps`, and the number `left_out`."""
-        return self._found.get(pipeline, {"state": "none"})
+        """Return the last sorting: `state`, `reason` of a failure, `heaps`, `left_out`; running: `images`, `done`."""
+        found = self._found.get(pipeline, {"state": "none"})
+        return found if found["state"] != "running" else {**found, "done": self._process.lines}
 
     def sort(self, pipeline: str, since: datetime) -> None:
         """Sort a pipeline's last rejects since a time into heaps, in a process of its own; at most 200 with an image.
@@ -79,7 +80,7 @@ class Heaps:
                     "are not found: choose a longer time, or let more parts pass"
                 )
             self.discard(pipeline)
-            self._found[pipeline], self._process = {"state": "running"}, LessonProcess()
+            self._found[pipeline], self._process = {"state": "running", "images": len(images)}, LessonProcess()
             order = (pipeline, self._found[pipeline], self._process, [str(path), *images], model, images)
             self._thread = threading.Thread(target=self._sort, args=order, name="sort", daemon=True)
             self._thread.start()
@@ -154,7 +155,7 @@ class Heaps:
         try:
             within_s = self._daemon.site.limits.lesson_s
             _, out, errors = process.output("edgead.unlabelled.sorting.worker", words, within_s)
-            said = json.loads(out or "{}")
+            said = json.loads(out.strip() or "{}")
             if "heaps" in said:
                 heaps = [[images[image] for image in heap] for heap in said["heaps"]]
                 done = {"state": "ready", "heaps": heaps, "left_out": said["left_out"]}

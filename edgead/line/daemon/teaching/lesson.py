@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ _PROGRAM = (
     "import sys; from edgead.process.background_process import stay_behind; stay_behind(int(sys.argv.pop(1)));"
     "from importlib import import_module; import_module(sys.argv.pop(1)).main()"
 )
-_END_S = 2.0
+_END_S, _LOOK_S = 2.0, 0.5
 
 
 def good_images(store: EvidenceStore, pipeline: str, section: PipelineSection, ids: Sequence[str]) -> list[Path]:
@@ -244,11 +245,13 @@ class LessonProcess:
     ----------
     stopped : bool
         Whether somebody, or the time limit, has stopped the process.
+    lines : int
+        Number of lines that the process has printed, as far as `output` has seen.
     """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
-        self.stopped = False
+        self.stopped, self.lines = False, 0
         self._lock = threading.Lock()
 
     def run(self, task: LessonOrder, within_s: float) -> LessonResult:
@@ -272,15 +275,16 @@ class LessonProcess:
                 text=True,
                 start_new_session=True,
             )
-        try:
-            out, errors = self._process.communicate(timeout=within_s)
-        except subprocess.TimeoutExpired:
-            self.stop()
-            self._process.communicate()
-            raise SettingsError(
-                f"not ready within {within_s:g} s: choose fewer parts, or raise limits.lesson_s"
-            ) from None
-        return self._process.returncode, out, errors
+        ends_s = time.monotonic() + within_s
+        while (left_s := ends_s - time.monotonic()) > 0:
+            try:
+                out, errors = self._process.communicate(timeout=min(left_s, _LOOK_S))
+                return self._process.returncode, out, errors
+            except subprocess.TimeoutExpired as error:
+                self.lines = (error.output or b"").count(b"\n")  # bytes, also of a process with texts
+        self.stop()
+        self._process.communicate()
+        raise SettingsError(f"not ready within {within_s:g} s: choose fewer parts, or raise limits.lesson_s")
 
     def stop(self) -> None:
         """End the process: first by SIGTERM, so that it can clean up, then by SIGKILL."""

@@ -8,18 +8,19 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import reduce
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, select
 
 from edgead.line.evidence.access import Access
 from edgead.line.evidence.database import EvidenceError
 from edgead.line.evidence.production.periods import Period
-from edgead.line.evidence.tables import marks, parts, verdicts
+from edgead.line.evidence.tables import audit, marks, parts, verdicts
 
 _LOOKED_AT = 100  # newest parts whose views are read: one with a fault lacks some
 _GIVEN_AGAIN: ColumnElement[bool] = and_(marks.c.id == verdicts.c.id, marks.c.pipeline == verdicts.c.pipeline)
@@ -73,6 +74,8 @@ class Tally:
         Number of reviews and rejects that a person found good.
     known_escapes : int
         Number of ok parts that a person found bad.
+    uninspected : int
+        Number of frames that went by while a person had paused the pipeline; they count as no part.
     """
 
     ok: int = 0
@@ -81,6 +84,7 @@ class Tally:
     fault: int = 0
     false_rejects: int = 0
     known_escapes: int = 0
+    uninspected: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
@@ -134,12 +138,14 @@ class Unit(NamedTuple):
 def units_of(access: Access) -> list[tuple[Unit, bool]]:
     """List all units of a store; False marks a pipeline that is a view of a part, whose parts count there already."""
     names = {True: _distinct(access, parts.c.part), False: _distinct(access, verdicts.c.pipeline)}
-    views: set[str] = set()
     with access.reading() as connection:
-        for name in names[True]:
-            newest = select(parts.c.views).where(parts.c.part == name).order_by(parts.c.seq.desc()).limit(_LOOKED_AT)
-            views.update(view["pipeline"] for seen in connection.execute(newest).scalars() for view in seen)
+        views = {view for name in names[True] for view in _views(connection, name)}
     return [(Unit(name, is_part), is_part or name not in views) for is_part, of in names.items() for name in of]
+
+
+def _views(connection: Connection, part: str) -> set[str]:
+    newest = select(parts.c.views).where(parts.c.part == part).order_by(parts.c.seq.desc()).limit(_LOOKED_AT)
+    return {view["pipeline"] for seen in connection.execute(newest).scalars() for view in seen}
 
 
 def _distinct(access: Access, column: ColumnElement[str]) -> list[str]:
@@ -159,17 +165,13 @@ def pipelines_of(access: Access) -> list[str]:
     return _distinct(access, verdicts.c.pipeline)
 
 
-class Corrected(NamedTuple):
-    """False reject or known escape: a part that a person found to be the opposite of its decision."""
+class Correction(NamedTuple):
+    """Correction of the counts of a time by a person: a false reject, a known escape, or frames passed in a pause."""
 
-    judged_at: datetime
+    at: datetime
     batch: str
     recipe: str
-    decision: str
-
-    @property
-    def tally(self) -> Tally:
-        return Tally(known_escapes=1) if self.decision == "ok" else Tally(false_rejects=1)
+    tally: Tally
 
 
 def decided(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally:
@@ -180,15 +182,17 @@ def decided(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally
         return Tally(**{name: count for name, count in connection.execute(query)})
 
 
-def corrected(access: Access, unit: Unit, begin: datetime, end: datetime) -> list[Corrected]:
-    """List the false rejects and known escapes of a period; the query starts from the marks, since these are few."""
+def corrected(access: Access, unit: Unit, begin: datetime, end: datetime) -> list[Correction]:
+    """List a period's corrections, the earliest first; the queries start from marks and changes, which are few."""
     with access.reading() as connection:
         found = _corrected_parts if unit.is_part else _corrected_verdicts
-        return list(found(connection, unit.within(begin, end), begin))
+        wrong = found(connection, unit.within(begin, end), begin)
+        passed = _passed(access, connection, _views(connection, unit.name) if unit.is_part else {unit.name}, begin, end)
+        return sorted(chain(wrong, passed), key=lambda one: one.at)
 
 
 def tallies(access: Access, unit: Unit, periods: Sequence[Period], budget: QueryBudget) -> list[Tally]:
-    """Count the decisions, false rejects and known escapes of each of several periods."""
+    """Count the decisions of each of several periods, with people's corrections."""
     counted = []
     for period in periods:
         counted.append(decided(access, unit, period.begin, period.end))
@@ -197,9 +201,9 @@ def tallies(access: Access, unit: Unit, periods: Sequence[Period], budget: Query
 
 
 def with_corrected(access: Access, unit: Unit, periods: Sequence[Period], counted: Sequence[Tally]) -> list[Tally]:
-    """Add the false rejects and known escapes to the counts of periods."""
-    found = sorted(corrected(access, unit, *span(periods))) if periods else []
-    at = [one.judged_at for one in found]
+    """Add people's corrections to the counts of periods."""
+    found = corrected(access, unit, *span(periods)) if periods else []
+    at = [one.at for one in found]
     return [
         tally + total(one.tally for one in found[bisect_left(at, period.begin) : bisect_left(at, period.end)])
         for period, tally in zip(periods, counted, strict=True)
@@ -228,15 +232,31 @@ def span(periods: Sequence[Period]) -> tuple[datetime, datetime]:
     return min(period.begin for period in periods), max(period.end for period in periods)
 
 
-def _corrected_verdicts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[Corrected]:
+def _passed(
+    access: Access, connection: Connection, pipelines: Collection[str], begin: datetime, end: datetime
+) -> Iterator[Correction]:
+    """Yield the frames that went by in pauses, of each hour: of those that have ended since `begin`, and of now."""
+    ended = select(audit.c.after).where(audit.c.action == "resume", audit.c.pipeline.in_(pipelines))
+    said = connection.execute(ended.where(audit.c.at >= begin)).scalars()
+    hours = [(one or {}).get("uninspected", {}) for one in said] + [access.pauses.get(name, {}) for name in pipelines]
+    for hour, frames in chain.from_iterable(list(one.items()) for one in hours):
+        if begin <= (at := datetime.fromisoformat(hour)) < end:
+            yield Correction(at, "", "", Tally(uninspected=frames))
+
+
+def _wrong(row: Row) -> Correction:
+    tally = Tally(known_escapes=1) if row.decision == "ok" else Tally(false_rejects=1)
+    return Correction(row.judged_at, row.batch, row.recipe, tally)
+
+
+def _corrected_verdicts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[Correction]:
     query = select(verdicts.c.judged_at, verdicts.c.batch, verdicts.c.recipe, verdicts.c.decision)
     ok, good = verdicts.c.decision == "ok", marks.c.verdict == "good"
     query = query.select_from(marks.join(verdicts, _GIVEN_AGAIN)).where(or_(and_(ok, ~good), and_(~ok, good)))
-    for row in connection.execute(query.where(wanted, marks.c.at >= begin)):
-        yield Corrected(*row)
+    yield from map(_wrong, connection.execute(query.where(wanted, marks.c.at >= begin)))
 
 
-def _corrected_parts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[Corrected]:
+def _corrected_parts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[Correction]:
     """Yield the ok parts with a view marked bad, and the others whose views are all ok or marked good."""
     marked = connection.execute(select(marks.c.pipeline, marks.c.id, marks.c.verdict).where(marks.c.at >= begin))
     said = {(pipeline, id): verdict for pipeline, id, verdict in marked}
@@ -245,4 +265,4 @@ def _corrected_parts(connection: Connection, wanted: ColumnElement[bool], begin:
         views: list[dict[str, Any]] = row.views
         of = [said.get((view["pipeline"], view["id"]), "good" if view["decision"] == "ok" else None) for view in views]
         if "bad" in of if row.decision == "ok" else set(of) == {"good"}:
-            yield Corrected(row.judged_at, row.batch, row.recipe, row.decision)
+            yield _wrong(row)

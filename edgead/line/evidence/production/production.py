@@ -101,11 +101,14 @@ class Production:
     Attributes
     ----------
     orders : Orders
+    pauses : dict of Counter
+        Frames that have gone by in the present pause of each pipeline, by the time of the first in an hour.
     """
 
     def __init__(self, reading: Access, writing: Access, folder: ImageFolder):
         self.orders = Orders(writing)
         self._access, self._folder = reading, folder
+        self.pauses = reading.pauses
         self._pieces: OrderedDict[tuple[Unit, datetime, datetime], tuple[datetime, Tally]] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -6,7 +6,7 @@ The page is one file without links to others, for a screen and for paper.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -21,17 +21,17 @@ from edgead.line.evidence.production.periods import By, Period
 
 MAX_GROUPS = 2000
 """Most groups of a report: a year of three shifts a day has 1095."""
+_COUNTED = ("inspected", *(one.name for one in fields(Tally)))
 COLUMNS = {
     "group": "text",
     "begin": "instant",
     "end": "instant",
     "unit": "text",
-    **dict.fromkeys(("inspected", "ok", "review", "reject", "fault", "false_rejects", "known_escapes"), "whole"),
+    **dict.fromkeys(_COUNTED, "whole"),
     **dict.fromkeys(("yield", "yield_after_review"), "number"),
 }
 """Columns of a report as a table, with the type of each."""
-_COUNTED = ("inspected", "ok", "review", "reject", "fault", "false rejects", "known escapes")
-PAGE_COLUMNS = ("", *_COUNTED, "yield", "after review")
+PAGE_COLUMNS = ("", *(name.replace("_", " ") for name in _COUNTED), "yield", "after review")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def share(value: float | None) -> str:
 
 def cells(title: str, tally: Tally) -> tuple[str, ...]:
     """Format a title and a tally as texts in the order of `PAGE_COLUMNS`."""
-    counts = (str(getattr(tally, name.replace(" ", "_"))) for name in _COUNTED)
+    counts = (str(getattr(tally, name)) for name in _COUNTED)
     return (title, *counts, share(tally.first_yield), share(tally.reviewed_yield))
 
 

@@ -157,7 +157,9 @@ export class NoticesView {
 
   listed(notice) {
     const lasted = (Date.parse(notice.resolved_at) - Date.parse(notice.since)) / 1000;
-    const seen = notice.acknowledged_by && t("acknowledged by {name}", { name: notice.acknowledged_by });
+    const name = notice.acknowledged_by;
+    const late = notice.resolved_at && notice.acknowledged_at > notice.resolved_at;
+    const seen = name && (late ? t("acknowledged by {name}, after its cause was over", { name }) : t("acknowledged by {name}", { name }));
     const state = notice.resolved_at ? t("resolved after {time}", { time: span(lasted) }) : t("active");
     return el(
       "li", { "data-stands": !notice.resolved_at },

@@ -5,7 +5,7 @@ import { get } from "./api.js";
 import { by, count, el, say, scaled, scaledText, stamp, titleOf, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
 import { thumb } from "./marking.js";
-import { driftReason } from "./reasons.js";
+import { driftReason, uninspected } from "./reasons.js";
 import { t } from "./words.js";
 
 // Each takes `who`, `before`, `after` and `part`, the name of a part.
@@ -32,7 +32,7 @@ const SENTENCES = {
   "discard lesson": (change) => lesson(change, t("{who} discarded a lesson: {good} good parts, {bad} bad parts", taught(change))),
   acknowledge: ({ who, after }) => withNote(t("{who} acknowledged a notice", { who }), remembered(after)),
   pause: ({ who, after }) => withNote(after.minutes ? t("{who} paused for {minutes} min", { who, minutes: after.minutes }) : t("{who} paused", { who }), after.reason),
-  resume: ({ who }) => t("{who} resumed", { who }),
+  resume: ({ who, after }) => withNote(t("{who} resumed", { who }), uninspected(Object.values(after?.uninspected ?? {}).reduce((sum, frames) => sum + frames, 0))),
   "send images": ({ who, after }) => withNote(t("{who} sent images of good parts", { who }), after),
   "change draft": ({ who, after }) => t("{who} changed the draft of camera {camera}", { who, ...after }),
   "leave image out": ({ who, after }) => t("{who} left an image out of the draft of camera {camera}", { who, ...after }),

@@ -3,7 +3,7 @@
 import { fetchImage, get, me, post, put } from "./api.js";
 import { oneIn, showResult } from "./commissioned.js";
 import { ask, nameField, remembered, rollBack } from "./dialogs.js";
-import { STATES, by, clock, count, el, say, stamp, toast } from "./dom.js";
+import { STATES, by, clock, complain, count, el, say, stamp, toast } from "./dom.js";
 import { Drawing } from "./drawing.js";
 import { Sending, chosenFiles, droppedFiles, goodImages, offerFiles } from "./folder.js";
 import { cameraReason } from "./reasons.js";
@@ -88,8 +88,31 @@ export class CommissionView {
       this.sending = new Sending(this.path, found.name, images, this.draft);
       return this.sending.run().then(() => this.poll());
     };
+    if (this.draft?.result) return this.addOrBegin(send);
     if (this.draft) return send();
     return this.begin(send);
+  }
+
+  // What was learnt may be of another product: two in one model make its limit too loose.
+  addOrBegin(send) {
+    const choices = { "": "—", same: t("the same product: add them to the draft"), other: t("another product: discard the draft, begin a new one") };
+    ask({
+      title: t("Is it the same product?"), action: t("Continue"),
+      lead: t("The draft holds {number} good parts. Two products in one model make its limit too loose. A model in service stays.", { number: count(this.draft.images.length) }),
+      fields: [
+        el("label", { for: "product" }, t("These images show")),
+        el("select", { id: "product", name: "product", required: true }, Object.entries(choices).map(([value, words]) => el("option", { value }, words))),
+        nameField(),
+      ],
+      send: async ({ by: name, product }) => {
+        if (product === "other") {
+          await post(`${this.path}/discard`, { by: name });
+          this.take_over(null);
+          this.take_over(await post(this.path, { by: name }));
+        }
+        send();
+      },
+    });
   }
 
   get path() {
@@ -284,12 +307,8 @@ export class CommissionView {
   }
 
   async take() {
-    try {
-      const taken = await post(`${this.path}/take`);
-      if (taken.like) toast(t("It shows the same as {part}: put another part under the camera", { part: partName(this.draft, taken.like) }), true);
-    } catch (problem) {
-      toast(problem.message, true);
-    }
+    const taken = await post(`${this.path}/take`).catch(complain);
+    if (taken?.like) toast(t("It shows the same as {part}: put another part under the camera", { part: partName(this.draft, taken.like) }), true);
     await this.poll();
   }
 

@@ -1,7 +1,7 @@
 // Result of learning: the limit and its meaning, the conspicuous parts with their heat maps, and the way into service.
 
-import { post } from "./api.js";
-import { ask, nameField } from "./dialogs.js";
+import { get, post } from "./api.js";
+import { ask, field, nameField } from "./dialogs.js";
 import { by, el, ms, say, scaledText } from "./dom.js";
 import { partName } from "./wall.js";
 import { t } from "./words.js";
@@ -73,15 +73,20 @@ function tile(view, draft, part, look = false) {
   return el("li", { "data-odd": part.odd, "data-look": look }, there ? image : el("span", { class: "gone" }, t("taken out")), el("b", {}, t("score {score}", { score: scaledText(part.scaled_score) })), el("span", { class: "muted" }, draft.files[part.name] ?? t("Part {number}", { number: Number.parseInt(part.name, 10) }), why && `: ${why}`), there && out);
 }
 
-function go(view, draft) {
+async function go(view, draft) {
+  // Before the first model there is no folder to list; the device refuses a name that is taken all the same.
+  const beside = draft.pipelines.map((pipeline) => get(`/api/pipelines/${pipeline.name}/models`).catch(() => ({ known: [] })));
+  const taken = new Set((await Promise.all(beside)).flatMap(({ known }) => known));
+  const today = `${view.camera}-${new Date().toISOString().slice(0, 10)}`;
+  let free = today;
+  for (let number = 2; taken.has(free); number += 1) free = `${today}-${number}`;
   const options = draft.pipelines.map(({ name }) => el("option", { value: name }, name));
   ask({
     title: t("Put the model into service"), action: t("Test and change"), danger: true, done: t("The model is in its place"),
     lead: t("It is loaded beside the one in service and tested. If it passes, it judges from the next part on; the one before is kept for a roll-back, under System."),
     fields: [
       unlike(draft.result) && el("label", { class: "check" }, el("input", { type: "checkbox", required: true }), `${unlike(draft.result)} ${t("I have looked: they belong to it.")}`),
-      el("label", { for: "commission-model" }, t("Name of the model")),
-      el("input", { id: "commission-model", name: "model", required: true, maxlength: "64", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", autocomplete: "off", value: `${view.camera}-${new Date().toISOString().slice(0, 10)}` }),
+      field("commission-model", t("Name of the model"), { name: "model", required: true, maxlength: "64", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", value: free }),
       el("label", { for: "commission-pipeline" }, t("Pipeline")),
       el("select", { id: "commission-pipeline", name: "pipeline" }, options, el("option", { value: "" }, t("a new one: show what to write into the site file"))),
       nameField(),

@@ -16,11 +16,11 @@ export function whenChanged(callback) {
 // Asks for a name if nobody is signed in by name; a signed-in name is in the audit whatever a form says.
 export function nameField() {
   if (me().name) return [];
-  return [
-    el("label", { for: "by" }, t("Your name, for the list of changes")),
-    el("input", { id: "by", name: "by", required: true, maxlength: "64", autocomplete: "name", value: remembered() }),
-  ];
+  return field("by", t("Your name, for the list of changes"), { required: true, maxlength: "64", autocomplete: "name", value: remembered() });
 }
+
+// A field with its label; `also` has more attributes.
+export const field = (id, label, also = {}) => [el("label", { for: id }, label), el("input", { id, name: id, autocomplete: "off", ...also })];
 
 // A dialog with a form; `send` gets the form's values, and throws why they are refused. Resolves to whether they were sent.
 export function ask({ title, lead, fields, action, danger = false, send, done = "" }) {
@@ -68,15 +68,6 @@ export function ask({ title, lead, fields, action, danger = false, send, done = 
   );
 }
 
-export function markFalseReject(verdict) {
-  return ask({
-    title: t("Was this part good?"), action: t("Mark as false reject"), done: t("Marked as a false reject"),
-    lead: t("It is marked as a false reject, for whoever calibrates or teaches the model. The verdict itself stays on record."),
-    fields: [nameField(), el("label", { for: "note" }, t("Note")), el("textarea", { id: "note", name: "note", rows: "2", maxlength: "500" })],
-    send: (values) => post(`/api/verdicts/${verdict.id}/false-reject`, { by: values.by, note: values.note.replaceAll(/\s+/g, " "), pipeline: verdict.pipeline }),
-  });
-}
-
 export async function anotherKind(verdict) {
   const known = await get(`/api/pipelines/${verdict.pipeline}/kinds?hours=1`).then((found) => Object.keys(found.known)).catch(() => []);
   const back = verdict.kind_correction ? t("Left empty, it is again what it was judged to be.") : "";
@@ -84,8 +75,7 @@ export async function anotherKind(verdict) {
     title: t("Which kind is it?"), action: t("Set the kind"), done: t("The kind was set"),
     lead: `${t("Choose one that is known, or write a new one. It holds for this part alone.")} ${back}`,
     fields: [
-      el("label", { for: "kind" }, t("Kind")),
-      el("input", { id: "kind", name: "kind", list: "known-kinds", maxlength: "64", autocomplete: "off", required: !back, value: verdict.shown_kind ?? "" }),
+      field("kind", t("Kind"), { list: "known-kinds", maxlength: "64", required: !back, value: verdict.shown_kind ?? "" }),
       el("datalist", { id: "known-kinds" }, known.map((kind) => el("option", { value: kind }))),
       nameField(),
     ],
@@ -98,7 +88,7 @@ export function renameKind(pipeline, kind, after) {
   ask({
     title: t("Rename {kind}", { kind }), action: t("Rename"), done: t("The kind was renamed"),
     lead: t("Every reject of this kind is shown under the new name, also those of the past. What the model judged stays on record."),
-    fields: [el("label", { for: "name" }, t("New name")), el("input", { id: "name", name: "name", required: true, maxlength: "64", autocomplete: "off" }), nameField()],
+    fields: [field("name", t("New name"), { required: true, maxlength: "64" }), nameField()],
     send: async (values) => {
       await post(`/api/pipelines/${pipeline}/kinds/rename`, { kind, name: values.name, by: values.by });
       after(values.name.trim());
@@ -125,8 +115,7 @@ export function splitKind(pipeline, kind, judged) {
     fields: [
       el("label", { for: "judged" }, t("Kind of the model")),
       el("select", { id: "judged", name: "judged" }, judged.map((each) => el("option", { value: each }, each))),
-      el("label", { for: "name" }, t("Its name from now on")),
-      el("input", { id: "name", name: "name", maxlength: "64", autocomplete: "off" }),
+      field("name", t("Its name from now on"), { maxlength: "64" }),
       nameField(),
     ],
     send: (values) => post(`/api/pipelines/${pipeline}/kinds/split`, { kind, judged: values.judged, name: values.name.trim() || null, by: values.by }),
@@ -162,11 +151,10 @@ export function pause(pipeline, names) {
     fields: [
       el("label", { for: "minutes" }, t("For")),
       el("select", { id: "minutes", name: "minutes" }, ends.map(([value, label]) => el("option", { value }, label))),
-      el("label", { for: "reason" }, t("Why, such as cleaning")),
-      el("input", { id: "reason", name: "reason", maxlength: "200", autocomplete: "off" }),
+      field("reason", t("Why, such as cleaning"), { maxlength: "200" }),
       names.length > 1 && el("label", {}, el("input", { type: "checkbox", name: "all", checked: true }), t("The whole line: all {number} pipelines", { number: names.length })),
       nameField(),
-    ].flat().filter(Boolean),
+    ],
     send: ({ by, reason, minutes, all }) => postEach(all ? names : [pipeline.name], "pause", { by, reason, minutes: minutes ? Number(minutes) : null }),
   });
 }
@@ -199,7 +187,15 @@ export function rollBack(pipeline) {
 
 export const acknowledge = (notice, title) =>
   atOnce({
-    title: t("Have you seen this?"), action: t("Acknowledge"), done: t("Acknowledged"),
+    title: t("Have you seen this?"), action: t("Acknowledge"), done: "",
     lead: `${title}. ${t("The sound ends. The notice stands until its cause is gone.")}`,
-    send: ({ by }) => post(`/api/notices/${notice.id}/acknowledge`, { by }),
+    send: ({ by }) => post(`/api/notices/${notice.id}/acknowledge`, { by }).then((found) => toast(acknowledged(found, by)), (problem) => {
+      throw problem.status === 404 ? new Error(t("It was over so long ago that it is no longer listed.")) : problem;
+    }),
   });
+
+// Somebody else, or the end of the cause, may have been faster.
+function acknowledged({ acknowledged_by: name, resolved_at }, by) {
+  if (!name.startsWith(by)) return t("{name} has acknowledged it already.", { name });
+  return resolved_at ? t("Its cause is over already; it stands under System.") : t("Acknowledged");
+}

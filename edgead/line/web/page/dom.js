@@ -130,6 +130,8 @@ export function span(seconds) {
   return t("{number} days", { number: Math.round(seconds / 86_400) });
 }
 
+export const complain = (problem) => toast(problem.message, true);
+
 let hiding;
 export function toast(text, bad = false) {
   const box = by("toast");

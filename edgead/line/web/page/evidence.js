@@ -2,7 +2,7 @@
 
 import { get, me, post } from "./api.js";
 import { anotherKind, remembered } from "./dialogs.js";
-import { badge, by, el, kindOf, ms, reveal, say, score, scoreText, stamp, titleOf, toast } from "./dom.js";
+import { badge, by, complain, el, kindOf, ms, reveal, say, score, scoreText, stamp, titleOf, toast } from "./dom.js";
 import { inKiosk } from "./kiosk.js";
 import { OPINIONS, askAbout, markAtOnce, markButtons, markNote, opinionOf, recentImage, thumb } from "./marking.js";
 import { otherFormat } from "./reasons.js";
@@ -27,12 +27,7 @@ export class EvidenceView {
     this.keys = null; // what the key before this one does
     this.marked = []; // links of those that were marked, for undo
     this.heard = false; // of a verdict that the list may lack
-    for (const button of by("decisions").children) {
-      button.addEventListener("click", () => {
-        this.decision = button.dataset.decision;
-        this.load();
-      });
-    }
+    by("decisions").addEventListener("click", ({ target: { dataset } }) => "decision" in dataset && Object.assign(this, { decision: dataset.decision }).load());
     by("evidence-part-key").addEventListener("change", () => by("evidence-part").value && this.load());
     for (const id of ["evidence-pipeline", "evidence-part", "evidence-kind", "evidence-until", "evidence-score"]) by(id).addEventListener("change", () => this.load());
     by("evidence-newest").addEventListener("click", () => {
@@ -133,15 +128,7 @@ export class EvidenceView {
 
   // Keys wait for each other: two fast ones mark two parts, and never the same part twice.
   afterKeys(action) {
-    const before = this.keys;
-    this.keys = (async () => {
-      await before;
-      try {
-        await action();
-      } catch (problem) {
-        toast(problem.message, true);
-      }
-    })();
+    this.keys = Promise.resolve(this.keys).then(action).catch(complain);
   }
 
   async markChosen(opinion, link = this.chosen, verdict = this.listed.get(link), send = markAtOnce) {

@@ -2,12 +2,11 @@
 
 import { get, post } from "./api.js";
 import { ask, nameField } from "./dialogs.js";
-import { by, el, say, toast } from "./dom.js";
+import { by, complain, el, say, toast } from "./dom.js";
 import { t } from "./words.js";
 
 export class Heaps {
-  constructor(saved) {
-    this.saved = saved; // called when the model knows new kinds
+  constructor() {
     this.pipeline = null;
     this.shown = "";
     this.heaps = [];
@@ -30,12 +29,8 @@ export class Heaps {
     if (found && pipeline === this.pipeline) this.take(found);
   }
 
-  async send(what) {
-    try {
-      this.take(await post(`/api/pipelines/${this.pipeline}/heaps${what}`, {}));
-    } catch (problem) {
-      toast(problem.message, true);
-    }
+  send(what) {
+    post(`/api/pipelines/${this.pipeline}/heaps${what}`, {}).then((found) => this.take(found)).catch(complain);
   }
 
   // Names and moves stay until other heaps come.
@@ -51,7 +46,7 @@ export class Heaps {
     by("heaps-problem").hidden = !found.reason;
     say(by("heaps-problem"), found.reason);
     const left = found.left_out ? ` ${t("Left out, as the model lets them pass now or they cannot be read: {number}.", { number: found.left_out })}` : "";
-    const states = { running: t("The rejects are being sorted, beside the line."), ready: t("Write a name under each heap; equal names make one kind, and one without a name is left out. Choose images to move them.") + left };
+    const states = { running: t("Rejects that are sorted, beside the line: {done} of {images}", found), ready: t("Write a name under each heap; equal names make one kind, and one without a name is left out. Choose images to move them.") + left };
     say(by("heaps-note"), states[found.state] ?? "");
     this.draw();
   }
@@ -101,7 +96,7 @@ export class Heaps {
       action: t("Save"),
       send: ({ by: who }) => post(`/api/pipelines/${this.pipeline}/heaps/name`, { kinds, by: who }),
       done: t("The model names these kinds now"),
-    }).then((sent) => sent && this.saved());
+    });
   }
 }
 

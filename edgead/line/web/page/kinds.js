@@ -16,21 +16,12 @@ export class KindsView {
   constructor() {
     this.hours = 8;
     this.pipeline = null;
-    this.named = null; // the pipeline whose kinds were named here: rejects that show them come later
-    this.heaps = new Heaps(() => {
-      this.named = this.pipeline;
-      return this.load();
-    });
+    this.heaps = new Heaps();
     this.kind = null;
     this.found = null;
     this.before = null;
     this.turn = 0;
-    for (const button of by("kinds-period").children) {
-      button.addEventListener("click", () => {
-        this.hours = Number(button.dataset.hours);
-        this.load();
-      });
-    }
+    by("kinds-period").addEventListener("click", ({ target: { dataset } }) => dataset.hours && Object.assign(this, { hours: Number(dataset.hours) }).load());
     by("kinds-pipeline").addEventListener("change", () => this.go(by("kinds-pipeline").value, null));
     by("kinds-again").addEventListener("click", () => this.load());
     by("all-kinds").addEventListener("click", () => this.go(this.pipeline, null));
@@ -45,6 +36,7 @@ export class KindsView {
     by("kinds-pipeline-label").hidden = names.length < 2;
     const select = by("kinds-pipeline");
     if ([...select.options].map((option) => option.value).join() !== names.join()) select.replaceChildren(...names.map((name) => el("option", { value: name }, name)));
+    by("kinds-unknown").hidden = status.pipelines.find((pipeline) => pipeline.name === this.pipeline)?.knows_kinds ?? true;
     if (this.pipeline) select.value = this.pipeline;
     else if (names.length && !by("kinds").hidden) this.show(names[0], null);
     if (this.pipeline && !by("kinds").hidden) this.heaps.follow(this.pipeline);
@@ -92,14 +84,13 @@ export class KindsView {
   }
 
   pareto() {
-    const { kinds, unsorted, false_rejects, known } = this.found;
+    const { kinds, unsorted, false_rejects } = this.found;
     const total = kinds.reduce((sum, each) => sum + each.count, unsorted);
     const rows = [...kinds, ...(unsorted ? [{ kind: null, count: unsorted }] : [])];
     let sum = 0;
     by("pareto").replaceChildren(...rows.map((each) => this.row(each, (sum += each.count), total)));
     by("no-kinds").hidden = total > 0;
     by("pareto-head").hidden = !total;
-    by("kinds-unknown").hidden = this.named === this.pipeline || Object.keys(known).length > 0;
     const marked = false_rejects ? `; ${t("{number} more were marked as false rejects", { number: count(false_rejects) })}` : "";
     const values = { number: count(total), period: PERIODS[this.hours].words };
     by("kinds-note").textContent = (total === 1 ? t("1 reject in {period}", values) : t("{number} rejects in {period}", values)) + marked;

@@ -71,11 +71,13 @@ export class RejectStrip {
     const about = [scoreText(verdict), kindOf(verdict, this.names)].filter(Boolean).join(" · ");
     const image = source ? el("img", { src: source, alt: "" }) : el("span", { class: "no-thumb" }, icon("reject"));
     const label = [WORDS.reject, titleOf(verdict), about, clock(verdict.captured_at)].filter(Boolean).join(", ");
-    const isNew = Date.now() - (verdict.heard ?? 0) < NEW_MS;
-    return el(
-      "li", { "data-shown": shown, "data-new": isNew, title: isNew && t("New since this page was opened") },
+    const new_ms = NEW_MS - (Date.now() - (verdict.heard ?? 0));
+    if (new_ms > 0) setTimeout(() => made.removeAttribute("data-new"), new_ms);
+    const made = el(
+      "li", { "data-shown": shown, "data-new": new_ms > 0, title: new_ms > 0 && t("New since this page was opened") },
       el("button", { "data-id": verdict.id, "aria-label": label, onclick: () => this.open(verdict) },
         image, el("span", { class: "about" }, about || titleOf(verdict)), el("time", { datetime: verdict.captured_at }, clock(verdict.captured_at))),
     );
+    return made;
   }
 }

@@ -1,7 +1,7 @@
 // The verdict in large: a surface in its colour, with its shape and word, and the distance of the score to the limit.
 
 import { WORDS, beyond, by, count, el, kindOf, percent, say, scaled, score, scoreText, span, titleOf } from "./dom.js";
-import { pipelineReason, unaskedBy } from "./reasons.js";
+import { pipelineReason, unaskedBy, uninspected } from "./reasons.js";
 import { t } from "./words.js";
 
 const OLD_S = 3;
@@ -11,7 +11,7 @@ const STATES = { paused: t("Paused"), starting: t("Starting"), fault: t("Fault")
 function headline({ lost, state, verdict, names, now }) {
   if (lost) return ["fault", t("No connection"), t("The device does not answer; nothing here is live")];
   if (!state) return ["none", t("Waiting"), ""];
-  if (state.state === "paused") return ["none", STATES.paused, pipelineReason(state.reason)];
+  if (state.state === "paused") return ["none", STATES.paused, `${pipelineReason(state.reason)}. ${t("Parts go by uninspected.")}`];
   if (state.state !== "running") return ["fault", STATES[state.state], pipelineReason(state.reason) || ""];
   if (!verdict) return ["none", t("Waiting"), state.on_request ? t("Waits for a trigger") : t("Waits for the first image")];
   const age_s = Math.max(0, (now - Date.parse(verdict.captured_at)) / 1000);
@@ -79,8 +79,9 @@ function showTally(state, shift) {
   const wanted = { bad: count(bad), frames: count(judged + (state?.missed ?? 0)) };
   say(by("tally-note"), bad ? t("Since the start: {bad} of {frames} not inspected in time", wanted) : shift ? t("This shift") : t("Since the start"));
   by("tally-note").toggleAttribute("data-bad", bad > 0);
-  by("tally-trigger").hidden = !state?.unasked;
-  if (state?.unasked) say(by("tally-trigger"), unaskedBy(state));
+  const passed = [uninspected(counted.uninspected ?? state?.uninspected), state?.unasked && unaskedBy(state)].filter(Boolean);
+  by("tally-trigger").hidden = !passed.length;
+  say(by("tally-trigger"), passed.join(". "));
 }
 
 function showDetails(state, verdict) {

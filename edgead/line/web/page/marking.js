@@ -1,8 +1,8 @@
 // Marks of people on parts: good or bad, whatever the verdict. Marked parts are kept without loss, for teaching.
 
 import { get, me, post } from "./api.js";
-import { ask, markFalseReject, nameField, remembered } from "./dialogs.js";
-import { badge, clock, el, scoreText, stamp, titleOf, toast } from "./dom.js";
+import { ask, nameField, remembered } from "./dialogs.js";
+import { badge, clock, complain, el, scoreText, stamp, titleOf, toast } from "./dom.js";
 import { t } from "./words.js";
 
 const LISTED = 8;
@@ -25,7 +25,6 @@ export function recentImage(verdict) {
 const key = (letter) => el("kbd", { "aria-hidden": "true" }, letter);
 
 const isFalseReject = (verdict, opinion) => opinion === "good" && verdict.decision !== "ok";
-export const askAbout = (verdict, opinion) => (isFalseReject(verdict, opinion) ? markFalseReject(verdict) : markPart(verdict, opinion));
 
 // Buttons beside a part's images; `say` is called with what the part was.
 export function markButtons(verdict, say) {
@@ -52,22 +51,26 @@ export async function markAtOnce(verdict, opinion) {
   return true;
 }
 
+const oneLine = (note = "") => note.replaceAll(/\s+/g, " ");
+
 async function send(verdict, opinion, values) {
-  const note = (values.note ?? "").replaceAll(/\s+/g, " ");
-  const answer = await post(`/api/verdicts/${verdict.id}/mark`, { verdict: opinion, by: values.by, note, pipeline: verdict.pipeline });
+  const answer = await post(`/api/verdicts/${verdict.id}/mark`, { verdict: opinion, by: values.by, note: oneLine(values.note), pipeline: verdict.pipeline });
   if (opinion && !answer.lossless) toast(t("Marked. Its frame is no longer in memory: only what was kept as JPEG is there to be taught."));
   else toast(opinion ? t("Marked, and its frame is kept without loss") : t("The mark is taken back"));
 }
 
-function markPart(verdict, opinion) {
-  const bad = opinion === "bad";
+export function askAbout(verdict, opinion) {
+  const [bad, wrong] = [opinion === "bad", isFalseReject(verdict, opinion)];
   return ask({
-    title: bad ? t("Was this part bad?") : t("Was this part good?"), action: bad ? t("Mark as bad") : t("Mark as good"),
+    title: bad ? t("Was this part bad?") : t("Was this part good?"), done: wrong ? t("Marked as a false reject") : "",
+    action: bad ? t("Mark as bad") : wrong ? t("Mark as false reject") : t("Mark as good"),
     lead: bad
       ? t("It tests every lesson: none may let it pass. Three or more become known defects. The verdict itself stays on record.")
+      : wrong
+      ? t("It is marked as a false reject, for whoever calibrates or teaches the model. The verdict itself stays on record.")
       : t("It is kept as an example of a good part. The verdict itself stays on record."),
     fields: [nameField(), el("label", { for: "note" }, t("Note")), el("textarea", { id: "note", name: "note", rows: "2", maxlength: "500" })],
-    send: (values) => send(verdict, opinion, values),
+    send: ({ by, note }) => (wrong ? post(`/api/verdicts/${verdict.id}/false-reject`, { by, note: oneLine(note), pipeline: verdict.pipeline }) : send(verdict, opinion, { by, note })),
   });
 }
 
@@ -82,13 +85,8 @@ function takeBack(verdict) {
 
 // The last parts of a line, held still while people mark them.
 export async function markRecent(pipeline) {
-  let page;
-  try {
-    page = await get(`/api/verdicts?limit=${LISTED}&pipeline=${encodeURIComponent(pipeline)}`);
-  } catch (problem) {
-    toast(problem.message, true);
-    return;
-  }
+  const page = await get(`/api/verdicts?limit=${LISTED}&pipeline=${encodeURIComponent(pipeline)}`).catch(complain);
+  if (!page) return;
   const rows = page.verdicts.map((verdict) => recentRow(verdict));
   ask({
     title: t("Which of the last parts?"), action: t("Mark"),

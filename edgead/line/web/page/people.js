@@ -1,7 +1,7 @@
 // The person who is signed in, with the role, and the ways to sign in: the form, the name in the bar, the PIN of a panel.
 
 import { me, post, session } from "./api.js";
-import { ask } from "./dialogs.js";
+import { ask, field } from "./dialogs.js";
 import { by, el, say, toast } from "./dom.js";
 import { t } from "./words.js";
 
@@ -43,10 +43,8 @@ function unlock() {
     title: t("Unlock this panel"), action: t("Unlock"),
     lead: t("Your name stands in the list of changes until it locks again."),
     fields: [
-      el("label", { for: "person" }, t("Name")),
-      el("input", { id: "person", name: "person", required: true, maxlength: "64", autocomplete: "off" }),
-      el("label", { for: "pin" }, t("PIN")),
-      el("input", { id: "pin", name: "pin", type: "password", inputmode: "numeric", pattern: "[0-9]{4,8}", required: true, maxlength: "8", autocomplete: "off" }),
+      field("person", t("Name"), { required: true, maxlength: "64" }),
+      field("pin", t("PIN"), { type: "password", inputmode: "numeric", pattern: "[0-9]{4,8}", required: true, maxlength: "8" }),
     ],
     send: async (values) => {
       await post("/api/unlock", { name: values.person, pin: values.pin });
@@ -103,16 +101,13 @@ function form(way) {
 function tokenFields() {
   return [
     el("input", { name: "username", autocomplete: "username", value: "edgead", hidden: true }),
-    el("label", { for: "token" }, t("Token")),
-    el("input", { id: "token", name: "token", type: "password", autocomplete: "current-password", required: true, maxlength: "1024" }),
+    field("token", t("Token"), { type: "password", autocomplete: "current-password", required: true, maxlength: "1024" }),
   ];
 }
 
 function personFields() {
   return [
-    el("label", { for: "name" }, t("Name")),
-    el("input", { id: "name", name: "name", autocomplete: "username", required: true, maxlength: "64" }),
-    el("label", { for: "password" }, t("Password")),
-    el("input", { id: "password", name: "password", type: "password", autocomplete: "current-password", required: true, maxlength: "256" }),
+    field("name", t("Name"), { autocomplete: "username", required: true, maxlength: "64" }),
+    field("password", t("Password"), { type: "password", autocomplete: "current-password", required: true, maxlength: "256" }),
   ];
 }

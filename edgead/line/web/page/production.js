@@ -1,12 +1,12 @@
 // Production of the current shift and order: counts, yield, and the yield of each hour.
 
 import { get, post } from "./api.js";
-import { ask, nameField } from "./dialogs.js";
+import { ask, field, nameField } from "./dialogs.js";
 import { by, clock, count, decimal, el, say, stamp, toast } from "./dom.js";
 import { t } from "./words.js";
 
 const EVERY_MS = 5000;
-const ROWS = { inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"), yield: t("Yield"), yield_after_review: t("Yield after review") };
+const ROWS = { inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"), uninspected: t("Uninspected in pauses"), yield: t("Yield"), yield_after_review: t("Yield after review") };
 
 export const share = (value) => (value == null ? "—" : `${decimal(100 * value, 1)} %`);
 // If the site file names no shifts, a day is one.
@@ -19,7 +19,7 @@ export class ProductionBox {
     this.counted = counted;
     this.unit = "";
     this.found = null;
-    this.unitSelect = el("select", { "aria-label": t("What is counted"), onchange: () => this.choose(this.unitSelect.value) });
+    this.unitSelect = el("select", { "aria-label": t("What is counted"), onchange: () => Object.assign(this, { unit: this.unitSelect.value }).load() });
     this.title = el("p", { class: "muted", role: "status" });
     this.table = el("table", { class: "figures" });
     this.curve = el("div", { class: "yield-curve", role: "img", "aria-label": t("Yield by hour: {list}", { list: "—" }) });
@@ -38,11 +38,6 @@ export class ProductionBox {
       if (!document.hidden && !by("live").hidden) await this.load();
       await new Promise((resolve) => setTimeout(resolve, by("live").hidden ? 500 : EVERY_MS));
     }
-  }
-
-  choose(unit) {
-    this.unit = unit;
-    this.load();
   }
 
   async load() {
@@ -105,10 +100,8 @@ function startOrder(order, started) {
     title: t("Start a new order?"), action: t("Start"),
     lead: `${t("Its counters begin at 0.")} ${last}`,
     fields: [
-      el("label", { for: "order-name" }, t("Name of the order")),
-      el("input", { id: "order-name", name: "name", maxlength: "128", autocomplete: "off" }),
-      el("label", { for: "order-batch" }, t("Batch")),
-      el("input", { id: "order-batch", name: "batch", maxlength: "128", autocomplete: "off" }),
+      field("order-name", t("Name of the order"), { name: "name", maxlength: "128" }),
+      field("order-batch", t("Batch"), { name: "batch", maxlength: "128" }),
       nameField(),
     ],
     send: async (values) => {

@@ -1,39 +1,18 @@
 // The device's texts of closed lists in the page's language. Texts of other errors are in no list, and stay as they are.
 
 import { STATES, count, decimal } from "./dom.js";
-import { t } from "./words.js";
+import { closed, t } from "./words.js";
 
 export const HEALTH = { dark: t("dark"), bright: t("bright"), blurred: t("blurred"), moved: t("moved"), frozen: t("frozen") };
 
-const CAMERA = {
-  "its thread has died, see the log": t("its thread has died, see the log"),
-  "no frame for more than {number} s": t("no frame for more than {number} s"),
-  "no frame for {number} s": t("no frame for {number} s"),
-  "no data for {number} s": t("no data for {number} s"),
-  "after {number} frames": t("after {number} frames"),
-  "did not open within {number} s": t("did not open within {number} s"),
-  "did not open for {number} s": t("did not open for {number} s"),
-  "hangs, no frame for {number} s": t("hangs, no frame for {number} s"),
-  "is held by another process": t("is held by another process"),
-  "its reader process was ended": t("its reader process was ended"),
-  "the stream ended or the connection was lost": t("the stream ended or the connection was lost"),
-  "the stream has come to its end": t("the stream has come to its end"),
-  "the recording has come to its end": t("the recording has come to its end"),
-  "the host cannot be reached": t("the host cannot be reached"),
-  "the host name cannot be resolved": t("the host name cannot be resolved"),
-  "cannot be opened": t("cannot be opened"),
-  "it is in use by another program or gives no images": t("it is in use by another program or gives no images"),
-  "no frames": t("no frames"),
-  "each would take the other's images": t("each would take the other's images"),
-  "stop that one, or name another folder": t("stop that one, or name another folder"),
-};
+const CAMERA = closed(
+  "its thread has died, see the log", "no frame for more than {number} s", "no frame for {number} s", "no data for {number} s", "after {number} frames", "did not open within {number} s",
+  "did not open for {number} s", "hangs, no frame for {number} s", "is held by another process", "its reader process was ended", "the stream ended or the connection was lost",
+  "the stream has come to its end", "the recording has come to its end", "the host cannot be reached", "the host name cannot be resolved", "cannot be opened",
+  "it is in use by another program or gives no images", "no frames", "each would take the other's images", "stop that one, or name another folder",
+);
 
-const PIPELINE = {
-  "the model is loaded and tested": t("the model is loaded and tested"),
-  "waits for a model: commission one on the page": t("waits for a model: commission one on the page"),
-  "waits for camera {name}": t("waits for camera {name}"),
-  "camera {name} has ended": t("camera {name} has ended"),
-};
+const PIPELINE = closed("the model is loaded and tested", "waits for a model: commission one on the page", "waits for camera {name}", "camera {name} has ended");
 
 // Patterns of a pipeline's faults and of the values in them; the reason of an error stays as it is.
 const FAULTS = [
@@ -52,42 +31,20 @@ const SITE = [
   [/^(\S+): keeps its model: (.*)$/, (name, reason) => t("{name} keeps its model: {reason}", { name, reason })],
 ];
 
-const DRIFT = {
-  "the camera's images look different": t("the camera's images look different"),
-  "parts look different, while light, focus and position are as before": t("parts look different, while light, focus and position are as before"),
-  "parts look different, or the camera's images do": t("parts look different, or the camera's images do"),
-  "parts that pass score higher": t("parts that pass score higher"),
-  "parts that pass score lower": t("parts that pass score lower"),
-  "parts that pass score higher than the good images did": t("parts that pass score higher than the good images did"),
-  "heat maps are warmer all over": t("heat maps are warmer all over"),
-  "heat maps are cooler all over": t("heat maps are cooler all over"),
-  "more parts than usual are rejected or sent to review": t("more parts than usual are rejected or sent to review"),
-  brighter: t("brighter"), darker: t("darker"), sharper: t("sharper"), "less sharp": t("less sharp"),
-  "moved to the right": t("moved to the right"), "moved to the left": t("moved to the left"), "moved down": t("moved down"), "moved up": t("moved up"),
-  "the score of parts that pass varies more": t("the score of parts that pass varies more"),
-  "the score of parts that pass varies less": t("the score of parts that pass varies less"),
-  "the warmth of heat maps varies more": t("the warmth of heat maps varies more"),
-  "the warmth of heat maps varies less": t("the warmth of heat maps varies less"),
-  "brightness varies more": t("brightness varies more"), "brightness varies less": t("brightness varies less"),
-  "sharpness varies more": t("sharpness varies more"), "sharpness varies less": t("sharpness varies less"),
-  "place from left to right varies more": t("place from left to right varies more"),
-  "place from left to right varies less": t("place from left to right varies less"),
-  "place from top to bottom varies more": t("place from top to bottom varies more"),
-  "place from top to bottom varies less": t("place from top to bottom varies less"),
-};
+const DRIFT = closed(
+  "the camera's images look different", "parts look different, while light, focus and position are as before", "parts look different, or the camera's images do", "parts that pass score higher",
+  "parts that pass score lower", "parts that pass score higher than the good images did", "heat maps are warmer all over", "heat maps are cooler all over",
+  "more parts than usual are rejected or sent to review", "brighter", "darker", "sharper", "less sharp", "moved to the right", "moved to the left", "moved down", "moved up",
+  "the score of parts that pass varies more", "the score of parts that pass varies less", "the warmth of heat maps varies more", "the warmth of heat maps varies less", "brightness varies more",
+  "brightness varies less", "sharpness varies more", "sharpness varies less", "place from left to right varies more", "place from left to right varies less", "place from top to bottom varies more",
+  "place from top to bottom varies less",
+);
 
-const FORMAT = {
-  "parts are cut off or squeezed": t("parts are cut off or squeezed"),
-  "the region of interest, which is in pixels, shows something else": t("the region of interest, which is in pixels, shows something else"),
-  "fine defects are not seen": t("fine defects are not seen"),
-};
+const FORMAT = closed("parts are cut off or squeezed", "the region of interest, which is in pixels, shows something else", "fine defects are not seen");
 
 // Values of `other_format` in a verdict's record.
-const OTHER_FORMAT = {
-  proportions: t("parts are cut off or squeezed"),
-  size: t("the region of interest, which is in pixels, shows something else"),
-  small: t("fine defects are not seen"),
-};
+const [PROPORTIONS, SIZE, SMALL] = Object.values(FORMAT);
+const OTHER_FORMAT = { proportions: PROPORTIONS, size: SIZE, small: SMALL };
 
 export const imagesAre = (health) => t("The images are {health}", { health: health.map((word) => HEALTH[word] ?? word).join(", ") });
 
@@ -120,6 +77,8 @@ export const siteReason = (text) => text.replace(/^(some of )?the site file is n
 export function unaskedBy({ unasked, taken, trigger }) {
   return t("{number} of {frames} frames were not asked for by the trigger {kind}", { number: count(unasked), frames: count(taken), kind: trigger });
 }
+
+export const uninspected = (number) => number > 0 && t("Frames that went by uninspected in pauses: {number}", { number: count(number) });
 
 // Reason why a sent image was not judged.
 export function judgeReason({ status, message }) {

@@ -1,7 +1,7 @@
 // Production report: a period, its groups with counts and yield, rejects and their places, and people's marks.
 
 import { fetchImage, get } from "./api.js";
-import { badge, by, count, dated, el, say, stamp, toast } from "./dom.js";
+import { badge, by, complain, count, dated, el, say, stamp, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
 import { drawPositions } from "./positions.js";
 import { figure, share, shiftName } from "./production.js";
@@ -14,7 +14,7 @@ const COUNTING_MS = 90_000; // longer than the device takes before it refuses
 const LISTED = 12;
 const COLUMNS = {
   inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"),
-  false_rejects: t("False rejects"), known_escapes: t("Known escapes"), yield: t("Yield"), yield_after_review: t("After review"),
+  false_rejects: t("False rejects"), known_escapes: t("Known escapes"), uninspected: t("Uninspected in pauses"), yield: t("Yield"), yield_after_review: t("After review"),
 };
 const UNNAMED = { order: t("without a name"), batch: t("without a batch"), recipe: t("without a recipe") };
 const DOWNLOADS = [
@@ -30,18 +30,19 @@ export class ReportView {
     this.turn = 0;
     this.names = [];
     this.counted = null; // the time of what is shown; by orders it begins with the first of them
-    for (const button of by("report-period").children) {
-      button.addEventListener("click", () => {
-        this.period = button.dataset.period;
-        this.load();
-      });
-    }
+    by("report-period").addEventListener("click", ({ target: { dataset } }) => dataset.period && this.choose(dataset.period));
     for (const id of ["report-by", "report-unit", "report-since", "report-until"]) by(id).addEventListener("change", () => this.load());
+    by("report-order").addEventListener("change", () => this.choose(by("report-order").value ? "order" : "shift"));
     by("report-print").addEventListener("click", () => print());
     by("report-downloads").replaceChildren(
       ...DOWNLOADS.map(([path, format, words]) => el("button", { onclick: (event) => this.download(event.target, path, format) }, words)),
       el("button", { onclick: () => this.images() }, t("Images of rejects, ZIP")),
     );
+  }
+
+  choose(period) {
+    this.period = period;
+    this.load();
   }
 
   showStatus(status) {
@@ -58,6 +59,7 @@ export class ReportView {
     const midnight = new Date(new Date().setHours(0, 0, 0, 0));
     if (this.period === "day") return { since: midnight.toISOString() };
     if (this.period === "week") return { since: new Date(midnight.setDate(midnight.getDate() - 6)).toISOString() };
+    if (this.period === "order") return Object.fromEntries(new URLSearchParams(by("report-order").value));
     if (this.period !== "own") return {};
     const given = { since: by("report-since").value, until: by("report-until").value };
     return Object.fromEntries(Object.entries(given).filter(([, value]) => value).map(([name, value]) => [name, new Date(value).toISOString()]));
@@ -73,12 +75,22 @@ export class ReportView {
     return unit ? [unit] : this.names;
   }
 
+  // Each order lasts until the next one starts; the newest comes first.
+  async offerOrders() {
+    const orders = await get("/api/production/orders");
+    const time = ({ started_at: since }, index) => new URLSearchParams(index ? { since, until: orders[index - 1].started_at } : { since });
+    const options = orders.map((order, index) => el("option", { value: time(order, index) }, `${order.name || UNNAMED.order} · ${stamp(order.started_at)}`));
+    by("report-order-label").hidden = !orders.length;
+    by("report-order").replaceChildren(el("option", { value: "" }, t("any")), ...options);
+  }
+
   async load() {
     const turn = ++this.turn; // what was asked before and comes late is not shown
     for (const button of by("report-period").children) button.setAttribute("aria-pressed", button.dataset.period === this.period);
     by("report-own").hidden = this.period !== "own";
     say(by("report-note"), t("Counting …"));
     try {
+      if (this.period !== "order") await this.offerOrders();
       const found = await patiently(() => get(`/api/production/report?${this.query()}`, COUNTING_MS), () => turn === this.turn);
       if (turn !== this.turn) return;
       this.show(found);
@@ -153,13 +165,10 @@ export class ReportView {
   async images() {
     const unit = by("report-unit").value;
     const query = new URLSearchParams({ ...(this.counted ?? this.time()), decision: "reject", ...(unit ? { pipeline: unit } : {}) });
-    try {
-      const size = await patiently(() => get(`/api/production/images/size?${query}`, COUNTING_MS));
-      toast(t("{count} verdicts with images, {mib} MiB", { count: count(size.verdicts), mib: count(Math.ceil(size.mib)) }));
-      save(`/api/production/images?${query}`, "");
-    } catch (problem) {
-      toast(problem.message, true);
-    }
+    const size = await patiently(() => get(`/api/production/images/size?${query}`, COUNTING_MS)).catch(complain);
+    if (!size) return;
+    toast(t("{count} verdicts with images, {mib} MiB", { count: count(size.verdicts), mib: count(Math.ceil(size.mib)) }));
+    save(`/api/production/images?${query}`, "");
   }
 }
 

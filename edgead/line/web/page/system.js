@@ -2,38 +2,28 @@
 
 import { get, post } from "./api.js";
 import { acceptDrift, changeModel, rollBack } from "./dialogs.js";
-import { STATES, by, count, decimal, el, grade, score, span, stamp, stateBadge, toast } from "./dom.js";
+import { STATES, by, complain, count, decimal, el, grade, score, span, stamp, stateBadge, toast } from "./dom.js";
 import { openFocus } from "./focus.js";
-import { cameraReason, driftReason, imagesAre, pipelineReason, unaskedBy } from "./reasons.js";
+import { cameraReason, driftReason, imagesAre, pipelineReason, unaskedBy, uninspected } from "./reasons.js";
 import { changeThresholds } from "./thresholds.js";
 import { t } from "./words.js";
 
 export class SystemView {
-  constructor() {
-    this.shown = "";
-  }
-
   showStatus(status) {
     showIssues(status);
+    if (by("system").hidden) return;
+    const units = [
+      [t("Cameras"), status.cameras.map(cameraCard)],
+      [t("Pipelines"), status.pipelines.map(pipelineCard)],
+      [t("Sinks and evidence"), [...status.sinks.map(sinkCard), evidenceCard(status)]],
+    ];
+    const [shown, cards] = [by("system-parts").querySelectorAll(".unit-card"), units.flatMap(([, of]) => of)];
     // A button that is pressed or has the focus is not replaced meanwhile.
-    if (by("system").hidden || by("system-parts").contains(document.activeElement)) return this.refreshNumbers(status);
+    if (by("system-parts").contains(document.activeElement)) return shown.forEach((card, index) => cards[index] && !card.contains(document.activeElement) && card.replaceWith(cards[index]));
     by("system-parts").replaceChildren(
-      el(
-        "div", { class: "columns" },
-        el("section", { class: "units" }, el("h2", {}, t("Cameras")), status.cameras.map(cameraCard)),
-        el("section", { class: "units" }, el("h2", {}, t("Pipelines")), status.pipelines.map(pipelineCard)),
-        el("section", { class: "units" }, el("h2", {}, t("Sinks and evidence")), status.sinks.map(sinkCard), evidenceCard(status)),
-      ),
+      el("div", { class: "columns" }, units.map(([title, of]) => el("section", { class: "units" }, el("h2", {}, title), of))),
       el("p", { class: "muted" }, `${t("edgead {version}, up for {time}", { version: status.version, time: span(status.uptime_s) })} · `, el("a", { href: "/docs" }, "API")),
     );
-  }
-
-  refreshNumbers(status) {
-    if (by("system").hidden) return;
-    const cards = [...status.cameras.map(cameraCard), ...status.pipelines.map(pipelineCard), ...status.sinks.map(sinkCard), evidenceCard(status)];
-    by("system-parts").querySelectorAll(".unit-card").forEach((card, index) => {
-      if (cards[index] && !card.contains(document.activeElement)) card.replaceWith(cards[index]);
-    });
   }
 }
 
@@ -98,7 +88,7 @@ function pipelineCard(pipeline) {
   return card(
     pipeline.name, stateBadge(pipeline.state),
     [`${t("camera {name}", { name: pipeline.camera })} · ${t("model {name}", { name: model })} ${pipeline.model_sha256.slice(0, 10)}`, since(pipeline)],
-    [[pipelineReason(pipeline.reason), grade(pipeline.state)], [pipeline.unasked > 0 && unaskedBy(pipeline), "normal"], driftNote(pipeline.drift)],
+    [[pipelineReason(pipeline.reason), grade(pipeline.state)], [pipeline.unasked > 0 && unaskedBy(pipeline), "normal"], [uninspected(pipeline.uninspected), "watch"], driftNote(pipeline.drift)],
     [
       [t("Verdicts"), count(pipeline.judged)],
       [t("Per second"), pipeline.fps == null || pipeline.state !== "running" ? "—" : decimal(pipeline.fps, 1)],
@@ -114,7 +104,7 @@ function pipelineCard(pipeline) {
     [
       el("button", { "data-needs": "operate", onclick: (event) => selfTest(pipeline, event.target) }, t("Self-test")),
       limits && el("button", { "data-needs": "engineer", onclick: () => changeThresholds(pipeline) }, t("Limits")),
-      el("button", { "data-needs": "engineer", onclick: () => openModels(pipeline) }, t("Change model")),
+      el("button", { "data-needs": "engineer", onclick: () => get(`/api/pipelines/${pipeline.name}/models`).then((models) => changeModel(pipeline, models)).catch(complain) }, t("Change model")),
       pipeline.drift?.state === "warning" && el("button", { "data-needs": "engineer", onclick: () => acceptDrift(pipeline) }, t("Accept drift")),
       pipeline.can_roll_back && el("button", { "data-needs": "engineer", onclick: () => rollBack(pipeline) }, t("Roll back")),
     ].filter(Boolean),
@@ -144,22 +134,10 @@ function evidenceCard(status) {
   );
 }
 
-async function openModels(pipeline) {
-  try {
-    changeModel(pipeline, await get(`/api/pipelines/${pipeline.name}/models`));
-  } catch (problem) {
-    toast(problem.message, true);
-  }
-}
-
 async function selfTest(pipeline, button) {
   button.disabled = true;
-  try {
-    const { result } = await post(`/api/pipelines/${pipeline.name}/self-test`);
-    if (result.passed) toast(t("{pipeline}: all {number} golden images score as on record", { pipeline: pipeline.name, number: result.images.length }));
-    else toast(t("{pipeline}: the self-test failed", { pipeline: pipeline.name }), true);
-  } catch (problem) {
-    toast(problem.message, true);
-  }
+  const { result } = (await post(`/api/pipelines/${pipeline.name}/self-test`).catch(complain)) ?? {};
+  if (result?.passed) toast(t("{pipeline}: all {number} golden images score as on record", { pipeline: pipeline.name, number: result.images.length }));
+  else if (result) toast(t("{pipeline}: the self-test failed", { pipeline: pipeline.name }), true);
   button.disabled = false;
 }

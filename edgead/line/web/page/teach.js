@@ -112,11 +112,8 @@ export class TeachView {
   }
 
   async follow() {
-    try {
-      this.take((await get("/api/lessons")).lessons);
-    } catch {
-      return; // the connection's state is shown above
-    }
+    const found = await get("/api/lessons").catch(() => null); // the connection's state is shown above
+    if (found) this.take(found.lessons);
   }
 
   take(lessons) {

@@ -2,7 +2,7 @@
 
 import { get, put } from "./api.js";
 import { ask, nameField } from "./dialogs.js";
-import { el, scaled, scaledText, score, toast } from "./dom.js";
+import { complain, el, scaled, scaledText, score } from "./dom.js";
 import { t } from "./words.js";
 
 const NEWEST = 200; // parts of the line, and parts marked bad
@@ -14,12 +14,8 @@ const meant = (text, before) => (text === shown(before) ? before : Number(text))
 
 export async function changeThresholds(pipeline) {
   if (!pipeline?.thresholds) return;
-  try {
-    const known = await knownParts(pipeline);
-    if (!document.querySelector("dialog")) open(pipeline, known);
-  } catch (problem) {
-    toast(problem.message, true);
-  }
+  const known = await knownParts(pipeline).catch(complain);
+  if (known && !document.querySelector("dialog")) open(pipeline, known);
 }
 
 // Scores of another model say nothing about this one's limit.

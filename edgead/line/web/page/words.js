@@ -42,6 +42,9 @@ export const locale = navigator.languages.find((tag) => plain(tag) === language)
 // The text, with each `{name}` replaced by its value.
 export const t = (text, values = {}) => (words[text] ?? text).replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 
+// A closed list of the device's texts, each with its translation.
+export const closed = (...texts) => Object.fromEntries(texts.map((text) => [text, t(text)]));
+
 // Texts in the page before any script has run.
 export function translatePage() {
   document.documentElement.lang = language;

@@ -36,6 +36,8 @@ def models_beside(model: Path) -> list[str]:
     folder = _folder(model)
     try:
         found = sorted(path.name for path in folder.iterdir() if os.path.isfile(path / "manifest.json"))
+    except FileNotFoundError:
+        return []  # before the first model
     except OSError as error:
         raise SettingsError(f"{folder}: cannot be listed: {error.strerror}") from None
     return [name for name in found if not name.startswith(".")]

@@ -42,6 +42,7 @@ class TallyAnswer(Answer):
     fault: Annotated[int, Field(description="Parts of several views with a missing one: not inspected.")]
     false_rejects: Annotated[int, Field(description="Parts in review and reject that a person found good.")]
     known_escapes: Annotated[int, Field(description="Parts in ok that a person found bad.")]
+    uninspected: Annotated[int, Field(description="Frames that went by while a person had paused the pipeline.")]
     first_yield: Annotated[Share, Field(alias="yield", description="Share that was found ok.")]
     yield_after_review: Annotated[Share, Field(description="Share of ok and false rejects, less known escapes.")]
 
