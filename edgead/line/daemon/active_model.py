@@ -281,8 +281,10 @@ class ActiveModel:
             service goes on.
         """
         with self.changing():
-            new = self._in_time(self._tested(model))
+            new = self._tested(model)
             try:
+                if late := too_late(new, self._section.budget_ms, self._in_service.detector):
+                    raise SettingsError(f"{self._pipeline}: {late}")
                 record(named(model, new.manifest.manifest_sha256))
             except BaseException:
                 new.close()
@@ -444,13 +446,6 @@ class ActiveModel:
         except BaseException:
             detector.close()
             raise
-        return detector
-
-    def _in_time(self, detector: Detector) -> Detector:
-        late = too_late(detector, self._section.budget_ms)
-        if late:
-            detector.close()
-            raise SettingsError(f"{self._pipeline}: {late}")
         return detector
 
 
