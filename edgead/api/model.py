@@ -105,6 +105,8 @@ class Model(Predictor):
     ) -> Evaluation:
         """Judge a test set with known defects; the result's `to_dict` has the metrics.
 
+        Its `advice` is the likely cause of too many rejected good parts, and the next step.
+
         Parameters
         ----------
         data : path
