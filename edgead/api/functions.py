@@ -83,15 +83,68 @@ def train(
         Log for settings, stages, losses and figures: a file for JSON lines; "tensorboard:FOLDER" or
         "mlflow:URI" of the package `edgead-tracking`.
     **options
-        See `edgead.TrainOptions`: fields of `training.good_images.GoodImages`, such as `false_reject_rate=0.01` (the
-        share of good parts that may be rejected, by default 5 %, or 10 or 20 % with few images), `roi`,
-        `guarantee`, `skip_bad`, or `input` ("grey16", or "relief" or "rgb_relief" with `mm_per_count`, for images of 16
-        bits or floats); and the settings that most methods have: `backbone`, `layers`, `image_size` (one number, or
-        height and width), `memory_bank_size`, `seed`.
+        Any of the other parameters below.
 
     Returns
     -------
     Model
+
+    Other Parameters
+    ----------------
+    normal_dir : str, optional
+        Folder of good images below `good`; "." is `good` itself. With wildcards, such as "*" or "*/train/good", all
+        matching folders, each of another product. By default train/good, or `good` without a folder train.
+    paths : sequence of Path, optional
+        The images, which lie in `good` or below it; by default all there.
+    roi : (int, int, int, int), optional
+        x, y, width and height of the region of interest, pixels; by default the whole image.
+    ignore : sequence of str, Path or ndarray
+        Places that never count, see `edgead.dataset.places.read_ignored`; by default none. All images then have one
+        size.
+    align : str or Path, optional
+        Golden image that parts are aligned to, by shift and small rotation; by default none. All images then have one
+        size.
+    tiles : "auto", int or str, optional
+        Size of tiles to cut images or their region into, or "SIZE,OVERLAP", in pixels of the images; by default none.
+    false_reject_rate : float, optional
+        Share of good parts that may be rejected; by default 0.05, with few images 0.1 or 0.2.
+    review_rate : float, optional
+        Share of good parts that may be rejected or sent to review; by default as `edgead.calibration.plan.choose_rates`
+        chooses it.
+    guarantee : {"cross", "split"}, optional
+        How thresholds come from good images: "cross" learns all and scores each as if its fold had not been learnt;
+        "split" holds some out, which a proof of the rate needs. By default "cross" if the detector can leave images out
+        without another training, or with `folds`; else "split".
+    folds : int
+        Number of additional trainings, each without a part of the images, for "cross" with a detector that needs them;
+        by default 0.
+    group : str
+        Which images belong together and are held out together, see `edgead.dataset.groups.group_images`; by default
+        "auto", with several products "folders".
+    defects : sequence of Path
+        Images of known defects, never learnt: they show how many defects a limit finds; by default none.
+    hold_out : float
+        Share of the groups of good images that is kept for `Model.evaluate` and not learnt, for data without a test
+        part; by default 0.0.
+    skip_bad : bool
+        Leave out images that cannot be read; by default False, which stops at them.
+    input : {"rgb", "grey16", "relief", "rgb_relief"}
+        Type of the images: 8-bit images, by default "rgb"; grey values of 16 bits or floats; heights; or colours with
+        heights.
+    mm_per_count : float, optional
+        Height of one count of a height map, mm; needed for heights, by default none.
+    mm_per_pixel : float, optional
+        Size of a pixel at the distance of the part, mm, for sizes of defects in mm in verdicts; by default none.
+    backbone : str
+        Backbone of the method; by default the preset's.
+    layers : sequence of str
+        Layers of the backbone, such as "stride16"; by default the preset's.
+    image_size : int, or (int, int)
+        Size of the network's input, or its height and width, pixels; by default the preset's.
+    memory_bank_size : int
+        Number of patches in the memory bank; by default the preset's.
+    seed : int
+        Seed of the random numbers; by default 0.
 
     Raises
     ------

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TrainOptions(TypedDict, total=False):
-    """Options of `edgead.train`: fields of `GoodImages`, which explains them, and settings that most methods have."""
+    """Options of `edgead.train`, which explains them: fields of `GoodImages`, and settings that most methods have."""
 
     normal_dir: str | None
     paths: Sequence[Path] | None
