@@ -10,6 +10,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -211,7 +212,7 @@ class Split:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GoodImages:
     """Selection of the images to learn from, and the rates that their thresholds shall guarantee.
 
@@ -333,7 +334,11 @@ class GoodImages:
         return model.prepared(self.with_input(spec, paths)), shrunk
 
     def find(self) -> list[Path]:
-        """List the images; raises DatasetError or ImageError if there are none."""
+        """List the images, looked for once; raises DatasetError or ImageError if there are none."""
+        return list(self._found)
+
+    @cached_property
+    def _found(self) -> list[Path]:
         found = find_good_images(self.data, self.normal_dir) if self.paths is None else list(self.paths)
         if self.hold_out and not {image.path for image in find_test_images(self.data)} & set(found):
             raise SettingsError(f"{self.data} has a test part of its own: leave out --hold-out")
