@@ -19,6 +19,7 @@ from command_line import run_here
 from data_sets import COLUMNS, table_rows, write, write_csv, write_json
 from test_evaluate import Brightness
 
+from edgead.adapt.training import good_images
 from edgead.adapt.training.good_images import GoodImages
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import find_good_images, find_test_images, without_test_part
@@ -558,6 +559,16 @@ def test_no_part_is_held_out_of_a_set_that_has_one(tmp_path, made):
         good.find()
     with pytest.raises(SettingsError, match="give a share of the good images, such as 0.2"):
         GoodImages(tmp_path, hold_out=20)
+
+
+def test_images_and_their_test_part_are_looked_for_once(tmp_path, made, monkeypatch):
+    rows = [row[:3] for row in table_rows(tmp_path, made)]
+    good = GoodImages(write_csv(tmp_path / "all.csv", [COLUMNS[:3], *rows]), hold_out=0.2)
+    looked = []
+    monkeypatch.setattr(good_images, "find_test_images", lambda data: looked.append(data) or find_test_images(data))
+    first = good.find()
+    first.clear()  # it is the caller's
+    assert len(good.find()) == 9 and looked == [good.data]
 
 
 def test_a_folder_of_half_a_layout_can_be_named(tmp_path, made):
