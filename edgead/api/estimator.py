@@ -21,8 +21,8 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from edgead.adapt.training.options import TrainOptions
 from edgead.api import load, train
-from edgead.api.options import TrainOptions
 from edgead.errors import SettingsError
 from edgead.images.files import ImageError
 from edgead.images.inputs import Colour

@@ -12,9 +12,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal
 
-from edgead.api.errors import P, R, names_parameters
+from edgead.adapt.training.options import EXPLAINED, TrainOptions
+from edgead.api.errors import P, R, in_python, names_parameters
 from edgead.api.model import Model
-from edgead.api.options import TrainOptions, check_options
+from edgead.api.options import check_options
 from edgead.api.paths import learnt_images
 from edgead.artifact.folder import Artifact, check_destination
 from edgead.calibration.plan import GROUPS, IMAGES, OFFERED_RATES
@@ -83,68 +84,11 @@ def train(
         Log for settings, stages, losses and figures: a file for JSON lines; "tensorboard:FOLDER" or
         "mlflow:URI" of the package `edgead-tracking`.
     **options
-        Any of the other parameters below.
+        Any of the other parameters, see `edgead.TrainOptions`.
 
     Returns
     -------
     Model
-
-    Other Parameters
-    ----------------
-    normal_dir : str, optional
-        Folder of good images below `good`; "." is `good` itself. With wildcards, such as "*" or "*/train/good", all
-        matching folders, each of another product. By default train/good, or `good` without a folder train.
-    paths : sequence of Path, optional
-        The images, which lie in `good` or below it; by default all there.
-    roi : (int, int, int, int), optional
-        x, y, width and height of the region of interest, pixels; by default the whole image.
-    ignore : sequence of str, Path or ndarray
-        Places that never count, see `edgead.dataset.places.read_ignored`; by default none. All images then have one
-        size.
-    align : str or Path, optional
-        Golden image that parts are aligned to, by shift and small rotation; by default none. All images then have one
-        size.
-    tiles : "auto", int or str, optional
-        Size of tiles to cut images or their region into, or "SIZE,OVERLAP", in pixels of the images; by default none.
-    false_reject_rate : float, optional
-        Share of good parts that may be rejected; by default 0.05, with few images 0.1 or 0.2.
-    review_rate : float, optional
-        Share of good parts that may be rejected or sent to review; by default as `edgead.calibration.plan.choose_rates`
-        chooses it.
-    guarantee : {"cross", "split"}, optional
-        How thresholds come from good images: "cross" learns all and scores each as if its fold had not been learnt;
-        "split" holds some out, which a proof of the rate needs. By default "cross" if the detector can leave images out
-        without another training, or with `folds`; else "split".
-    folds : int
-        Number of additional trainings, each without a part of the images, for "cross" with a detector that needs them;
-        by default 0.
-    group : str
-        Which images belong together and are held out together, see `edgead.dataset.groups.group_images`; by default
-        "auto", with several products "folders".
-    defects : sequence of Path
-        Images of known defects, never learnt: they show how many defects a limit finds; by default none.
-    hold_out : float
-        Share of the groups of good images that is kept for `Model.evaluate` and not learnt, for data without a test
-        part; by default 0.0.
-    skip_bad : bool
-        Leave out images that cannot be read; by default False, which stops at them.
-    input : {"rgb", "grey16", "relief", "rgb_relief"}
-        Type of the images: 8-bit images, by default "rgb"; grey values of 16 bits or floats; heights; or colours with
-        heights.
-    mm_per_count : float, optional
-        Height of one count of a height map, mm; needed for heights, by default none.
-    mm_per_pixel : float, optional
-        Size of a pixel at the distance of the part, mm, for sizes of defects in mm in verdicts; by default none.
-    backbone : str
-        Backbone of the method; by default the preset's.
-    layers : sequence of str
-        Layers of the backbone, such as "stride16"; by default the preset's.
-    image_size : int, or (int, int)
-        Size of the network's input, or its height and width, pixels; by default the preset's.
-    memory_bank_size : int
-        Number of patches in the memory bank; by default the preset's.
-    seed : int
-        Seed of the random numbers; by default 0.
 
     Raises
     ------
@@ -195,6 +139,10 @@ def train(
     for warning in [*few, *training.get("odd_images", ()), *([training["shrunk"]] if "shrunk" in training else ())]:
         logger.warning("%s", warning)
     return Model(artifact)
+
+
+if EXPLAINED:
+    train.__doc__ = f"{inspect.getdoc(train)}\n\nOther Parameters\n----------------\n{in_python(EXPLAINED)}"
 
 
 def _few_images(artifact: Artifact) -> list[str]:
