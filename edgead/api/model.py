@@ -103,9 +103,7 @@ class Model(Predictor):
     def evaluate(
         self, data: PathLike, *, group: str = AUTO, left_out: bool = False, progress: StageProgress = no_progress
     ) -> Evaluation:
-        """Judge a test set with known defects; the result's `to_dict` has the metrics.
-
-        Its `advice` is the likely cause of too many rejected good parts, and the next step.
+        """Judge a test set with known defects; the result has the metrics in `to_dict`, a cause of rejects in `advice`.
 
         Parameters
         ----------

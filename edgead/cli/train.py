@@ -141,8 +141,7 @@ def train(
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
     good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align, guarantee=guarantee)
-    good = replace(good, input=cast("Colour", input.value), mm_per_count=mm_per_count)
-    good = replace(good, mm_per_pixel=mm_per_pixel)
+    good = replace(good, input=cast("Colour", input.value), mm_per_count=mm_per_count, mm_per_pixel=mm_per_pixel)
     good = replace(good, defects=find_images(defects or []), hold_out=hold_out)
     _refuse_early(good, output, detector)
     from edgead.cli.advice import advise

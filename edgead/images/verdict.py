@@ -180,13 +180,7 @@ class Verdicts(Sequence[ImageVerdict]):
     No verdict is kept, as the maps of many images would fill the memory; use `list(verdicts)` to access them more
     than once.
 
-    Parameters
-    ----------
-    images : sequence of (image, str)
-    judge_each : callable
-        Function that yields the verdicts of named images in order and on demand; it may judge a few at once.
-    advise : callable
-        Function from the scores of all images to the advice.
+    `judge_each` yields the verdicts of named images on demand; `advise` makes the advice of their scores.
 
     Attributes
     ----------

@@ -20,7 +20,7 @@ import edgead  # noqa: E402
 from edgead.adapt.methods.method import Method  # noqa: E402
 from edgead.api.estimator import AnomalyDetector  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.images.files import write_image  # noqa: E402
+from edgead.images.files import ImageError, write_image  # noqa: E402
 
 # scikit-learn runs its checks on estimators for tables alone: these are those that have nothing to do with tables,
 CHECKS = [

@@ -42,6 +42,10 @@ class RealModel(FakePipeline):
         said.model_sha256 = self.loaded
         return said
 
+    @property
+    def slot(self) -> Any:
+        return self
+
     def carry_thresholds(self, taught: Artifact) -> None:
         """Nobody has set any."""
 

@@ -52,6 +52,10 @@ class Slot:
     def status(self) -> SimpleNamespace:
         return SimpleNamespace(model=str(self.model), model_sha256=self.loaded)
 
+    @property
+    def slot(self) -> Any:
+        return self
+
     def carry_thresholds(self, taught: Artifact) -> None:
         """Nobody has set any."""
 

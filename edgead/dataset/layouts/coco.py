@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +119,7 @@ def _files(place: DataSetPath, *keys: str) -> list[Path] | None:
         return None
     found = sorted([*place.path.glob("annotations/*.json"), *place.path.glob(f"*/{_ROBOFLOW}")])
     has_images = any(map(is_image_path, place.path.iterdir()))
-    beside = islice(sorted(place.path.glob("*.json" if has_images else "result.json")), _LOOKED_AT)
+    beside = sorted(place.path.glob("*.json" if has_images else "result.json"))[:_LOOKED_AT]
     own = [file for file in found if place.is_json(file, *keys)]
     return [*own, *(file for file in beside if place.may_be(file, *keys))] or None
 

@@ -6,7 +6,6 @@ import base64
 import math
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -46,15 +45,10 @@ def read_labelme(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """
     if not place.path.is_dir():
         return None
-    some = islice(_json_in(place.path), _LOOKED_AT)
-    if not any(place.may_be(file, "shapes", "imagePath") for file in some):  # damaged ones are reported later
+    files = [*place.path.glob("*.json"), *place.path.glob("*/*.json")]
+    if not any(place.may_be(file, "shapes", "imagePath") for file in files[:_LOOKED_AT]):  # damaged: reported later
         return None
-    return _images(place, sorted(_json_in(place.path), key=natural_key))
-
-
-def _json_in(folder: Path) -> Iterator[Path]:
-    yield from folder.glob("*.json")
-    yield from folder.glob("*/*.json")
+    return _images(place, sorted(files, key=natural_key))
 
 
 def _images(place: DataSetPath, files: list[Path]) -> Iterator[LabelledImage]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,17 +23,8 @@ from edgead.errors import EdgeadError, SettingsError
 from edgead.images.likeness import Misfit
 from edgead.images.pairs import judged_of
 from edgead.line.daemon.self_test import SelfTest, golden_images, self_test, too_late
-from edgead.line.daemon.thresholds import (
-    HeldOutScores,
-    KeptThresholds,
-    PipelineThresholds,
-    ThresholdRecord,
-    doubts_of,
-    good_scores_of,
-    thresholds_of,
-)
+from edgead.line.daemon.thresholds import KeptThresholds, PipelineThresholds, ThresholdRecord, thresholds_of
 from edgead.line.drift import DriftSection, DriftWatch
-from edgead.line.site.part_naming import RecipeSection
 from edgead.line.site.schema import PipelineSection
 from edgead.process import memory
 from edgead.types import Frame, Verdict
@@ -48,10 +39,7 @@ PATIENCE_S = 0.5
 class InService:
     """Slot of a pipeline's detector; only the pipeline's thread calls `step`, any thread calls the other methods.
 
-    Parameters
-    ----------
-    pipeline : str
-        Name of the pipeline, for errors.
+    Errors name the `pipeline`.
     """
 
     def __init__(self, pipeline: str):
@@ -129,12 +117,17 @@ class ActiveModel(InService):
         accept: Callable[[Artifact], None] = lambda artifact: None,
     ):
         super().__init__(pipeline)
-        self.path, self._section, self._accept = section.model, section, accept
-        self._thresholds = PipelineThresholds(pipeline, kept)
+        self.path, self.section, self._accept = section.model, section, accept
+        self._kept, self._thresholds = kept, PipelineThresholds(pipeline, kept)
         self._threads = section.threads or len(section.realtime.cores) or threads
         self._previous: Detector | None = None
         self._changing = threading.RLock()  # one change at a time
         self._closed = False
+
+    def of_recipe(self, name: str) -> ActiveModel:
+        """Make the model of a recipe, which is loaded, exchanged and closed on its own."""
+        section = self.section.model_copy(update={"model": self.section.recipes[name].model, "recipes": {}})
+        return ActiveModel(f"{self._pipeline}/{name}", section, self._kept, threads=self._threads, accept=self._accept)
 
     @property
     def model(self) -> str:
@@ -146,14 +139,6 @@ class ActiveModel(InService):
     def thresholds(self) -> ThresholdRecord | None:
         detector = self.detector
         return thresholds_of(detector) if detector else None
-
-    def good_scores(self) -> HeldOutScores:
-        """Read the scores behind the thresholds of the model in service; raise SettingsError if there is none."""
-        return good_scores_of(self.require())
-
-    def doubts(self, given: Limits, bad: Sequence[float]) -> list[str]:
-        """List reasons why limits may be blind for the model in service; see `daemon.thresholds.doubts_of`."""
-        return doubts_of(self.require(), given, bad)
 
     @property
     def can_roll_back(self) -> bool:
@@ -177,7 +162,7 @@ class ActiveModel(InService):
                 old.close()
             self.restore_missing(self.path)
             new = self._tested(self.path)
-            late = too_late(new, self._section.budget_ms)
+            late = too_late(new, self.section.budget_ms)
             if late:  # it judges all the same: late verdicts, counted as such, are better than none
                 logger.warning(f"{self._pipeline}: {late}", extra={"pipeline": self._pipeline})
             self.exchange(new)
@@ -266,7 +251,7 @@ class ActiveModel(InService):
         with self.changing():
             new = self._tested(model)
             try:
-                if late := too_late(new, self._section.budget_ms, self.detector):
+                if late := too_late(new, self.section.budget_ms, self.detector):
                     raise SettingsError(f"{self._pipeline}: {late}")
                 record(named(model, new.manifest.manifest_sha256))
             except BaseException:
@@ -340,10 +325,6 @@ class ActiveModel(InService):
             self._previous = None
             return now
 
-    def require_thresholds(self) -> ThresholdRecord:
-        """Return the thresholds in force; raise SettingsError if there is no model."""
-        return thresholds_of(self.require())
-
     def set_thresholds(self, thresholds: ThresholdRecord) -> None:
         """Judge by these thresholds from the next frame on, also after a restart.
 
@@ -416,13 +397,13 @@ class ActiveModel(InService):
     def _tested(self, path: Path) -> Detector:
         detector = Detector.load(
             path,
-            runtime=self._section.runtime,
-            precision=self._section.precision,
+            runtime=self.section.runtime,
+            precision=self.section.precision,
             threads=self._threads,
             accept=self._accept,
         )
         try:
-            self._section.check_model(detector.artifact)
+            self.section.check_model(detector.artifact)
             self_test(detector).require()
             self._thresholds.apply(detector)
             _ = detector.format_check.known, detector.learnt_images.known  # read now, so that no frame waits for it
@@ -440,32 +421,13 @@ class Recipes:
 
     Parameters
     ----------
-    pipeline : str
-    section : PipelineSection
     own : ActiveModel
         Model of the pipeline itself; loaded, steered and closed elsewhere.
-    kept : KeptThresholds
-    threads : int, optional
-        Threads of each network, unless the section says so.
-    accept : callable
-        Raises if the site does not accept a model.
     """
 
-    def __init__(
-        self,
-        pipeline: str,
-        section: PipelineSection,
-        own: ActiveModel,
-        kept: KeptThresholds,
-        *,
-        threads: int | None = None,
-        accept: Callable[[Artifact], None] = lambda artifact: None,
-    ):
-        self._section = section
-        self._of_recipes = {
-            name: ActiveModel(f"{pipeline}/{name}", _as_pipeline(section, recipe), kept, threads=threads, accept=accept)
-            for name, recipe in section.recipes.items()
-        }
+    def __init__(self, own: ActiveModel):
+        self._section = own.section
+        self._of_recipes = {name: own.of_recipe(name) for name in own.section.recipes}
         self.slots: Mapping[str, ActiveModel] = {"": own, **self._of_recipes}
         """Models by recipe; "" is the pipeline's own."""
 
@@ -524,7 +486,3 @@ class Recipes:
     def close(self) -> None:
         for slot in self._of_recipes.values():
             slot.close()
-
-
-def _as_pipeline(section: PipelineSection, recipe: RecipeSection) -> PipelineSection:
-    return section.model_copy(update={"model": recipe.model, "recipes": {}})

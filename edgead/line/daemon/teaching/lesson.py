@@ -93,7 +93,7 @@ def judge_by_new_version(
     The refused version goes to the path `refused`, or is removed.
     """
     try:
-        judging.carry_thresholds(taught)
+        judging.slot.carry_thresholds(taught)
         judging.swap(model, by=by)
     except BaseException:
         place = model.resolve()  # the model, and not a link to it

@@ -136,11 +136,12 @@ class Lessons:
             signed as the site requires: nothing changes then.
         """
         with self._change():
-            lesson, folder = self._ready(pipeline)
+            lesson, folder = self._of(pipeline)
+            if lesson.state != "ready":
+                raise SettingsError(f"{pipeline}: the lesson is {lesson.state}: there is nothing to accept")
             path = self._model_of(pipeline)
             judging = current(self._pipelines(), pipeline)
-            served = judging.status().model_sha256
-            if not lesson.model_sha256 == served == Artifact.load(path).manifest.manifest_sha256:
+            if not lesson.model_sha256 == judging.status().model_sha256 == Artifact.load(path).manifest.manifest_sha256:
                 raise SettingsError(f"{path} was changed since the lesson began: discard the lesson and teach it again")
             taught = Artifact.load(folder.model)  # checks every hash
             self._site().models.open_trust().sign_own(folder.model, by=by)
@@ -219,12 +220,6 @@ class Lessons:
         if pipeline not in self._found:
             raise SettingsError(f"{pipeline}: there is no lesson")
         return self._found[pipeline]
-
-    def _ready(self, pipeline: str) -> tuple[LessonState, LessonFolder]:
-        lesson, folder = self._of(pipeline)
-        if lesson.state != "ready":
-            raise SettingsError(f"{pipeline}: the lesson is {lesson.state}: there is nothing to accept")
-        return lesson, folder
 
     def _check_free(self, pipeline: str) -> None:
         for lesson in self.all():
