@@ -113,7 +113,7 @@ def warn_of_like_good(detector: Detector, bad: Sequence[Path], progress: Progres
     lowest = min(like_good, key=lambda one: one.score)
     return [
         f"{len(like_good)} of {len(bad)} bad parts look like good ones to this model, such as {lowest.label}: a limit "
-        f"that stops them stops {100 * (1 - LIKE_GOOD):.0f} % of the good parts or more. Take back those that are good. "
+        f"that stops them stops {100 * (1 - LIKE_GOOD):.0f} % of the good parts or more. Take back wrong marks. "
         f"Of others {LEAST_BAD} or more teach known defects, and the report says what that finds; else take a finer "
         "preset, a region or tiles"
     ]
