@@ -157,7 +157,7 @@ def test_bad_parts_that_look_like_good_ones_are_named_before_anything_is_learnt(
     plan = TeachPlan(new_batch[:3], reason=LIGHT, bad=[*like_good, hole])
     prepared = prepare(model_copy, plan)
     (said,) = prepared.warnings
-    assert re.match(r"[123] of 4 bad parts look like good ones to this model, such as good/00[012].jpg: score \d+", said)
+    assert re.match(r"[123] of 4 bad parts look like good ones .* good/00[012].jpg: score \d+ \(limit 100\)", said)
     assert prepared.to_dict()["warnings"] == [said]
     assert prepare(model_copy, TeachPlan(new_batch[:3], reason=LIGHT, bad=[hole])).warnings == []
     with monkeypatch.context() as patch:
