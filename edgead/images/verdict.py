@@ -50,8 +50,7 @@ class ImageVerdict(Verdict):
         Height and width of the image. `anomaly_map` and `mask` have the size of the model's input;
         `map_in_image` and `mask_in_image` have this size.
     problem : str
-        Reason why this file of several could not be judged; empty for a judged image. The decision is then "fault", the
-        raw score NaN, and there is no map.
+        Reason why this file of several could not be judged (decision "fault", raw score NaN, no map); else empty.
 
     Examples
     --------
