@@ -179,8 +179,6 @@ class Verdicts(Sequence[ImageVerdict]):
     No verdict is kept, as the maps of many images would fill the memory; use `list(verdicts)` to access them more
     than once.
 
-    `judge_each` yields the verdicts of named images on demand; `advise` makes the advice of their scores.
-
     Attributes
     ----------
     advice : str
