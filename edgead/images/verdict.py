@@ -209,7 +209,7 @@ class Verdicts(Sequence[ImageVerdict]):
         return next(self._judge_each([self._images[index]]))
 
     def __iter__(self) -> Iterator[ImageVerdict]:
-        scores = []
+        scores: list[float] = []
         for verdict in self._judge_each(self._images):
             scores += [] if verdict.problem else [verdict.image_score]
             yield verdict

@@ -38,7 +38,7 @@ ONE_PLACE = 1.2
 WIDE = 6.0
 # Good parts of the benchmark's data sets seldom score this far above the limit; most defects do.
 LIKE_DEFECTS = 1.1
-# A bad part that no more than this share of good parts score below looks like most of them.
+# A bad part looks like good ones if at most this share of them scores lower.
 LIKE_GOOD = 0.75
 MAX_TILES = 24
 
