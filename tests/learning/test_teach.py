@@ -165,7 +165,8 @@ def test_bad_parts_that_look_like_good_ones_are_named_before_anything_is_learnt(
         with pytest.raises(pytest.fail.Exception, match="it was learnt"):
             teach(model_copy, plan)
     assert said in caplog.messages
-    words = ["teach", *map(str, (model_copy, new_batch[0], "--reason", LIGHT, "--bad", like_good[0].parent))]
+    bad = [word for path in like_good for word in ("--bad", path)]
+    words = ["teach", *map(str, (model_copy, new_batch[0], "--reason", LIGHT, *bad))]
     asked = at_a_terminal([*COMMAND, *words], "n").stderr
     assert " bad parts look like good ones" in asked.partition("Are all of these good parts?")[0]
     assert content(model_copy) == first
