@@ -17,7 +17,7 @@ DetectorDecision = Literal["ok", "review", "reject"]
 Decision = Literal[DetectorDecision, "fault"]
 DECISIONS: tuple[Decision, ...] = get_args(DetectorDecision)
 FAULT: Decision = "fault"
-"""Decision on a part with a missing view; detectors never decide this."""
+"""Decision on a part with a missing view, or a file that cannot be judged; no score leads to it."""
 Palette = Literal["warm", "blue"]
 """Colours of heat maps: yellow to red, or light blue to violet."""
 Opinion = Literal["good", "bad"]

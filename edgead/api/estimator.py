@@ -21,9 +21,10 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from edgead.adapt.training.options import TrainOptions
 from edgead.api import load, train
-from edgead.api.options import TrainOptions
 from edgead.errors import SettingsError
+from edgead.images.files import ImageError
 from edgead.images.inputs import Colour
 
 
@@ -107,7 +108,12 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def score_samples(self, X: Any) -> np.ndarray:
         """Score images: float64 of shape (n,); lower is more anomalous."""
         check_is_fitted(self)
-        return np.array([-verdict.image_score for verdict in self.model_.predict_all(X, colour=self.colour)])
+        scores = []
+        for verdict in self.model_.predict_all(X, colour=self.colour):
+            if verdict.problem:
+                raise ImageError(verdict.problem)
+            scores.append(-verdict.image_score)
+        return np.array(scores)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Score images relative to the threshold: float64 of shape (n,); below 0 is anomalous."""

@@ -12,9 +12,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal
 
-from edgead.api.errors import P, R, names_parameters
+from edgead.adapt.training.options import EXPLAINED, TrainOptions
+from edgead.api.errors import P, R, in_python, names_parameters
 from edgead.api.model import Model
-from edgead.api.options import TrainOptions, check_options
+from edgead.api.options import check_options
 from edgead.api.paths import learnt_images
 from edgead.artifact.folder import Artifact, check_destination
 from edgead.calibration.plan import GROUPS, IMAGES, OFFERED_RATES
@@ -83,11 +84,7 @@ def train(
         Log for settings, stages, losses and figures: a file for JSON lines; "tensorboard:FOLDER" or
         "mlflow:URI" of the package `edgead-tracking`.
     **options
-        See `edgead.TrainOptions`: fields of `training.good_images.GoodImages`, such as `false_reject_rate=0.01` (the
-        share of good parts that may be rejected, by default 5 %, or 10 or 20 % with few images), `roi`,
-        `guarantee`, `skip_bad`, or `input` ("grey16", or "relief" or "rgb_relief" with `mm_per_count`, for images of 16
-        bits or floats); and the settings that most methods have: `backbone`, `layers`, `image_size` (one number, or
-        height and width), `memory_bank_size`, `seed`.
+        Any of the other parameters, see `edgead.TrainOptions`.
 
     Returns
     -------
@@ -142,6 +139,10 @@ def train(
     for warning in [*few, *training.get("odd_images", ()), *([training["shrunk"]] if "shrunk" in training else ())]:
         logger.warning("%s", warning)
     return Model(artifact)
+
+
+if EXPLAINED:
+    train.__doc__ = f"{inspect.getdoc(train)}\n\nOther Parameters\n----------------\n{in_python(EXPLAINED)}"
 
 
 def _few_images(artifact: Artifact) -> list[str]:

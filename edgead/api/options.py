@@ -5,43 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
+from edgead.adapt.training.options import TrainOptions
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
     import threading
 
-    from edgead.artifact.inputs import Colour
     from edgead.process.real_time import Scheduling
     from edgead.stream import OnVerdict
-
-
-class TrainOptions(TypedDict, total=False):
-    """Options of `edgead.train`: fields of `GoodImages`, which explains them, and settings that most methods have."""
-
-    normal_dir: str | None
-    paths: Sequence[Path] | None
-    roi: Sequence[int] | None
-    ignore: str | Path | Sequence[str | Path]
-    align: str | Path | None
-    tiles: str | int | None
-    false_reject_rate: float | None
-    review_rate: float | None
-    guarantee: Literal["cross", "split"] | None
-    folds: int
-    group: str
-    defects: Sequence[Path]
-    hold_out: float
-    skip_bad: bool
-    input: Colour
-    mm_per_count: float | None
-    mm_per_pixel: float | None
-    backbone: str
-    layers: Sequence[str]
-    image_size: int | Sequence[int]
-    memory_bank_size: int
-    seed: int
 
 
 class RateOptions(TypedDict, total=False):

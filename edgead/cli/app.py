@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
+from edgead.adapt.training.options import text_of
 from edgead.cli.choices import filled
 from edgead.cli.verbs import VerbGroup
 from edgead.errors import SettingsError
@@ -85,6 +86,11 @@ def _data(path: Path) -> Path:
     return path
 
 
+def of_training(option: str, *flags: str, **settings: Any) -> Any:
+    """Declare an option with the text that `edgead.TrainOptions` has for it."""
+    return typer.Option(*flags, help=text_of(option), **settings)
+
+
 Model = Annotated[Path, typer.Argument(help="Directory of a trained model.", callback=_model)]
 TrainingData = Annotated[
     Path,
@@ -100,48 +106,18 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, max=256, help="Number of threads; by default the number of cores that edgead may use."),
 ]
-Region = Annotated[
-    str | None, typer.Option("--roi", help="Region of interest in the image: X,Y,WIDTH,HEIGHT in pixels.")
-]
-FalseRejectRate = Annotated[
-    float | None,
-    typer.Option(help="Share of good parts that may be rejected; by default 0.05, with few images 0.1 or 0.2."),
-]
-ReviewRate = Annotated[float | None, typer.Option(help="Share of good parts that may be rejected or sent to review.")]
-Group = Annotated[
-    str,
-    typer.Option(
-        "--group",
-        help="Groups of images; a group is held out as a whole, or not at all: auto, none, a CSV file (path,group), "
-        "or a regular expression that finds the group in the file name.",
-    ),
-]
-NormalDir = Annotated[
-    str | None,
-    typer.Option(
-        help="Folder of good images below DATA; by default train/good, or DATA itself if DATA has no folder train. "
-        "'*' takes every folder: one model for several products."
-    ),
-]
+Region = Annotated[str | None, of_training("roi", "--roi", metavar="X,Y,WIDTH,HEIGHT")]
+FalseRejectRate = Annotated[float | None, of_training("false_reject_rate")]
+ReviewRate = Annotated[float | None, of_training("review_rate")]
+Group = Annotated[str, of_training("group", "--group")]
+NormalDir = Annotated[str | None, of_training("normal_dir")]
 StoreUrl = Annotated[
     str | None,
     typer.Option(help="SQLAlchemy URL of the store's database, if the database is not in the store's folder."),
 ]
-Ignore = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Places to ignore: a rectangle X,Y,WIDTH,HEIGHT, a polygon X,Y,X,Y,X,Y,..., or a mask image (all pixels "
-        "that are not black)."
-    ),
-]
-Align = Annotated[
-    Path | None,
-    typer.Option(
-        exists=True,
-        help="Golden image: before any other step, each part is shifted and rotated to match the part in this image.",
-    ),
-]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")]
+Ignore = Annotated[list[str] | None, of_training("ignore")]
+Align = Annotated[Path | None, of_training("align", exists=True)]
+Seed = Annotated[int, of_training("seed", min=0)]
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from edgead.cli.app import Json, Region, app, print_report, read_numbers, read_setting
+from edgead.cli.app import Json, Region, app, of_training, print_report, read_numbers, read_setting
 from edgead.cli.console import facts_table, stage_bars, training_facts, warn
 from edgead.errors import SettingsError
 
@@ -36,9 +36,7 @@ def cycle(
         typer.Option(min=0.001, help="Frames per second of the videos; by default the rate that each file states."),
     ] = None,
     roi: Region = None,
-    image_size: Annotated[
-        str | None, typer.Option(help="Size of the network's input in pixels: one number, or HEIGHT,WIDTH.")
-    ] = None,
+    image_size: Annotated[str | None, of_training("image_size", metavar="HEIGHT[,WIDTH]")] = None,
     false_reject_rate: Annotated[
         float | None,
         typer.Option(help="Share of undisturbed cycles that may be above the limit; by default as few as are shown."),

@@ -16,6 +16,7 @@ from edgead.cli.app import (
     ReviewRate,
     app,
     find_images,
+    of_training,
     print_report,
     read_numbers,
 )
@@ -59,11 +60,8 @@ Layout = Annotated[LayoutName | None, typer.Option(help="Where the channels are,
 NormalDir = Annotated[
     str | None, typer.Option(help="Folder of good images below --good, such as test/good of a data set.")
 ]
-MmPerPixel = Annotated[
-    float | None,
-    typer.Option(help="Millimetres of one pixel of the images: verdicts say how large a defect is.", min=0),
-]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")]
+MmPerPixel = Annotated[float | None, of_training("mm_per_pixel", min=0)]
+SkipBad = Annotated[bool, of_training("skip_bad", "--skip-bad")]
 
 
 @app.command(name="import")

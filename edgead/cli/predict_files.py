@@ -69,7 +69,6 @@ def predict_images(
     """
     from edgead.artifact.training_hashes import find_learnt
     from edgead.calibration.blind import MAX_REJECTED
-    from edgead.calibration.cause_of_rejects import cause_of
     from edgead.detector.golden_likeness import unlike_golden
     from edgead.detector.in_order import FileJudge
 
@@ -87,18 +86,16 @@ def predict_images(
         if progress:
             progress(number + 1, len(paths))
     judged = [row for row in rows if "problem" not in row]
-    scores = [row["image_score"] for row in judged]
-    cause = cause_of([], scores, detector.graph, detector.artifact.path, known_good=False)
+    advice = detector.advice([row["image_score"] for row in judged])
     learnt = find_learnt(detector.artifact, [Path(row["image"]) for row in judged])
     # If nearly all are rejected, a few images that look different are not the reason.
-    unlike = unlike_golden(detector, looks, share=MAX_REJECTED if cause else 0.0)
-    whole = [] if cause is None else [cause.said]
+    unlike = unlike_golden(detector, looks, share=MAX_REJECTED if advice else 0.0)
     if learnt:
         unlike.append(
             f"{len(learnt)} of {len(judged)} images were learnt by this model, {learnt[0].name} first: their scores "
             "are too low and say nothing of new parts; judge images that it has not learnt"
         )
-    return rows, [*_of_the_order(detector.manifest.head, rows), *whole, *unlike]
+    return rows, [*_of_the_order(detector.manifest.head, rows), *filter(None, [advice]), *unlike]
 
 
 def _of_the_order(head: Head, rows: Sequence[dict[str, Any]]) -> list[str]:

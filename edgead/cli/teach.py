@@ -14,7 +14,7 @@ import typer
 
 from edgead.cli.app import Group, Json, Model, StoreUrl, app, find_images, print_report
 from edgead.cli.consent import confirm
-from edgead.cli.console import edgead_command, facts_table, print_json, stage_bars, stderr
+from edgead.cli.console import edgead_command, facts_table, print_json, stage_bars, stderr, warn
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def teach(
     else:
         stderr.print(prepared.table())
     stderr.print(f"With heat maps: {plan.sheet}", soft_wrap=True)
+    warn(prepared.warnings)
     if dry_run:
         return
     confirm("Are all of these good parts?" if good else "Are all of these defective parts?", yes=yes)

@@ -24,6 +24,7 @@ from edgead.cli.app import (
     TrainingData,
     app,
     find_images,
+    of_training,
     print_report,
     read_numbers,
     read_setting,
@@ -48,17 +49,10 @@ LogTo = Annotated[
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")]
 Preset = Annotated[str, typer.Option(help="Settings of the method: default, auto, or one that `edgead presets` lists.")]
-Backbone = Annotated[str | None, typer.Option(help="Backbone, instead of the preset's.", rich_help_panel=RARE)]
-Layers = Annotated[
-    str | None, typer.Option(help="Layers of the backbone, such as stride16,stride32.", rich_help_panel=RARE)
-]
-ImageSize = Annotated[
-    str | None,
-    typer.Option(help="Size of the network's input in pixels: one number, or HEIGHT,WIDTH.", rich_help_panel=RARE),
-]
-MemoryBankSize = Annotated[
-    int | None, typer.Option(min=1, help="Number of patches in the memory bank.", rich_help_panel=RARE)
-]
+Backbone = Annotated[str | None, of_training("backbone", rich_help_panel=RARE)]
+Layers = Annotated[str | None, of_training("layers", rich_help_panel=RARE)]
+ImageSize = Annotated[str | None, of_training("image_size", metavar="HEIGHT[,WIDTH]", rich_help_panel=RARE)]
+MemoryBankSize = Annotated[int | None, of_training("memory_bank_size", min=1, rich_help_panel=RARE)]
 Setting = Annotated[
     list[str] | None,
     typer.Option(
@@ -74,36 +68,10 @@ Weights = Annotated[
         rich_help_panel=RARE,
     ),
 ]
-Guarantee = Annotated[
-    str | None,
-    typer.Option(
-        help="cross: all images are learnt; for the thresholds, each image is scored by what was learnt from the "
-        "other images (default of patchcore). split: a fifth of the images is held out for the thresholds, and "
-        "the rate has a proof (default of other methods).",
-        rich_help_panel=RARE,
-    ),
-]
-Folds = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        help="For detectors that train a network: train this many more times, to make the thresholds as cross does.",
-        rich_help_panel=RARE,
-    ),
-]
-Defects = Annotated[
-    list[Path] | None,
-    typer.Option(
-        help="Images of known defects, or folders of them: never learnt, they show how many defects each limit finds."
-    ),
-]
-HoldOut = Annotated[
-    float,
-    typer.Option(
-        help="For data without a test part: share of the good images, in whole groups, that is not learnt, so that "
-        "`edgead eval MODEL DATA` measures on it.",
-    ),
-]
+Guarantee = Annotated[str | None, of_training("guarantee", rich_help_panel=RARE)]
+Folds = Annotated[int, of_training("folds", min=0, rich_help_panel=RARE)]
+Defects = Annotated[list[Path] | None, of_training("defects")]
+HoldOut = Annotated[float, of_training("hold_out")]
 Precision = Annotated[
     TrainedPrecision,
     typer.Option(
@@ -111,30 +79,11 @@ Precision = Annotated[
         "detectors are converted, where that moves scores of good images by at most 1 % on average."
     ),
 ]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")]
-Tiles = Annotated[
-    str | None,
-    typer.Option(
-        help="Cut large images into tiles of SIZE[,OVERLAP] pixels; auto: tiles at most twice the network's input size."
-    ),
-]
-Input = Annotated[
-    InputName,
-    typer.Option(
-        help="What images are: rgb, 8-bit images; grey16, grey values of 16 bits or floats; relief, heights; "
-        "rgb_relief, colours with heights."
-    ),
-]
-MmPerCount = Annotated[
-    float | None,
-    typer.Option(help="With heights: millimetres of one count of the height map.", rich_help_panel=RARE),
-]
-MmPerPixel = Annotated[
-    float | None,
-    typer.Option(
-        help="Millimetres of one pixel of the images: verdicts say how large a defect is.", rich_help_panel=RARE
-    ),
-]
+SkipBad = Annotated[bool, of_training("skip_bad", "--skip-bad")]
+Tiles = Annotated[str | None, of_training("tiles")]
+Input = Annotated[InputName, of_training("input")]
+MmPerCount = Annotated[float | None, of_training("mm_per_count", rich_help_panel=RARE)]
+MmPerPixel = Annotated[float | None, of_training("mm_per_pixel", rich_help_panel=RARE)]
 
 
 @app.command()
@@ -192,8 +141,7 @@ def train(
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
     good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align, guarantee=guarantee)
-    good = replace(good, input=cast("Colour", input.value), mm_per_count=mm_per_count)
-    good = replace(good, mm_per_pixel=mm_per_pixel)
+    good = replace(good, input=cast("Colour", input.value), mm_per_count=mm_per_count, mm_per_pixel=mm_per_pixel)
     good = replace(good, defects=find_images(defects or []), hold_out=hold_out)
     _refuse_early(good, output, detector)
     from edgead.cli.advice import advise

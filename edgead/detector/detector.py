@@ -17,6 +17,7 @@ from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration
 from edgead.artifact.preprocess import visible_image
 from edgead.artifact.training_hashes import LearntImages
+from edgead.calibration.cause_of_rejects import cause_of
 from edgead.calibration.group_conformal import Ranking
 from edgead.detector.box_sizes import in_mm
 from edgead.detector.golden_likeness import FormatCheck
@@ -43,7 +44,7 @@ from edgead.images.inputs import (
 )
 from edgead.images.pairs import judged_of
 from edgead.images.verdict import ImageVerdict, Verdicts
-from edgead.types import COLOUR, VALUES, Box, Frame, Verdict
+from edgead.types import COLOUR, FAULT, VALUES, Box, Frame, StageTimes, Verdict
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -144,13 +145,14 @@ class Predictor:
         -------
         ImageVerdict, or Verdicts for a sequence, or an iterator of ImageVerdict for an iterator
             Several images are read and judged one by one, when their verdict is requested; in a list, together with the
-            next few if the engine takes batches.
+            next few if the engine takes batches. A file among them that cannot be judged gets a verdict with the
+            decision "fault", whose `problem` says why.
 
         Raises
         ------
         ImageError
-            The image cannot be read, is empty or of a wrong type. In a sequence, a missing file is reported at once,
-            everything else when the image's turn comes.
+            The image cannot be read, is empty or of a wrong type. In a sequence, a missing file is reported at once, an
+            array that is no image when its turn comes.
         SettingsError
             The image is smaller than the region of interest, it is many images, or `colour` is unknown.
 
@@ -175,7 +177,7 @@ class Predictor:
             return self._detector._predict_given(image, name_of(image), colour)
         if is_one(image):
             raise SettingsError(f"{_named(image)} is several images: judge them with predict_all")
-        return (self._detector._predict_given(one, name, colour) for one, name in several)
+        return (self._detector._predict_one(one, name, colour) for one, name in several)
 
     __call__ = predict
 
@@ -200,7 +202,9 @@ class Predictor:
         Returns
         -------
         Verdicts
-            Sequence; each image is read and judged when its verdict is requested.
+            Sequence; each image is read and judged when its verdict is requested. A file that cannot be judged gets a
+            verdict with the decision "fault", whose `problem` says why. After all images the sequence's `advice` has
+            the likely cause if nearly all were rejected.
 
         Raises
         ------
@@ -220,8 +224,7 @@ class Predictor:
         if not is_one(images):  # otherwise the files were listed, or are parts of one array
             for image, _ in found:
                 check_given(image)
-        judge, judge_each = self._detector._predict_given, self._detector._predict_each
-        return Verdicts(partial(judge, colour=colour), found, partial(judge_each, colour=colour))
+        return Verdicts(found, partial(self._detector._predict_each, colour=colour), self._detector.advice)
 
     def set_thresholds(self, *, review: float, reject: float) -> None:
         """Use other thresholds than the artifact's from the next image on; the artifact is not changed.
@@ -315,7 +318,7 @@ class Detector(Measurer, Predictor):
             if verdicts:
                 yield from verdicts
             else:
-                yield from (self._predict_given(image, name, colour) for image, name in some)
+                yield from (self._predict_one(image, name, colour) for image, name in some)
 
     def _predict_at_once(self, images: Sequence[tuple[Any, str]], colour: Colour | None) -> list[ImageVerdict]:
         """Judge images in one run; returns an empty list for a single image, which needs no batch."""
@@ -326,6 +329,17 @@ class Detector(Measurer, Predictor):
             self._making(array, **_shown_of(image, name)) for array, (image, name) in zip(arrays, images, strict=True)
         ]
         return [one for one in self._judge_all(arrays, self.manifest.head.score_still, makes) if one is not None]
+
+    def _predict_one(self, image: Any, name: str, colour: Colour | None) -> ImageVerdict:
+        """Judge one of several images; the verdict on a file that cannot be judged says why, and the others go on."""
+        try:
+            return self._predict_given(image, name, colour)
+        except (SettingsError, ImageError) as error:
+            if not isinstance(image, (str, os.PathLike, bytes, bytearray)):  # an error of the program
+                raise
+            limits, no_map = self._limits(), np.zeros((0, 0), np.float32)
+            found = math.nan, FAULT, no_map, limits.reject, limits.map_threshold, (), StageTimes(0, 0, 0, 0)
+            return ImageVerdict(*found, model=self.manifest.manifest_sha256, name=name, problem=str(error))
 
     def _predict_given(self, image: Any, name: str, colour: Colour | None) -> ImageVerdict:
         array = read_image(image, colour, keep_depth=self._spec.keeps_depth)
@@ -344,6 +358,11 @@ class Detector(Measurer, Predictor):
     def _making(self, array: np.ndarray, **shown: Any) -> Callable[..., ImageVerdict]:
         draw = partial(visible_image, spec=self._spec) if self._spec.keeps_depth else None
         return partial(ImageVerdict, **(shown or {"image": array}), draw=draw, shape=np.shape(array)[:2])
+
+    def advice(self, scores: Sequence[float]) -> str:
+        """Return the likely cause and the next step if nearly all of some images are rejected, otherwise ''."""
+        cause = cause_of([], scores, self.graph, self.artifact.path, known_good=False)
+        return "" if cause is None else cause.said
 
     def describe(self, image: np.ndarray) -> Described:
         """Judge an image and compute a feature vector of its anomaly, whatever the decision.

@@ -124,12 +124,13 @@ def check_given(image: Any) -> None:
     Raises
     ------
     ImageError
-        The file is missing, it is a folder, or of a type that `read_image` does not take.
+        The file is missing, it is a folder or a video, or of a type that `read_image` does not take.
     SettingsError
         The path is empty, or a URL.
     """
     if isinstance(image, (str, os.PathLike)):
         path = named_path(image)
+        refuse_video(path)
         if path.is_dir():
             raise ImageError(f"{path} is a folder: give it alone, or its images")
         if not is_there(path):

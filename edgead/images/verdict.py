@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import webbrowser
@@ -20,6 +21,8 @@ from edgead.images.overlay import draw_overlay
 from edgead.images.pairs import load_deep
 from edgead.serialization import sentence
 from edgead.types import Verdict
+
+logger = logging.getLogger(__name__)
 
 # Longest side of an image shown in a notebook, as the notebook's file stores every one.
 _SHOWN_PX = 800
@@ -46,6 +49,8 @@ class ImageVerdict(Verdict):
     shape : (int, int)
         Height and width of the image. `anomaly_map` and `mask` have the size of the model's input;
         `map_in_image` and `mask_in_image` have this size.
+    problem : str
+        Reason why this file of several could not be judged (decision "fault", raw score NaN, no map); else empty.
 
     Examples
     --------
@@ -65,12 +70,15 @@ class ImageVerdict(Verdict):
     name: str = field(default="", compare=False)
     draw: Callable[[np.ndarray], np.ndarray] | None = field(default=None, compare=False)
     shape: tuple[int, int] = field(default=(0, 0), compare=False)
+    problem: str = ""
 
     def map_in_image(self) -> np.ndarray:
         """Return `anomaly_map` at the size of the image: float32 (H, W), NaN outside of the model's region."""
         height, width = self.shape
         x, y, *size = self.region or (0, 0, width, height)
         found = np.full(self.shape, np.nan, np.float32)
+        if self.problem:
+            return found
         found[y : y + size[1], x : x + size[0]] = cv2.resize(self.anomaly_map, size, interpolation=cv2.INTER_LINEAR)
         return found
 
@@ -84,6 +92,8 @@ class ImageVerdict(Verdict):
 
     def load_image(self) -> np.ndarray:
         """Return the image for display: uint8, BGR, of shape (H, W, 3)."""
+        if self.problem:
+            raise ImageError(self.problem)
         read = load_image if self.draw is None else load_deep
         image = read(self.image) if isinstance(self.image, Path) else self.image
         return as_bgr(image) if self.draw is None else self.draw(image)  # type: ignore[arg-type]
@@ -147,7 +157,12 @@ class ImageVerdict(Verdict):
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the verdict and the name of its image to values for JSON; arrays are left out."""
+        if self.problem:
+            return {"name": self.name, "decision": self.decision, "problem": self.problem}
         return {"name": self.name, **Verdict.to_dict(self)}
+
+    def __repr__(self) -> str:
+        return f"Verdict({self.decision}, {self.problem})" if self.problem else Verdict.__repr__(self)
 
     def _repr_png_(self) -> bytes | None:
         if self.image is None:
@@ -164,22 +179,20 @@ class Verdicts(Sequence[ImageVerdict]):
     No verdict is kept, as the maps of many images would fill the memory; use `list(verdicts)` to access them more
     than once.
 
-    Parameters
+    Attributes
     ----------
-    judge : callable
-        Function from an image and its name to a verdict.
-    images : sequence of (image, str)
-    judge_each : callable
-        Function that yields the verdicts of many images in order and on demand; it may judge a few at once.
+    advice : str
+        Likely cause and next step if nearly all images are rejected, which is logged too; empty until all are judged.
     """
 
     def __init__(
         self,
-        judge: Callable[[Any, str], ImageVerdict],
         images: Sequence[tuple[Any, str]],
         judge_each: Callable[[Sequence[tuple[Any, str]]], Iterator[ImageVerdict]],
+        advise: Callable[[Sequence[float]], str],
     ):
-        self._judge, self._images, self._judge_each = judge, images, judge_each
+        self.advice = ""
+        self._images, self._judge_each, self._advise = images, judge_each, advise
 
     def __len__(self) -> int:
         return len(self._images)
@@ -192,11 +205,17 @@ class Verdicts(Sequence[ImageVerdict]):
 
     def __getitem__(self, index: int | slice) -> ImageVerdict | Verdicts:
         if isinstance(index, slice):
-            return Verdicts(self._judge, self._images[index], self._judge_each)
-        return self._judge(*self._images[index])
+            return Verdicts(self._images[index], self._judge_each, self._advise)
+        return next(self._judge_each([self._images[index]]))
 
     def __iter__(self) -> Iterator[ImageVerdict]:
-        return self._judge_each(self._images)
+        scores: list[float] = []
+        for verdict in self._judge_each(self._images):
+            scores += [] if verdict.problem else [verdict.image_score]
+            yield verdict
+        self.advice = self._advise(scores)
+        if self.advice:
+            logger.warning("%s", self.advice)
 
     def __repr__(self) -> str:
         return f"Verdicts({len(self)} images, each judged when it is asked for)"

@@ -151,7 +151,7 @@ class Evaluation:
         return (
             f"Evaluation({labels.size} images, image AUROC {auroc:.3f}, {len(self.false_rejects())} of "
             f"{labels.size - defects} good parts rejected, {len(self.missed())} of {defects} defects passed as ok"
-            f"{'; ' * bool(said := self.learnt_account())}{said})"
+            f"{'; '.join(['', *filter(None, [self.learnt_account(), self.advice])])})"
         )
 
     def kinds(self) -> list[str]:

@@ -28,9 +28,10 @@ from edgead.adapt.teach import TeachPlan
 from edgead.api.errors import in_python
 from edgead.api.options import RateOptions, StreamOptions, TeachOptions
 from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.cli.predict_files import predict_images
 from edgead.detector import ClosedError
 from edgead.errors import EdgeadError, SettingsError
-from edgead.images.files import ImageError, load_image
+from edgead.images.files import ImageError, load_image, write_image
 from edgead.stream import run
 from edgead.types import score_text
 
@@ -202,12 +203,42 @@ def test_row_5_many_images_one_by_one(model, part, rgb, verdict, torch, line_dat
     assert list(model.predict_all(image for image in [part, part])) == [verdict] * 2
     verdicts = model.predict(image for image in [part, "nope.png"])
     assert next(verdicts) == verdict  # the second is not read before its turn
-    with pytest.raises(ImageError, match="no such file"):
-        next(verdicts)
+    assert next(verdicts).problem == "nope.png: no such file"
     with pytest.raises(ImageError, match="or give recursive=True"):
         model.predict_all(line_data / "test")
     with pytest.raises(ImageError, match="nor in the folders below"):
         model.predict_all(tmp_path, recursive=True)
+
+
+def test_row_5_a_file_that_cannot_be_judged_stops_no_others(model, part, line_data, tmp_path):
+    good = (line_data / "test" / "good" / "000.jpg").read_bytes()
+    paths = [tmp_path / name for name in ("0.jpg", "1.jpg", "2.jpg")]
+    for path, data in zip(paths, (good, b"no image", good), strict=True):
+        path.write_bytes(data)
+    verdicts = model.predict_all(tmp_path)
+    for found in (verdicts, [verdicts[at] for at in range(3)], model.predict(paths), model.predict(iter(paths))):
+        assert [one.decision for one in found] == ["ok", "fault", "ok"]
+    _, broken, _ = verdicts
+    assert broken.problem.startswith(f"{paths[1]}: ") and not broken.is_reject and broken.score is None
+    assert json.loads(broken.to_json()) == {"name": "1.jpg", "decision": "fault", "problem": broken.problem}
+    assert repr(broken) == f"Verdict(fault, {broken.problem})" and broken.sentence() == ""
+    assert broken.mask_in_image().size == broken.mask.size == 0 and broken._repr_png_() is None
+    with pytest.raises(ImageError, match="1.jpg"):
+        broken.save(tmp_path / "judged")
+    assert [one.decision for one in model.predict([good, b"no image"])] == ["ok", "fault"]
+    with pytest.raises(ImageError, match="convert it to uint8"):  # an error of the program is none of an image
+        list(model.predict([part, part.astype(np.float32)]))
+
+
+def test_row_5_the_cause_of_many_rejects_is_said_as_the_command_says_it(model, caplog, tmp_path):
+    for number in range(6):
+        write_image(tmp_path / f"{number}.png", np.zeros((480, 480, 3), np.uint8))
+    verdicts = model.predict_all(tmp_path)
+    assert verdicts.advice == ""
+    assert all(one.is_reject for one in verdicts)
+    assert verdicts.advice.startswith("All 6 images are rejected: if some of them are good, another product")
+    assert [record.getMessage() for record in caplog.records] == [verdicts.advice]
+    assert verdicts.advice in predict_images(model, sorted(tmp_path.iterdir()))[1]
 
 
 def test_row_5_verdicts_are_a_sequence(model, path, part, verdict, line_data):
@@ -319,6 +350,20 @@ def test_row_6_all_that_images_can_be_is_an_option():
         set(edgead.TrainOptions.__annotations__)
         == {one.name for one in fields(GoodImages)} - {"data", "facts"} | of_method
     )
+
+
+def test_row_6_the_help_of_train_explains_each_option_with_its_default():
+    from edgead.adapt.training.good_images import GoodImages
+
+    _, _, listed = inspect.getdoc(edgead.train).partition("Other Parameters\n----------------\n")
+    found = re.findall(r"^(\w+) : (.+\n(?:    .+\n?)+)", listed, re.MULTILINE)
+    said = {name: " ".join(text.split()) for name, text in found}
+    assert said.keys() == edgead.TrainOptions.__annotations__.keys()
+    for name, text in said.items():
+        assert "default" in text and len(text) > len("bool, default False"), name
+    for one in fields(GoodImages):
+        if one.name in said and one.default not in (None, ()):
+            assert f"default {one.default!r}".replace("'", '"') in said[one.name], one.name
 
 
 def test_row_6_settings_of_the_method_are_refused_before_images_are_read(plugin, line_data, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ import edgead  # noqa: E402
 from edgead.adapt.methods.method import Method  # noqa: E402
 from edgead.api.estimator import AnomalyDetector  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.images.files import write_image  # noqa: E402
+from edgead.images.files import ImageError, write_image  # noqa: E402
 
 # scikit-learn runs its checks on estimators for tables alone: these are those that have nothing to do with tables,
 CHECKS = [
@@ -139,6 +139,9 @@ def test_files_in_a_pipeline_and_a_folder_of_ones_own(line_data, white, tmp_path
     shutil.copy(line_data / "test" / "good" / "000.jpg", tmp_path / "000.jpg")
     pipeline = make_pipeline(dummy(model_dir=tmp_path / "model", options={"group": "none"}))
     assert pipeline.fit(paths).predict([*paths[:2], tmp_path / "000.jpg", *white]).tolist()[-2:] == [-1, -1]
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(ImageError, match="broken.jpg"):  # it is neither good nor anomalous
+        pipeline.predict([tmp_path / "broken.jpg"])
     with edgead.load(tmp_path / "model") as model:
         assert -model.threshold == pipeline[-1].offset_
         assert model.manifest.training["groups"]["rule"] == "none"

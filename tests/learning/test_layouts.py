@@ -19,6 +19,7 @@ from command_line import run_here
 from data_sets import COLUMNS, table_rows, write, write_csv, write_json
 from test_evaluate import Brightness
 
+from edgead.adapt.training import good_images
 from edgead.adapt.training.good_images import GoodImages
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import find_good_images, find_test_images, without_test_part
@@ -287,7 +288,7 @@ WRONG |= {
     "LabelMe that goes up": (partial(of_labelme, change=lambda c: c.update(imagePath="..\\..\\x.png")), "outside of"),
     "LabelMe without a file for an image": (
         partial(cut, make=data_sets.labelme, path="test/007.json"),
-        "1 images have no JSON file, .*007.png first: save them in LabelMe, without a shape",
+        "1 images are not annotated, .*007.png first: save them in the annotation tool, without a shape",
     ),
     "LabelMe with a mask that is none": (
         partial(of_labelme, change=lambda c: c["shapes"][0].update(shape_type="mask", points=[[0, 0]] * 2, mask="*")),
@@ -411,6 +412,22 @@ def test_a_file_of_annotations_is_for_what_it_is_named_for(tmp_path, made):
     shutil.copytree(tmp_path / "iad/realiad_1024", tmp_path / "iad/realiad_512")
     with pytest.raises(DatasetError, match="one folder realiad_.* found realiad_1024, realiad_512: name the object's"):
         find_good_images(lists)
+
+
+def test_annotations_beside_the_images_of_a_folder_are_read(tmp_path, made):
+    data_sets.coco(tmp_path, made)
+    data, annotations = tmp_path / "images" / "test", tmp_path / "annotations" / "instances_test.json"
+    images = len(list(data.iterdir()))
+    (data / "meta.json").write_text("{")  # of another program
+    assert len(find_good_images(data)) == images
+    shutil.copy(annotations, data / "labels.json")
+    good = [part.name for part in made if part.split == "test" and part.kind == "good"]
+    assert [path.stem for path in find_good_images(data)] == good and len(good) < images
+    assert survey(data).found.layout == "COCO" and len(find_test_images(data)) == images
+    shutil.copy(data / f"{good[0]}.png", data / "new.png")
+    with pytest.raises(DatasetError, match=r"1 images are not annotated, .*new.png first: .* with --normal-dir, \."):
+        find_good_images(data)
+    assert len(find_good_images(data, ".")) == images + 1
 
 
 def test_names_of_label_studio(tmp_path, made):
@@ -542,6 +559,16 @@ def test_no_part_is_held_out_of_a_set_that_has_one(tmp_path, made):
         good.find()
     with pytest.raises(SettingsError, match="give a share of the good images, such as 0.2"):
         GoodImages(tmp_path, hold_out=20)
+
+
+def test_images_and_their_test_part_are_looked_for_once(tmp_path, made, monkeypatch):
+    rows = [row[:3] for row in table_rows(tmp_path, made)]
+    good = GoodImages(write_csv(tmp_path / "all.csv", [COLUMNS[:3], *rows]), hold_out=0.2)
+    looked = []
+    monkeypatch.setattr(good_images, "find_test_images", lambda data: looked.append(data) or find_test_images(data))
+    first = good.find()
+    first.clear()  # it is the caller's
+    assert len(good.find()) == 9 and looked == [good.data]
 
 
 def test_a_folder_of_half_a_layout_can_be_named(tmp_path, made):

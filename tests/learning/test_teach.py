@@ -149,6 +149,29 @@ def test_a_dry_run_shows_what_would_be_learnt(model_copy, new_batch):
     assert Path(shown["sheet"]).is_file() and content(model_copy) == first
 
 
+def test_bad_parts_that_look_like_good_ones_are_named_before_anything_is_learnt(
+    model_copy, new_batch, line_data, holes, caplog, monkeypatch
+):
+    first, hole = content(model_copy), min(holes.iterdir())
+    like_good = sorted((line_data / "test" / "good").iterdir())[:3]
+    plan = TeachPlan(new_batch[:3], reason=LIGHT, bad=[*like_good, hole])
+    prepared = prepare(model_copy, plan)
+    (said,) = prepared.warnings
+    assert re.match(r"[123] of 4 bad parts look like good ones .* good/00[012].jpg: score \d+ \(limit 100\)", said)
+    assert prepared.to_dict()["warnings"] == [said]
+    assert prepare(model_copy, TeachPlan(new_batch[:3], reason=LIGHT, bad=[hole])).warnings == []
+    with monkeypatch.context() as patch:
+        patch.setattr("edgead.adapt.teach.run.learn", lambda *_, **__: pytest.fail("it was learnt"))
+        with pytest.raises(pytest.fail.Exception, match="it was learnt"):
+            teach(model_copy, plan)
+    assert said in caplog.messages
+    bad = [word for path in like_good for word in ("--bad", path)]
+    words = ["teach", *map(str, (model_copy, new_batch[0], "--reason", LIGHT, *bad))]
+    asked = at_a_terminal([*COMMAND, *words], "n").stderr
+    assert " bad parts look like good ones" in asked.partition("Are all of these good parts?")[0]
+    assert content(model_copy) == first
+
+
 def test_who_sits_at_a_terminal_is_asked(model_copy, new_batch):
     first = content(model_copy)
     command = [*COMMAND, "teach", str(model_copy), str(new_batch[0]), "--reason", LIGHT]

@@ -22,6 +22,7 @@ from edgead.line.daemon.active_model import ActiveModel, SlotBusyError
 from edgead.line.daemon.thresholds import KeptThresholds, PipelineThresholds, ThresholdRecord, thresholds_of
 from edgead.line.site.schema import PipelineSection
 from edgead.sources.contract import FrameCounter
+from edgead.unlabelled.sorting.name_kinds import KindExamples, keep_kinds
 
 
 @pytest.fixture
@@ -190,16 +191,40 @@ def test_thresholds_kept_under_the_hash_of_the_manifest_still_apply(reload, tmp_
         assert slot.thresholds.values() == {"review": 0.1, "reject": 0.2}
 
 
-def test_a_model_too_slow_for_the_budget_does_not_take_the_place_of_one_in_service(trained_model, tmp_path, caplog):
+def test_a_model_too_slow_for_the_budget_does_not_take_the_place_of_one_in_service(
+    trained_model, model_copy, tmp_path, caplog
+):
     section = PipelineSection(camera="top", model=trained_model, budget_ms=1e-3)
+    other = Artifact.load(model_copy)
+    write_arrays(model_copy, other.manifest, {"memory_bank": other.array("memory_bank") * np.float32(1 + 1e-6)})
+    write_manifest(model_copy, other.manifest)
     slot = ActiveModel("line", section, KeptThresholds(tmp_path / "thresholds.json"), threads=1)
     slot.load()  # at the start there is no other one: it judges late
     try:
         assert "ms a frame on this computer, of 0.001 ms from the capture to the verdict" in caplog.text
         before = slot.model
         with pytest.raises(SettingsError, match="line: .* takes .* ms a frame on this computer"):
-            slot.swap(trained_model)
+            slot.swap(model_copy)
         assert slot.model == before and not slot.can_roll_back
+    finally:
+        slot.close()
+
+
+@pytest.mark.parametrize("change", ["kinds", "thresholds"])
+def test_a_model_that_does_the_same_work_as_the_one_in_service_is_never_too_slow(model_copy, tmp_path, change):
+    section = PipelineSection(camera="top", model=model_copy, budget_ms=1e-3)
+    slot = ActiveModel("line", section, KeptThresholds(tmp_path / "thresholds.json"), threads=1)
+    slot.load()
+    try:
+        before, artifact = slot.model, Artifact.load(model_copy)
+        if change == "kinds":
+            width = 3 * artifact.array("memory_bank").shape[1]
+            rows = np.random.default_rng(0).normal(size=(4, width)).astype(np.float32)
+            keep_kinds(artifact, KindExamples(["scratch", "dent"] * 2, rows, range(4)))
+        else:
+            write_thresholds(artifact, *thresholds_by_hand(artifact, None, review=0.3, reject=0.4))
+        slot.swap(model_copy)
+        assert slot.model == Artifact.load(model_copy).manifest.manifest_sha256 != before
     finally:
         slot.close()
 

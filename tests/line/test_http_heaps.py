@@ -45,6 +45,10 @@ class RealModel(FakePipeline):
         said.knows_kinds = Artifact.load(self.model).manifest.kinds is not None
         return said
 
+    @property
+    def slot(self) -> Any:
+        return self
+
     def carry_thresholds(self, taught: Artifact) -> None:
         """Nobody has set any."""
 

@@ -49,17 +49,18 @@ class Slot:
 
     def __init__(self, model: Path):
         self.model, self.loaded = model, sha256_of(model)
-        self.refuses = False
 
     def status(self) -> SimpleNamespace:
         return SimpleNamespace(model=str(self.model), model_sha256=self.loaded)
+
+    @property
+    def slot(self) -> Any:
+        return self
 
     def carry_thresholds(self, taught: Artifact) -> None:
         """Nobody has set any."""
 
     def swap(self, model: Path, *, by: str) -> None:
-        if self.refuses:
-            raise SettingsError("self-test failed")
         self.loaded = sha256_of(model)
 
 
@@ -171,17 +172,27 @@ def test_an_accepted_lesson_takes_the_models_place_and_can_be_rolled_back(world)
     assert sha256_of(world.model) == first
 
 
-def test_a_model_that_fails_its_self_test_changes_nothing(world):
-    files = content(world.model)
+@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize("refuses", ["swap", "carry_thresholds"])
+def test_a_taught_model_that_is_refused_changes_nothing(world, monkeypatch, refuses, linked):
+    if linked:
+        world.model.symlink_to(world.model.rename(world.folder / "elsewhere"))
+    files, loaded = content(world.model), world.slots["caps"].loaded
     lessons = ready(world)
-    world.slots["caps"].refuses = True
-    with pytest.raises(SettingsError, match="self-test failed"):
-        lessons.accept("caps", by="ben")
+    taught = content(world.folder / world.left[0])
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise SettingsError("self-test failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Slot, refuses, refuse)
+        with pytest.raises(SettingsError, match="self-test failed"):
+            lessons.accept("caps", by="ben")
+    assert world.model.is_symlink() == linked and world.slots["caps"].loaded == loaded
     assert content(world.model) == files and earlier_versions(world.model) == []
-    assert lessons.all()[0].state == "ready"  # and may be tried again
-    world.slots["caps"].refuses = False
+    assert content(world.folder / world.left[0]) == taught and lessons.all()[0].state == "ready"  # may be tried again
     lessons.accept("caps", by="ben")
-    assert sha256_of(world.model) == world.slots["caps"].loaded
+    assert sha256_of(world.model) == world.slots["caps"].loaded != loaded
 
 
 def test_a_model_that_was_changed_meanwhile_stays(world):

@@ -35,7 +35,7 @@ def opened(tmp_path):
     def opened(section):
         kept = KeptThresholds(tmp_path / "thresholds.json")
         own = ActiveModel("line", section, kept, threads=1)
-        recipes = Recipes("line", section, own, kept, threads=1)
+        recipes = Recipes(own)
         made.extend([own, recipes])
         own.load()
         recipes.load()
@@ -70,12 +70,12 @@ def test_an_unknown_recipe_may_be_for_review_and_is_never_ok(trained_model, open
 def test_a_part_of_an_unknown_recipe_belongs_to_no_product_that_is_watched(tmp_path, trained_model):
     one = section(trained_model)
     kept = KeptThresholds(tmp_path / "thresholds.json")
-    recipes = Recipes("line", one, ActiveModel("line", one, kept), kept)
+    recipes = Recipes(ActiveModel("line", one, kept))
     frame = FrameCounter("top").capture(render(1)[0])
     asked = ("", "lid", "cap, green")
     assert [recipes.recipe_of(replace(frame, part=Part("A1", recipe=name))) for name in asked] == ["", "lid", None]
     words = section(trained_model, recipes={})
-    recipes = Recipes("line", words, ActiveModel("line", words, kept), kept)
+    recipes = Recipes(ActiveModel("line", words, kept))
     assert recipes.recipe_of(replace(frame, part=Part("A1", recipe="lid"))) == ""
 
 

@@ -123,7 +123,7 @@ def test_a_recipe_without_a_signature_is_named(signed, keys, trained_model, tmp_
     trust = ModelTrust(required=True, keys=[keys / "site.pub"])
     section, kept = PipelineSection.model_validate(content), KeptThresholds(tmp_path / "thresholds.json")
     own = ActiveModel("line", section, kept, threads=1, accept=trust.check)
-    recipes = Recipes("line", section, own, kept, threads=1, accept=trust.check)
+    recipes = Recipes(own)
     with pytest.raises(SettingsError, match="recipe lid: .*unsigned is not signed"):
         recipes.load()
     recipes.close()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgead.artifact.kinds import LEAST_BAD
 from edgead.artifact.manifest import Calibration
 from edgead.calibration.blind import MAX_REJECTED, OTHER_PRODUCT
 from edgead.dataset.folders import Progress
@@ -37,6 +38,8 @@ ONE_PLACE = 1.2
 WIDE = 6.0
 # Good parts of the benchmark's data sets seldom score this far above the limit; most defects do.
 LIKE_DEFECTS = 1.1
+# A bad part looks like good ones if at most this share of them scores lower.
+LIKE_GOOD = 0.75
 MAX_TILES = 24
 
 
@@ -97,6 +100,23 @@ def examine(detector: Detector, paths: Sequence[Path], progress: Progress | None
         words = f"{len(high)} of these {len(offered)} score like defects"
         offered = [replace(one, doubt=one.doubt or words) if one in high else one for one in offered]
     return sorted(offered, key=lambda one: (not one.doubt, -one.score))
+
+
+def warn_of_like_good(detector: Detector, bad: Sequence[Path], progress: Progress | None = None) -> list[str]:
+    """Return a list with a warning if bad parts score like good ones; without scores of good parts there is none."""
+    limits = detector.graph.calibration
+    assert limits is not None
+    highest = np.quantile(limits.scores, LIKE_GOOD) if limits.scores else -math.inf
+    like_good = [one for one in examine(detector, bad, progress) if one.score <= highest]
+    if not like_good:
+        return []
+    lowest = min(like_good, key=lambda one: one.score)
+    return [
+        f"{len(like_good)} of {len(bad)} bad parts look like good ones to this model, such as {lowest.label}: a limit "
+        f"that stops them stops {100 * (1 - LIKE_GOOD):.0f} % of the good parts or more. Take back wrong marks. "
+        f"Of others {LEAST_BAD} or more teach known defects, and the report says what that finds; else take a finer "
+        "preset, a region or tiles"
+    ]
 
 
 def doubt_of(measured: Measurement, limits: Calibration) -> str:

@@ -24,7 +24,7 @@ from edgead.adapt.memory_bank.coreset import Merged, merge, spacing
 from edgead.adapt.patch_features import each_features
 from edgead.adapt.recalibrate import without_copies
 from edgead.adapt.teach.defects import Defects, known_defects, learn_defects
-from edgead.adapt.teach.guard import Offered, examine, refuse_doubtful, write_sheet
+from edgead.adapt.teach.guard import Offered, examine, refuse_doubtful, warn_of_like_good, write_sheet
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.kinds import LEAST_BAD
 from edgead.artifact.manifest import FROM_GOOD, Kept, Manifest, Preprocessing
@@ -235,6 +235,8 @@ class Prepared:
         Marked defects, including those that the model already knows.
     left_out : int
         Number of images without the bit depth or heights that the model reads, for example older marked images.
+    warnings : list of str
+        Warnings to show before the lesson is learnt.
     """
 
     artifact: Artifact
@@ -248,7 +250,8 @@ class Prepared:
     merged: Merged
     width: float
     defects: Defects
-    left_out: int = 0
+    left_out: int
+    warnings: list[str]
 
     def to_dict(self) -> dict[str, object]:
         """Return what would be learnt as plain JSON types."""
@@ -262,6 +265,7 @@ class Prepared:
             "bank_rows": len(self.merged.bank),
             "rows_replaced": self.merged.added,
             "left_out": self.left_out,
+            "warnings": self.warnings,
             "sheet": str(self.plan.sheet) if self.plan.sheet else None,
         }
 
@@ -336,6 +340,7 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
     good = find_calibration_images(artifact, plan.calibration, taught=paths, group=plan.group)
     with Detector(artifact, runtime="onnxruntime", precision=artifact.manifest.learnt_in) as detector:
         offered = examine(detector, paths, partial(progress, "examine images"))
+        warnings = warn_of_like_good(detector, bad, partial(progress, "examine bad parts"))
         if plan.sheet:
             write_sheet(detector, offered, plan.sheet, bad)
     if not plan.reason.strip():
@@ -345,7 +350,8 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
     images = Images(taught, spec)
     new = _uncovered(artifact, bank, max(width, _harmless(artifact.manifest)), images, progress)
     merged = merge(bank, new, progress=partial(progress, "merge memory bank"))
-    return Prepared(artifact, plan, taught, held_out, bad, offered, digest, good, merged, width, defects, left_out)
+    found = taught, held_out, bad, offered, digest, good, merged, width, defects, left_out, warnings
+    return Prepared(artifact, plan, *found)
 
 
 def _as_deep(paths: Sequence[Path], spec: Preprocessing) -> list[Path]:

@@ -6,6 +6,7 @@ It replaces the model; the previous version is kept beside it and can be restore
 from __future__ import annotations
 
 import datetime
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.heads.known_defects import DEFECTS
 from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS
+
+logger = logging.getLogger(__name__)
 
 # Names of one frame in an evidence store, and in what was exported from it.
 _TWINS = ("frame.png", "frame.tiff", "frame.jpg")
@@ -128,7 +131,10 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
     SettingsError, LessonRefusedError, ArtifactError, CalibrationError, DatasetError
         See `edgead.adapt.teach.prepare.prepare`. Nothing changes then.
     """
-    return learn(prepare(path, plan, progress=progress), progress=progress)
+    prepared = prepare(path, plan, progress=progress)
+    for warning in prepared.warnings:
+        logger.warning("%s", warning)
+    return learn(prepared, progress=progress)
 
 
 def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesson:

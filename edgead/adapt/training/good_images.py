@@ -10,6 +10,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -211,49 +212,16 @@ class Split:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GoodImages:
     """Selection of the images to learn from, and the rates that their thresholds shall guarantee.
+
+    The other attributes are options of `edgead.train`, which explains them.
 
     Attributes
     ----------
     data : Path
         MVTec layout, or a folder of good images, or any folder together with `normal_dir`.
-    normal_dir : str, optional
-        See `edgead.dataset.folders.find_good_images`.
-    roi : (int, int, int, int), optional
-        x, y, width and height of the region of interest, pixels.
-    false_reject_rate, review_rate : float, optional
-        See `edgead.calibration.plan.choose_rates`.
-    guarantee : {"cross", "split"}, optional
-        How thresholds come from good images: "cross" learns all and scores each as if its fold had not been learnt;
-        "split" holds some out, which a proof of the rate needs. By default "cross" if the detector can leave images out
-        without another training, or with `folds`; else "split".
-    skip_bad : bool
-        Leave out images that cannot be read instead of stopping.
-    folds : int
-        Number of additional trainings, each without a part of the images, for "cross" with a detector that needs them.
-    group : str
-        Which images belong together and are held out together; see `edgead.dataset.groups.group_images`. With several
-        products the default is "folders".
-    paths : sequence of Path, optional
-        The images, instead of all in the folder; they must be in `data` or below it.
-    hold_out : float
-        Share of the groups of good images that is not learnt, but kept for `edgead eval`; for data without a test part.
-    ignore : sequence of str, Path or ndarray
-        Places that never count; see `edgead.dataset.places.read_ignored`. All images must then have the same size.
-    align : str or Path, optional
-        A golden image that parts are aligned to, by shift and small rotation. All images must then have the same size.
-    tiles : "auto", int or str, optional
-        Cut each image, or its region, into tiles: their size, or "SIZE,OVERLAP", in pixels of the images.
-    defects : sequence of Path
-        Images of known defects, never learnt: they show how many defects a limit finds.
-    input : {"rgb", "grey16", "relief", "rgb_relief"}
-        Type of the images: 8-bit images, grey values of 16 bits or floats, heights, or colours with heights.
-    mm_per_count : float, optional
-        Millimetres of height per count of a height map.
-    mm_per_pixel : float, optional
-        Size of a pixel at the distance of the part; verdicts then give the size of defects in mm.
     facts : mapping
         Further facts about the images for the manifest, as plain JSON types.
 
@@ -366,7 +334,11 @@ class GoodImages:
         return model.prepared(self.with_input(spec, paths)), shrunk
 
     def find(self) -> list[Path]:
-        """List the images; raises DatasetError or ImageError if there are none."""
+        """List the images, looked for once; raises DatasetError or ImageError if there are none."""
+        return list(self._found)
+
+    @cached_property
+    def _found(self) -> list[Path]:
         found = find_good_images(self.data, self.normal_dir) if self.paths is None else list(self.paths)
         if self.hold_out and not {image.path for image in find_test_images(self.data)} & set(found):
             raise SettingsError(f"{self.data} has a test part of its own: leave out --hold-out")

@@ -12,10 +12,12 @@ from pydantic import BaseModel, Field
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import UNSPLIT, LabelledImage
 from edgead.dataset.layouts.kinds import annotated, split_of
-from edgead.dataset.layouts.place import DataSetPath, Length, Real
+from edgead.dataset.layouts.place import DataSetPath, Length, Real, refuse_bare
 from edgead.dataset.masks import Draw, box_corners, coco_counts, fill_polygon, fill_runs
+from edgead.images.files import is_image_path
 
 _ROBOFLOW = "_annotations.coco.json"
+_LOOKED_AT = 10  # JSON files beside images: of other programs there may be one for each
 _MIN_NUMBERS = 6  # numbers of a polygon with three corners
 
 
@@ -89,10 +91,15 @@ def read_coco(place: DataSetPath) -> Iterable[LabelledImage] | None:
 
     Follows https://cocodataset.org/#format-data. The place is such a file, or a folder with annotations/*.json named by
     split, as from COCO and CVAT; or with train/, valid/ and test/ with a `_annotations.coco.json` in each, as from
-    Roboflow; or with result.json, as from Label Studio.
+    Roboflow; or with result.json, as from Label Studio; or with such a file beside the images, which then lists all.
     """
     files = _files(place, "images", "annotations", "categories")
-    return None if files is None else (image for file in files for image in _of_coco(place, file))
+    if files is None:
+        return None
+    images = [image for file in files for image in _of_coco(place, file)]
+    if any(file.parent == place.path for file in files):
+        refuse_bare(image.path for image in images)
+    return images
 
 
 def read_datumaro(place: DataSetPath) -> Iterable[LabelledImage] | None:
@@ -110,12 +117,11 @@ def _files(place: DataSetPath, *keys: str) -> list[Path] | None:
         return [file] if place.is_json(file, *keys) else None
     if not place.path.is_dir():
         return None
-    found = [
-        *place.path.glob("annotations/*.json"),
-        *place.path.glob(f"*/{_ROBOFLOW}"),
-        *place.path.glob("result.json"),
-    ]
-    return [file for file in sorted(found) if place.is_json(file, *keys)] or None
+    found = sorted([*place.path.glob("annotations/*.json"), *place.path.glob(f"*/{_ROBOFLOW}")])
+    has_images = any(map(is_image_path, place.path.iterdir()))
+    beside = sorted(place.path.glob("*.json" if has_images else "result.json"))[:_LOOKED_AT]
+    own = [file for file in found if place.is_json(file, *keys)]
+    return [*own, *(file for file in beside if place.may_be(file, *keys))] or None
 
 
 def _where(place: DataSetPath, file: Path) -> tuple[str, list[Path], Path]:

@@ -6,7 +6,6 @@ import base64
 import math
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -14,9 +13,9 @@ from pydantic import BaseModel
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import LabelledImage
 from edgead.dataset.layouts.kinds import annotated, split_of
-from edgead.dataset.layouts.place import DataSetPath, Length, Real
+from edgead.dataset.layouts.place import DataSetPath, Length, Real, refuse_bare
 from edgead.dataset.masks import Draw, add_encoded, box_corners, ellipse_corners, fill_polygon
-from edgead.images.files import is_image_path, natural_key
+from edgead.images.files import natural_key
 
 _LOOKED_AT = 10
 _SHAPES = {"polygon": None, "rectangle": 2, "oriented_rectangle": 4, "circle": 2, "mask": 2}
@@ -46,21 +45,10 @@ def read_labelme(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """
     if not place.path.is_dir():
         return None
-    if not any(_is_one(place, file) for file in islice(_json_in(place.path), _LOOKED_AT)):
+    files = [*place.path.glob("*.json"), *place.path.glob("*/*.json")]
+    if not any(place.may_be(file, "shapes", "imagePath") for file in files[:_LOOKED_AT]):  # damaged: reported later
         return None
-    return _images(place, sorted(_json_in(place.path), key=natural_key))
-
-
-def _json_in(folder: Path) -> Iterator[Path]:
-    yield from folder.glob("*.json")
-    yield from folder.glob("*/*.json")
-
-
-def _is_one(place: DataSetPath, file: Path) -> bool:
-    try:
-        return place.is_json(file, "shapes", "imagePath")
-    except DatasetError:
-        return False  # damaged files are reported if others are LabelMe's
+    return _images(place, sorted(files, key=natural_key))
 
 
 def _images(place: DataSetPath, files: list[Path]) -> Iterator[LabelledImage]:
@@ -75,13 +63,7 @@ def _images(place: DataSetPath, files: list[Path]) -> Iterator[LabelledImage]:
         marks = [(shape.label, _draw(shape, file)) for shape in content.shapes]
         split = split_of(file.parent.name) if file.parent != place.path else ""
         yield annotated(path, marks, size, file, split)
-    folders = {path.parent for path in seen}
-    bare = sorted(path for folder in folders for path in folder.iterdir() if is_image_path(path) and path not in seen)
-    if bare:
-        raise DatasetError(
-            f"{len(bare)} images have no JSON file, {bare[0]} first: save them in LabelMe, without a shape if they are "
-            "good, or put them into another folder"
-        )
+    refuse_bare(seen)
 
 
 def _draw(shape: _Shape, file: Path) -> Draw:

@@ -60,6 +60,13 @@ class DataSetPath:
         """Whether a JSON file holds an object with these keys."""
         return isinstance(content := self.json(file), dict) and content.keys() >= set(keys)
 
+    def may_be(self, file: Path, *keys: str) -> bool:
+        """Like `is_json` for a file that may belong to another program: False for a damaged one."""
+        try:
+            return self.is_json(file, *keys)
+        except DatasetError:
+            return False
+
     def read(self, file: Path, model: type[Content]) -> Content:
         """Read a JSON file and validate it by a pydantic model."""
         return checked(self.json(file), model, file)
@@ -141,6 +148,18 @@ def checked(content: object, model: type[Content], where: Path | str) -> Content
         return model.model_validate(content)
     except ValidationError as error:
         raise DatasetError(f"{where}: {tell_invalid(error.errors()[:3], whole='the whole')}") from error
+
+
+def refuse_bare(annotated: Iterable[Path]) -> None:
+    """Raise DatasetError if images beside annotated ones are not annotated, as nothing says that they are good."""
+    seen = set(annotated)
+    folders = {path.parent for path in seen if path.is_file()}
+    bare = sorted(path for folder in folders for path in folder.iterdir() if is_image_path(path) and path not in seen)
+    if bare:
+        raise DatasetError(
+            f"{len(bare)} images are not annotated, {bare[0]} first: save them in the annotation tool, without a shape "
+            "if they are good, or put them into another folder"
+        )
 
 
 def names_in(folder: Path, names: Iterable[str]) -> list[str]:

@@ -115,9 +115,9 @@ def read_layout(data: Path) -> DataSet | None:
                 _check(images)
                 return DataSet(data, layout.name, images)
         except (DatasetError, ImageError) as error:
-            alone = "; to learn without a test set, name the folder of good images itself" if data.is_dir() else ""
+            alone = "; to learn without labels, name the folder of good images with --normal-dir, . for this one"
             raise DatasetError(
-                f"{data} is read as {layout.name}: {error}. Expected: {layout.expected}{alone}"
+                f"{data} is read as {layout.name}: {error}. Expected: {layout.expected}{alone * data.is_dir()}"
             ) from error
     if data.is_file():
         known = "; ".join(f"{layout.name}: {layout.expected}" for layout in LAYOUTS)

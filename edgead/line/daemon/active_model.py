@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,17 +24,8 @@ from edgead.errors import EdgeadError, SettingsError
 from edgead.images.likeness import Misfit
 from edgead.images.pairs import judged_of
 from edgead.line.daemon.self_test import SelfTest, golden_images, self_test, too_late
-from edgead.line.daemon.thresholds import (
-    HeldOutScores,
-    KeptThresholds,
-    PipelineThresholds,
-    ThresholdRecord,
-    doubts_of,
-    good_scores_of,
-    thresholds_of,
-)
+from edgead.line.daemon.thresholds import KeptThresholds, PipelineThresholds, ThresholdRecord, thresholds_of
 from edgead.line.drift import DriftSection, DriftWatch
-from edgead.line.site.part_naming import RecipeSection
 from edgead.line.site.schema import PipelineSection
 from edgead.process import memory
 from edgead.types import Frame, Verdict
@@ -49,37 +40,30 @@ PATIENCE_S = 0.5
 class InService:
     """Slot of a pipeline's detector; only the pipeline's thread calls `step`, any thread calls the other methods.
 
-    Parameters
-    ----------
-    pipeline : str
-        Name of the pipeline, for errors.
+    Errors name the `pipeline`.
     """
 
     def __init__(self, pipeline: str):
         self._pipeline = pipeline
-        self._detector: Detector | None = None
+        self.detector: Detector | None = None
         self._session: Session | None = None  # of the detector, once it has seen a frame
         self._using = threading.Lock()  # held for one image at most
 
-    @property
-    def detector(self) -> Detector | None:
-        return self._detector
-
     def require(self) -> Detector:
         """Return the detector; raise SettingsError if there is none."""
-        if self._detector is None:
+        if self.detector is None:
             raise SettingsError(f"{self._pipeline}: no model is in service")
-        return self._detector
+        return self.detector
 
     def exchange(self, new: Detector | None) -> Detector | None:
         """Let another detector, or none, judge from the next frame on; return the earlier detector, still open."""
         with self._using:
-            old, self._detector, self._session = self._detector, new, None
+            old, self.detector, self._session = self.detector, new, None
         return old
 
     def misfit(self, frame: Frame) -> Misfit | None:
         """Compare a frame's size with the learnt sizes; see `edgead.detector.golden_likeness.FormatCheck`."""
-        detector = self._detector
+        detector = self.detector
         return None if detector is None else detector.format_check.misfit(frame.image.shape)
 
     def step(self, frame: Frame) -> Verdict | None:
@@ -91,7 +75,7 @@ class InService:
 
     def shown(self, frame: Frame) -> Frame:
         """Return a frame as it is drawn and kept; see `Detector.shown`."""
-        detector = self._detector
+        detector = self.detector
         return frame if detector is None else detector.shown(frame)
 
     def measure(self, image: np.ndarray) -> Measurement:
@@ -109,7 +93,7 @@ def named(model: Path, sha256: str) -> str:
     return f"{model} ({sha256[:16]})" if sha256 else str(model)
 
 
-class ActiveModel:
+class ActiveModel(InService):
     """Model of one pipeline, loaded, exchanged and closed; only its thread calls `step`, any thread the other methods.
 
     Parameters
@@ -133,33 +117,29 @@ class ActiveModel:
         threads: int | None = None,
         accept: Callable[[Artifact], None] = lambda artifact: None,
     ):
-        self.path = section.model
-        self._pipeline, self._section, self._accept = pipeline, section, accept
-        self._thresholds = PipelineThresholds(pipeline, kept)
+        super().__init__(pipeline)
+        self.path, self.section, self._accept = section.model, section, accept
+        self._kept, self._thresholds = kept, PipelineThresholds(pipeline, kept)
         self._threads = section.threads or len(section.realtime.cores) or threads
-        self._in_service = InService(pipeline)
         self._previous: Detector | None = None
         self._changing = threading.RLock()  # one change at a time
         self._closed = False
 
+    def of_recipe(self, name: str) -> ActiveModel:
+        """Make the model of a recipe, which is loaded, exchanged and closed on its own."""
+        section = self.section.model_copy(update={"model": self.section.recipes[name].model, "recipes": {}})
+        return ActiveModel(f"{self._pipeline}/{name}", section, self._kept, threads=self._threads, accept=self._accept)
+
     @property
     def model(self) -> str:
         """Hash of the manifest of the model in service; empty before there is one."""
-        detector = self._in_service.detector
+        detector = self.detector
         return detector.manifest.manifest_sha256 if detector else ""
 
     @property
     def thresholds(self) -> ThresholdRecord | None:
-        detector = self._in_service.detector
+        detector = self.detector
         return thresholds_of(detector) if detector else None
-
-    def good_scores(self) -> HeldOutScores:
-        """Read the scores behind the thresholds of the model in service; raise SettingsError if there is none."""
-        return good_scores_of(self._in_service.require())
-
-    def doubts(self, given: Limits, bad: Sequence[float]) -> list[str]:
-        """List reasons why limits may be blind for the model in service; see `daemon.thresholds.doubts_of`."""
-        return doubts_of(self._in_service.require(), given, bad)
 
     @property
     def knows_kinds(self) -> bool:
@@ -184,15 +164,15 @@ class ActiveModel:
             The model cannot be used, or fails its self-test: then no model is in service.
         """
         with self.changing(None):
-            old = self._in_service.exchange(None)
+            old = self.exchange(None)
             if old is not None:
                 old.close()
             self.restore_missing(self.path)
             new = self._tested(self.path)
-            late = too_late(new, self._section.budget_ms)
+            late = too_late(new, self.section.budget_ms)
             if late:  # it judges all the same: late verdicts, counted as such, are better than none
                 logger.warning(f"{self._pipeline}: {late}", extra={"pipeline": self._pipeline})
-            self._in_service.exchange(new)
+            self.exchange(new)
             memory.give_back()
 
     def restore_missing(self, model: Path) -> None:
@@ -213,26 +193,14 @@ class ActiveModel:
             text = "%s: %s was missing, as where a program is ended while it replaces a model: %s is in its place"
             logger.warning(text, self._pipeline, model, found, extra={"pipeline": self._pipeline})
 
-    def step(self, frame: Frame) -> Verdict | None:
-        """Judge the next frame, as `Session.step`; another model begins with the next frame as if it were the first."""
-        return self._in_service.step(frame)
-
-    def shown(self, frame: Frame) -> Frame:
-        """Return a frame as it is drawn and kept; see `Detector.shown`."""
-        return self._in_service.shown(frame)
-
-    def misfit(self, frame: Frame) -> Misfit | None:
-        """Compare a frame's size with those that the model in service learnt; None if it fits."""
-        return self._in_service.misfit(frame)
-
     def has_learnt(self, frame: Frame, data: bytes) -> bool:
         """Return whether the model in service was trained on a frame; `data` is the image file that it was sent as."""
-        return self._in_service.require().learnt_images.has(data, judged_of(frame))
+        return self.require().learnt_images.has(data, judged_of(frame))
 
     @property
     def keeps_depth(self) -> bool:
         """Whether the model in service reads values of 16 bits or floats, instead of 8-bit images."""
-        detector = self._in_service.detector
+        detector = self.detector
         return detector is not None and detector.manifest.preprocessing.keeps_depth
 
     def self_test(self) -> SelfTest:
@@ -244,14 +212,14 @@ class ActiveModel:
             No model is in service, one is being exchanged, or its files have changed.
         """
         with self.changing(PATIENCE_S):
-            return self_test(self._in_service.require(), self._in_service.measure)
+            return self_test(self.require(), self.measure)
 
     def golden(self) -> tuple[np.ndarray, ...]:
         """Read the golden images of the model in service, uint8 BGR; empty if they cannot be read.
 
         Also empty for a model that keeps depth: its camera's values have another brightness than the shown image.
         """
-        return () if self.keeps_depth else golden_images(self._in_service.require())
+        return () if self.keeps_depth else golden_images(self.require())
 
     def drift_watch(self, section: DriftSection) -> DriftWatch:
         """Make a watch that compares parts with the scores that the model in service was calibrated on.
@@ -261,7 +229,7 @@ class ActiveModel:
         SettingsError
             The model has no such scores, or they do not fit the section.
         """
-        detector = self._in_service.require()
+        detector = self.require()
         limits = detector.graph.calibration
         if limits is None or not limits.scores:
             raise SettingsError(
@@ -288,14 +256,16 @@ class ActiveModel:
             service goes on.
         """
         with self.changing():
-            new = self._in_time(self._tested(model))
+            new = self._tested(model)
             try:
+                if late := too_late(new, self.section.budget_ms, self.detector):
+                    raise SettingsError(f"{self._pipeline}: {late}")
                 record(named(model, new.manifest.manifest_sha256))
             except BaseException:
                 new.close()
                 raise
             oldest = self._previous
-            self._previous = self._in_service.exchange(new)
+            self._previous = self.exchange(new)
             self.path = model
             if oldest is not None:
                 oldest.close()
@@ -324,8 +294,8 @@ class ActiveModel:
             self._thresholds.apply(self._previous)  # as after a restart, if they were set for the same scorer since
             record(named(self._previous.artifact.path, self._previous.manifest.manifest_sha256))
             bring_back(self._previous.artifact.path, self._previous.manifest.manifest_sha256)
-            self._previous = self._in_service.exchange(self._previous)
-            self.path = self._in_service.require().artifact.path
+            self._previous = self.exchange(self._previous)
+            self.path = self.require().artifact.path
 
     def check_accepted(self, there: Artifact | None = None) -> None:
         """Check again whether the site accepts the model in service; the model goes on judging in any case.
@@ -340,7 +310,7 @@ class ActiveModel:
         EdgeadError
             The site does not accept the model any more.
         """
-        detector = self._in_service.detector
+        detector = self.detector
         if detector is None:
             return
         if there is not None:
@@ -362,10 +332,6 @@ class ActiveModel:
             self._previous = None
             return now
 
-    def require_thresholds(self) -> ThresholdRecord:
-        """Return the thresholds in force; raise SettingsError if there is no model."""
-        return thresholds_of(self._in_service.require())
-
     def set_thresholds(self, thresholds: ThresholdRecord) -> None:
         """Judge by these thresholds from the next frame on, also after a restart.
 
@@ -375,7 +341,7 @@ class ActiveModel:
             They cannot be kept, no model is in service, or one is being exchanged; nothing changes then.
         """
         with self.changing(PATIENCE_S):
-            self._thresholds.set(self._in_service.require(), thresholds)
+            self._thresholds.set(self.require(), thresholds)
 
     def carry_thresholds(self, taught: Artifact) -> None:
         """Store a person's thresholds for the model `taught` too, which a lesson made from the model in service.
@@ -385,7 +351,7 @@ class ActiveModel:
         SettingsError
             The thresholds cannot be stored, or no model is in service.
         """
-        self._thresholds.carry(self._in_service.require(), taught)
+        self._thresholds.carry(self.require(), taught)
 
     def judge_by(self, limits: Limits) -> None:
         """Judge by thresholds of the site file from the next frame on; they are not stored, since the file has them.
@@ -395,7 +361,7 @@ class ActiveModel:
         SettingsError
             No model is in service.
         """
-        self._in_service.require().set_thresholds(**limits.values())
+        self.require().set_thresholds(**limits.values())
 
     def close(self) -> None:
         """Release the models; if a change is under way and does not end at once, it releases them at its end."""
@@ -428,7 +394,7 @@ class ActiveModel:
     def _end_change(self) -> None:
         try:
             if self._closed:
-                for detector in (self._in_service.exchange(None), self._previous):
+                for detector in (self.exchange(None), self._previous):
                     if detector is not None:
                         detector.close()
                 self._previous = None
@@ -438,26 +404,19 @@ class ActiveModel:
     def _tested(self, path: Path) -> Detector:
         detector = Detector.load(
             path,
-            runtime=self._section.runtime,
-            precision=self._section.precision,
+            runtime=self.section.runtime,
+            precision=self.section.precision,
             threads=self._threads,
             accept=self._accept,
         )
         try:
-            self._section.check_model(detector.artifact)
+            self.section.check_model(detector.artifact)
             self_test(detector).require()
             self._thresholds.apply(detector)
             _ = detector.format_check.known, detector.learnt_images.known  # read now, so that no frame waits for it
         except BaseException:
             detector.close()
             raise
-        return detector
-
-    def _in_time(self, detector: Detector) -> Detector:
-        late = too_late(detector, self._section.budget_ms)
-        if late:
-            detector.close()
-            raise SettingsError(f"{self._pipeline}: {late}")
         return detector
 
 
@@ -469,32 +428,13 @@ class Recipes:
 
     Parameters
     ----------
-    pipeline : str
-    section : PipelineSection
     own : ActiveModel
         Model of the pipeline itself; loaded, steered and closed elsewhere.
-    kept : KeptThresholds
-    threads : int, optional
-        Threads of each network, unless the section says so.
-    accept : callable
-        Raises if the site does not accept a model.
     """
 
-    def __init__(
-        self,
-        pipeline: str,
-        section: PipelineSection,
-        own: ActiveModel,
-        kept: KeptThresholds,
-        *,
-        threads: int | None = None,
-        accept: Callable[[Artifact], None] = lambda artifact: None,
-    ):
-        self._section = section
-        self._of_recipes = {
-            name: ActiveModel(f"{pipeline}/{name}", _as_pipeline(section, recipe), kept, threads=threads, accept=accept)
-            for name, recipe in section.recipes.items()
-        }
+    def __init__(self, own: ActiveModel):
+        self._section = own.section
+        self._of_recipes = {name: own.of_recipe(name) for name in own.section.recipes}
         self.slots: Mapping[str, ActiveModel] = {"": own, **self._of_recipes}
         """Models by recipe; "" is the pipeline's own."""
 
@@ -535,15 +475,11 @@ class Recipes:
 
     def shown(self, frame: Frame) -> Frame:
         """Return a frame as the model that judges it shows it; see `Detector.shown`."""
-        return self.slots[self.recipe_of(frame) or ""].shown(frame)
+        return self.slot_of(frame).shown(frame)
 
-    def misfit(self, frame: Frame) -> Misfit | None:
-        """Compare a frame's size with the sizes that the model of its recipe learnt; None if it fits."""
-        return self.slots[self.recipe_of(frame) or ""].misfit(frame)
-
-    def has_learnt(self, frame: Frame, data: bytes) -> bool:
-        """Return whether the model that judges a frame was trained on it; see `ActiveModel.has_learnt`."""
-        return self.slots[self.recipe_of(frame) or ""].has_learnt(frame, data)
+    def slot_of(self, frame: Frame) -> ActiveModel:
+        """Return the model that judges a frame: that of its recipe, or the pipeline's own."""
+        return self.slots[self.recipe_of(frame) or ""]
 
     def recipe_of(self, frame: Frame) -> str | None:
         """Return the key in `slots` of a frame's recipe; None if the recipe is unknown."""
@@ -557,7 +493,3 @@ class Recipes:
     def close(self) -> None:
         for slot in self._of_recipes.values():
             slot.close()
-
-
-def _as_pipeline(section: PipelineSection, recipe: RecipeSection) -> PipelineSection:
-    return section.model_copy(update={"model": recipe.model, "recipes": {}})

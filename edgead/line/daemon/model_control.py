@@ -21,7 +21,14 @@ from edgead.line.daemon.drift import PipelineDrift
 from edgead.line.daemon.judging import Kind, PipelineState, Receivers
 from edgead.line.daemon.kept_models import KeptModels
 from edgead.line.daemon.self_test import SelfTestError
-from edgead.line.daemon.thresholds import HeldOutScores, KeptThresholds, ThresholdRecord
+from edgead.line.daemon.thresholds import (
+    HeldOutScores,
+    KeptThresholds,
+    ThresholdRecord,
+    doubts_of,
+    good_scores_of,
+    thresholds_of,
+)
 from edgead.line.site.schema import LimitsSection, PipelineSection
 
 if TYPE_CHECKING:
@@ -67,7 +74,7 @@ class SteeredModel(ABC):
         self._trust = wiring.trust
         self.slot = ActiveModel(name, section, wiring.kept, threads=wiring.threads, accept=self._accept)
         self._place_kernels = wiring.place_kernels
-        self._recipes = Recipes(name, section, self.slot, wiring.kept, threads=wiring.threads, accept=self._accept)
+        self._recipes = Recipes(self.slot)
         self._camera = wiring.camera
         self._kept_models = wiring.kept_models
         self._store = wiring.receivers.store
@@ -217,28 +224,18 @@ class SteeredModel(ABC):
         """
         given = ThresholdRecord.checked(review=review, reject=reject, by=by, reason=reason)
         with self.slot.changing(PATIENCE_S):
-            before = self.slot.require_thresholds()
-            found = self.slot.doubts(given, bad)
+            detector = self.slot.require()
+            before, found = thresholds_of(detector), doubts_of(detector, given, bad)
             if found and not reason:
                 raise BlindLimitError(found, by_hand=True)
             why = {"reason": reason} if reason else {}
-            scale = {"typical_score": self.slot.good_scores().typical_score}
+            scale = {"typical_score": good_scores_of(detector).typical_score}
             with self._audited("thresholds", by, {**before.values(), **scale}, {**given.values(), **why}):
                 self.slot.set_thresholds(given)
 
-    def carry_thresholds(self, taught: Artifact) -> None:
-        """Store a person's thresholds for the model `taught` too, made from this one; call it before `swap`.
-
-        Raises
-        ------
-        SettingsError
-            The thresholds cannot be stored.
-        """
-        self.slot.carry_thresholds(taught)
-
     def good_scores(self) -> HeldOutScores:
         """Read the scores behind the thresholds of the model in service; raise SettingsError if there is none."""
-        return self.slot.good_scores()
+        return good_scores_of(self.slot.require())
 
     def accept_drift(self, *, by: str) -> None:
         """Accept parts and images as they are now: the warning ends, and the drift watch starts again.

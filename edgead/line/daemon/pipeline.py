@@ -176,7 +176,7 @@ class Pipeline(SteeredModel):
 
     def squeezed_into(self, frame: Frame) -> Size | None:
         """Return the learnt size if a frame has other proportions, so that resizing distorts it; None otherwise."""
-        found = self._recipes.misfit(frame)
+        found = self._recipes.slot_of(frame).misfit(frame)
         return found.learnt if found is not None and found.in_proportions else None
 
     def pause(self, *, by: str, reason: str = "", minutes: float | None = None) -> None:
@@ -241,7 +241,7 @@ class Pipeline(SteeredModel):
 
     def has_learnt(self, frame: Frame, data: bytes) -> bool:
         """Return whether the model was trained on a frame; `data` is the image file that it was sent as."""
-        return self._recipes.has_learnt(frame, data)
+        return self._recipes.slot_of(frame).has_learnt(frame, data)
 
     def status(self) -> PipelineStatus:
         """Report the state and the counts."""

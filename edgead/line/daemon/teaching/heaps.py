@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from edgead.artifact.folder import Artifact
-from edgead.artifact.versions import earlier_versions, replace
 from edgead.detector.known_kinds import is_stale
 from edgead.errors import SettingsError
-from edgead.line.daemon.teaching.lesson import LessonProcess, frame_file
+from edgead.line.daemon.teaching.lesson import LessonProcess, frame_file, judge_by_new_version
 from edgead.line.site.schema import current
 from edgead.unlabelled.sorting.name_kinds import UNKNOWN_LEVEL, KindExamples, joined, keep_kinds, kept_examples
 
@@ -109,12 +108,7 @@ class Heaps:
             trust, judging = self._daemon.site.models.open_trust(), current(self._daemon.pipelines, pipeline)
             with self._daemon.store.audited(by=by, action="name kinds", pipeline=pipeline, before=before, after=after):
                 made = keep_kinds(artifact, named, level, finish=lambda draft: trust.sign_own(draft, by=by))
-                try:
-                    judging.carry_thresholds(made)
-                    judging.swap(path, by=by)
-                except BaseException:
-                    replace(path.resolve(), earlier_versions(path)[-1])  # the model, and not a link to it
-                    raise
+                judge_by_new_version(judging, path, made, by=by)
             self.discard(pipeline)
 
     def discard(self, pipeline: str) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from edgead.artifact.versions import earlier_versions, exchange, replace
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.line.evidence.folder import FRAMES
@@ -29,6 +30,8 @@ from edgead.line.site.schema import PipelineSection
 from edgead.types import scaled_score
 
 if TYPE_CHECKING:
+    from edgead.artifact.folder import Artifact
+    from edgead.line.daemon.pipeline import Pipeline
     from edgead.line.evidence import EvidenceStore
 
 MAX_PARTS = 200
@@ -81,6 +84,26 @@ def frame_file(store: EvidenceStore, id: str, pipeline: str) -> Path | None:
     """Find the kept frame of a verdict, without loss if possible; None if no image is kept."""
     found = (store.image(id, name, pipeline=pipeline) for name in FRAMES)
     return next((path for path in found if path), None)
+
+
+def judge_by_new_version(
+    judging: Pipeline, model: Path, taught: Artifact, *, by: str, refused: Path | None = None
+) -> None:
+    """Let a pipeline judge by the new version at its model's path; on an error, put the version before back.
+
+    The refused version goes to the path `refused`, or is removed.
+    """
+    try:
+        judging.slot.carry_thresholds(taught)
+        judging.swap(model, by=by)
+    except BaseException:
+        place = model.resolve()  # the model, and not a link to it
+        before = earlier_versions(place)[-1]
+        if refused is None:
+            replace(place, before)
+        else:
+            exchange(place, before, refused)
+        raise
 
 
 class DoubtfulPart(BaseModel):

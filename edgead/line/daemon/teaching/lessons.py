@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.kinds import LEAST_BAD
-from edgead.artifact.versions import earlier_versions, exchange, keep_and_replace
+from edgead.artifact.versions import keep_and_replace
 from edgead.errors import SettingsError
 from edgead.line.daemon.teaching.lesson import (
     LessonFolder,
@@ -22,6 +22,7 @@ from edgead.line.daemon.teaching.lesson import (
     bad_images,
     ended,
     good_images,
+    judge_by_new_version,
     take_up,
 )
 from edgead.line.site.schema import Site, current
@@ -135,26 +136,21 @@ class Lessons:
             signed as the site requires: nothing changes then.
         """
         with self._change():
-            lesson, folder = self._ready(pipeline)
+            lesson, folder = self._of(pipeline)
+            if lesson.state != "ready":
+                raise SettingsError(f"{pipeline}: the lesson is {lesson.state}: there is nothing to accept")
             path = self._model_of(pipeline)
-            place = path.resolve()
             judging = current(self._pipelines(), pipeline)
-            served = judging.status().model_sha256
-            if not lesson.model_sha256 == served == Artifact.load(path).manifest.manifest_sha256:
+            if not lesson.model_sha256 == judging.status().model_sha256 == Artifact.load(path).manifest.manifest_sha256:
                 raise SettingsError(f"{path} was changed since the lesson began: discard the lesson and teach it again")
             taught = Artifact.load(folder.model)  # checks every hash
             self._site().models.open_trust().sign_own(folder.model, by=by)
-            self._pipelines()[pipeline].carry_thresholds(taught)
             with self._audited(lesson, by, "accept lesson"):
                 try:
-                    keep_and_replace(place, folder.model)
+                    keep_and_replace(path.resolve(), folder.model)
                 except OSError as error:
                     raise SettingsError(f"{path}: cannot be replaced: {error.strerror}") from error
-                try:
-                    judging.swap(path, by=by)
-                except BaseException:
-                    exchange(place, earlier_versions(place)[-1], folder.model)
-                    raise
+                judge_by_new_version(judging, path, taught, by=by, refused=folder.model)
             self._forget(pipeline)
 
     def discard(self, pipeline: str, *, by: str) -> None:
@@ -224,12 +220,6 @@ class Lessons:
         if pipeline not in self._found:
             raise SettingsError(f"{pipeline}: there is no lesson")
         return self._found[pipeline]
-
-    def _ready(self, pipeline: str) -> tuple[LessonState, LessonFolder]:
-        lesson, folder = self._of(pipeline)
-        if lesson.state != "ready":
-            raise SettingsError(f"{pipeline}: the lesson is {lesson.state}: there is nothing to accept")
-        return lesson, folder
 
     def _check_free(self, pipeline: str) -> None:
         for lesson in self.all():
