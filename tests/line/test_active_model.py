@@ -225,6 +225,7 @@ def test_a_model_that_does_the_same_work_as_the_one_in_service_is_never_too_slow
             write_thresholds(artifact, *thresholds_by_hand(artifact, None, review=0.3, reject=0.4))
         slot.swap(model_copy)
         assert slot.model == Artifact.load(model_copy).manifest.manifest_sha256 != before
+        assert slot.knows_kinds == (change == "kinds")
     finally:
         slot.close()
 

@@ -207,7 +207,8 @@ def test_a_daemon_of_the_page_alone_says_who_asked(tmp_path):
     daemon = FakeDaemon(tmp_path)
     id = daemon.judge(0, 0.9)
     with client_of(daemon) as client:
-        assert client.get(f"{FRONT}/heaps").json() == {"state": "none", "reason": "", "heaps": [], "left_out": 0}
+        none = {"state": "none", "reason": "", "images": 0, "done": 0, "heaps": [], "left_out": 0}
+        assert client.get(f"{FRONT}/heaps").json() == none
         client.post(f"{FRONT}/heaps/name", json={"kinds": {" dent ": [id]}, **BY})
         client.post(f"{FRONT}/heaps/discard")
         assert client.post("/api/pipelines/back/heaps").status_code == 404

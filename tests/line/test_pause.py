@@ -69,6 +69,7 @@ def test_nothing_is_judged_until_somebody_resumes_or_the_time_is_over(trained_mo
         assert recorded[1] >= 10 and sum(recorded) == passed_in_pauses(daemon) == daemon.pipeline("a")["uninspected"]
         daemon.api.post(PAUSE, json={"by": "Anna"}).raise_for_status()
         after_parts(daemon, 3)
+        daemon.stop()
     with closing(open_store(tmp_path / "evidence")) as store:  # a pause that the daemon's end has ended
         assert store.audit()[0]["by"] == "edgead" and sum(store.audit()[0]["after"]["uninspected"].values()) >= 2
 

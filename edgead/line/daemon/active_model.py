@@ -144,7 +144,7 @@ class ActiveModel(InService):
     @property
     def knows_kinds(self) -> bool:
         """Whether the model in service knows kinds of defects."""
-        detector = self._in_service.detector
+        detector = self.detector
         return detector is not None and detector.manifest.kinds is not None and not is_stale(detector.manifest)
 
     @property

@@ -62,7 +62,7 @@ export class ProductionBox {
     const columns = order ? [shift, order] : [shift];
     const ordered = found.order?.name || t("since {time}", { time: stamp(found.order?.started_at) });
     const heads = [t("This shift"), order && el("span", {}, t("This order"), el("small", {}, ordered))].filter(Boolean);
-    const rows = Object.entries(ROWS).map(([key, word]) =>
+    const rows = Object.entries(ROWS).filter(([key]) => key !== "uninspected" || columns.some((tally) => tally[key])).map(([key, word]) =>
       el("tr", { "data-figure": key }, el("th", { scope: "row" }, word), columns.map((tally) => el("td", { class: "number" }, figure(key, tally[key])))),
     );
     const head = el("tr", {}, el("td", {}), heads.map((each) => el("th", { scope: "col", class: "number" }, each)));
