@@ -200,8 +200,7 @@ class Commissioning:
     def _recorded(self, by: str, action: str, camera: str, before: Any, after: Any = None) -> Row:
         """Make the audit's row of a change of a draft, written when the context is entered."""
         before, after = ({"camera": camera, **of} if of else None for of in (before, after))
-        row: Row = self._daemon.store.audited(by=by, action=action, pipeline="", before=before, after=after)
-        return row
+        return self._daemon.store.audited(by=by, action=action, pipeline="", before=before, after=after)
 
     def _beside(self, camera: str, pipeline: str | None) -> Path:
         """Return the folder with a pipeline's model; without a pipeline, with that of another, best of this camera."""
