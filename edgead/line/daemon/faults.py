@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from edgead.line.daemon.alarms import Finding
 from edgead.serialization.notice import NoticeKey, Severity
@@ -13,13 +13,30 @@ from edgead.serialization.notice import NoticeKey, Severity
 if TYPE_CHECKING:
     from edgead.line.daemon.judging import Misfits
     from edgead.line.daemon.pipeline import Pipeline
-    from edgead.line.daemon.site_runtime import SiteRuntime
+    from edgead.line.evidence import EvidenceStore
     from edgead.sinks.queued import QueuedSink
     from edgead.sources.supervised import SupervisedCamera
 
 STORE, SITE = "evidence", "site"
 # Most characters of a broken file's problems; the log has them all.
 _LONGEST = 500
+
+
+class SiteParts(Protocol):
+    """Parts of a site whose status is read."""
+
+    @property
+    def cameras(self) -> Mapping[str, SupervisedCamera]: ...
+    @property
+    def pipelines(self) -> Mapping[str, Pipeline]: ...
+    @property
+    def sinks(self) -> Mapping[str, QueuedSink]: ...
+    @property
+    def store(self) -> EvidenceStore: ...
+    @property
+    def refused(self) -> str: ...
+    @property
+    def refused_site(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +47,7 @@ class FaultReport:
     unknown: frozenset[NoticeKey]
 
 
-def find_faults(parts: SiteRuntime) -> FaultReport:
+def find_faults(parts: SiteParts) -> FaultReport:
     """Read the status of all parts of a site once; a camera's fault is not repeated for its pipelines."""
     standing: list[Finding] = []
     unknown: set[NoticeKey] = set()

@@ -20,14 +20,13 @@ from pydantic import TypeAdapter, ValidationError
 from edgead.errors import EdgeadError
 from edgead.files.atomic import write_whole
 from edgead.line.daemon.alarms import ALARMS, AT_ONCE, OF_VERDICTS, AlarmWatch, Change, Finding
-from edgead.line.daemon.faults import FaultReport, find_faults
+from edgead.line.daemon.faults import FaultReport, SiteParts, find_faults
 from edgead.process.restarting_thread import RestartingThread
 from edgead.serialization.notice import KINDS, Notice, NoticeKey, NoticeKind, Severity
 from edgead.sources.contract import new_id
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
-    from edgead.line.daemon.site_runtime import SiteRuntime
     from edgead.line.site.schema import Site
     from edgead.sinks.queued import QueuedSink
 
@@ -170,12 +169,12 @@ class Notices:
         self._changes: deque[Change] = deque()
         self._sending = threading.Lock()
         self._wake, self._closing = threading.Event(), False
-        self._parts: SiteRuntime | None = None
+        self._parts: SiteParts | None = None
         self._thread = RestartingThread("notices", self._run)
 
     # Sources that it follows
 
-    def start(self, parts: SiteRuntime) -> None:
+    def start(self, parts: SiteParts) -> None:
         """Start checking the parts of a site."""
         self._parts = parts
         self._thread.start()
@@ -242,7 +241,7 @@ class Notices:
 
     # Its thread
 
-    def look(self, parts: SiteRuntime) -> None:
+    def look(self, parts: SiteParts) -> None:
         """Check everything once, and send the notices that changed."""
         changes = [self._changes.popleft() for _ in range(len(self._changes))]
         news = [self._changed(change) for change in (*changes, *self._settled(self._found(parts)))]
@@ -256,7 +255,7 @@ class Notices:
             if self._parts is not None and not self._closing:
                 self.look(self._parts)
 
-    def _found(self, parts: SiteRuntime) -> FaultReport:
+    def _found(self, parts: SiteParts) -> FaultReport:
         """Collect all findings from the status; kinds of notices that verdicts raise count as unknown here."""
         found = find_faults(parts)
         standing, unknown = dict(found.standing), set(found.unknown)

@@ -16,11 +16,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -38,14 +38,11 @@ from edgead.line.daemon.commission.draft import (
     rates_of,
 )
 from edgead.line.daemon.commission.trial import TrialModel
-from edgead.line.site.schema import current
+from edgead.line.site.schema import Site, current
 from edgead.process.restarting_thread import RestartingThread
 from edgead.serialization.notice import News, Notice
 from edgead.sources import is_on_demand
 from edgead.types import Frame
-
-if TYPE_CHECKING:
-    from edgead.line.daemon.run import Daemon
 
 logger = logging.getLogger(__name__)
 
@@ -121,10 +118,24 @@ class Collector:
                 yield frame
 
 
+class Inspecting(Protocol):
+    """Interface of the daemon that commissioning uses."""
+
+    @property
+    def site(self) -> Site: ...
+    @property
+    def cameras(self) -> Mapping[str, Any]: ...
+    @property
+    def pipelines(self) -> Mapping[str, Any]: ...
+    @property
+    def store(self) -> Any: ...
+    def subscribe_verdicts(self) -> queue.Queue[News]: ...
+
+
 class CameraLine:
     """Camera of a draft, looked up by name each time: a reload may exchange it."""
 
-    def __init__(self, daemon: Daemon, name: str):
+    def __init__(self, daemon: Inspecting, name: str):
         self._daemon, self._name = daemon, name
 
     def newest(self) -> Frame | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -21,11 +21,8 @@ from edgead.errors import EdgeadError, NotNowError, tell_invalid
 from edgead.files.atomic import remove_abandoned
 from edgead.images.verdict import ImageVerdict
 from edgead.line.daemon.commission.draft import IMAGES, Bounds, Draft, DraftError, DraftSettings, Row, discard
-from edgead.line.daemon.commission.draft_work import CameraLine, DraftWork, give_way
+from edgead.line.daemon.commission.draft_work import CameraLine, DraftWork, Inspecting, give_way
 from edgead.line.site.schema import current
-
-if TYPE_CHECKING:
-    from edgead.line.daemon.run import Daemon
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +33,7 @@ T = TypeVar("T")
 class Commissioning:
     """Drafts of a site, one per camera, kept in the folder of the evidence store over restarts of the daemon."""
 
-    def __init__(self, daemon: Daemon):
+    def __init__(self, daemon: Inspecting):
         self._daemon = daemon
         self._works: dict[str, DraftWork] = {}
         self._lock = threading.RLock()
@@ -200,7 +197,8 @@ class Commissioning:
     def _recorded(self, by: str, action: str, camera: str, before: Any, after: Any = None) -> Row:
         """Make the audit's row of a change of a draft, written when the context is entered."""
         before, after = ({"camera": camera, **of} if of else None for of in (before, after))
-        return self._daemon.store.audited(by=by, action=action, pipeline="", before=before, after=after)
+        row: Row = self._daemon.store.audited(by=by, action=action, pipeline="", before=before, after=after)
+        return row
 
     def _beside(self, camera: str, pipeline: str | None) -> Path:
         """Return the folder with a pipeline's model; without a pipeline, with that of another, best of this camera."""

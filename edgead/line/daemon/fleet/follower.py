@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.oci.package import PackageError
@@ -22,7 +22,6 @@ from edgead.line.site.model_following import FollowSection
 from edgead.line.site.status import FollowState, FollowStatus
 
 if TYPE_CHECKING:
-    from edgead.line.daemon.fleet.followers import RegistryTag
     from edgead.line.daemon.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
@@ -38,6 +37,13 @@ PROBATION_S = 60.0
 MAX_STARTS = 3
 
 
+class Tag(Protocol):
+    """A tag of a registry."""
+
+    def digest(self) -> str: ...
+    def pull(self, digest: str, destination: Path, reuse: list[Path]) -> None: ...
+
+
 class Follower:
     """Follower of the tag of one pipeline; one thread calls `step` again and again.
 
@@ -46,7 +52,7 @@ class Follower:
     section : FollowSection
     folder : Path
         Folder of this follower: the models by their digests, and the record.
-    tag : RegistryTag
+    tag : Tag
     clock : callable
         Monotonic seconds.
     chance : random.Random, optional
@@ -57,7 +63,7 @@ class Follower:
         self,
         section: FollowSection,
         folder: Path,
-        tag: RegistryTag,
+        tag: Tag,
         clock: Callable[[], float],
         chance: random.Random | None = None,
     ):
