@@ -152,9 +152,8 @@ def train_from_folder(
         Before anything is written at `destination`.
     """
     started = time.perf_counter()
-    method = METHODS.find(detector)
     check_destination(destination)
-    training = _Training(good, method, settings, weights, device, precision, progress)
+    training = _Training(good, METHODS.find(detector), settings, weights, device, precision, progress)
     model, split, image_folds = training.model, training.split, training.folds(training.split.training)
     depends_on = training.depends_on()
     if isinstance(progress, TrainingLog):
@@ -219,14 +218,13 @@ class _Training:
         )
         if good.hold_out:
             paths = without_test_part(paths, group_images(paths, good.group, good.data).of(paths), good.hold_out)
-        self._paths, self._seed = paths, model.config.seed
+        self._paths, seed = paths, model.config.seed
         self.preprocessing, self._shrunk = good.prepare(model, paths, [self._looks[path] for path in paths])
-        self.split = (
-            good.split(paths, self._seed, leaves_out=model.leaves_out)
-            if model.calibrated
-            else good.keep_all(paths, method)
-        )
-        self._fold_of = self.split.folds(self._seed) if model.leaves_out and self.split.crosses else {}
+        if model.calibrated:
+            self.split = good.split(paths, seed, leaves_out=model.leaves_out)
+        else:
+            self.split = good.keep_all(paths, method)
+        self._fold_of = self.split.folds(seed) if model.leaves_out and self.split.crosses else {}
 
     def folds(self, paths: Sequence[Path]) -> list[int]:
         """Return the fold of each image; none unless the method leaves images out by folds."""
@@ -237,8 +235,7 @@ class _Training:
 
     def depends_on(self) -> dict[str, Any]:
         """Return all that the trained detector depends on: a checkpoint of anything else is not continued."""
-        learnt = self.split.training
-        names = os.fsencode("".join(path.name for path in learnt))
+        names = os.fsencode("".join(path.name for path in self.split.training))
         return {
             "detector": self.model.name,
             "settings": self.model.settings(),
@@ -246,7 +243,7 @@ class _Training:
             **self.preprocessing.model_dump(include=_OF_IMAGES, exclude_none=True),
             "weights": None if self._weights is None else file_sha256(self._weights),
             "data": self._digest,
-            "number of training images": len(learnt),
+            "number of training images": len(self.split.training),
             "names of training images": hashlib.sha256(names).hexdigest(),
             "device": "cpu" if self._device is None else self._device.type,
             "versions": self.model.versions,
@@ -276,20 +273,15 @@ class _Training:
 
     def plan(self) -> CalibrationPlan:
         """Name the images of the thresholds; score them by more trainings, if the final detector has learnt them."""
-        paths = self.split.calibration if self.model.calibrated else self._paths
-        groups = self.split.groups.of(paths)
-        scores = None
-        if self.split.crosses and not self.model.leaves_out:
+        split, spec, seed = self.split, self.preprocessing, self.model.config.seed
+        paths = split.calibration if self.model.calibrated else self._paths
+        groups, scores = split.groups.of(paths), None
+        if split.crosses and not self.model.leaves_out:
+            folds, report = self._good.folds or FOLDS, partial(self._progress, "cross-validate")
             scores = cross_validate(
-                self._learn_others,
-                paths,
-                self._good.folds or FOLDS,
-                groups=groups,
-                preprocessing=self.preprocessing,
-                seed=self._seed,
-                progress=partial(self._progress, "cross-validate"),
+                self._learn_others, paths, folds, groups=groups, preprocessing=spec, seed=seed, progress=report
             )
-        rates = self.split.rate, self.split.review_rate
+        rates = split.rate, split.review_rate
         return CalibrationPlan(paths, *rates, scores, groups, self.folds(paths), self._names(paths))
 
     def _learn_others(self, paths: Sequence[Path]) -> Trained:
