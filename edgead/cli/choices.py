@@ -57,69 +57,47 @@ class PaletteName(Word):
     blue = "blue"
 
 
-def _detectors() -> Iterable[str]:
-    from edgead.adapt.methods.registry import METHODS
+def _listed(what: str) -> Iterable[str]:
+    """List registered names for help and completion; only their own registry is imported."""
+    match what:
+        case "detectors":
+            from edgead.adapt.methods.registry import METHODS
 
-    return METHODS
+            return METHODS
+        case "runtimes":
+            from edgead.runtime import RUNTIMES
 
+            return RUNTIMES.all()
+        case "makers":
+            from edgead.synthetic.makers import MAKERS, OWN
 
-def _makers() -> Iterable[str]:
-    from edgead.synthetic.makers import MAKERS, OWN
+            return *OWN, *MAKERS
+        case "sorters":
+            from edgead.unlabelled.sorting.sort import SORTERS
 
-    return *OWN, *MAKERS
+            return SORTERS
+        case "screeners":
+            from edgead.unlabelled.screening.screeners import SCREENERS
 
+            return SCREENERS
+        case "sources":
+            from edgead.sources import SOURCES
 
-def _sorters() -> Iterable[str]:
-    from edgead.unlabelled.sorting.sort import SORTERS
+            return (SOURCES.examples(),)
+        case "sinks":
+            from edgead.sinks import SINKS
 
-    return SORTERS
+            return (SINKS.examples(),)
+        case "languages":
+            from edgead.serialization import language_names
 
-
-def _screeners() -> Iterable[str]:
-    from edgead.unlabelled.screening.screeners import SCREENERS
-
-    return SCREENERS
-
-
-def _runtimes() -> Iterable[str]:
-    from edgead.runtime import RUNTIMES
-
-    return RUNTIMES.all()
-
-
-def _languages() -> Iterable[str]:
-    from edgead.serialization import language_names
-
-    return (f"{code} ({name})" for code, name in language_names().items())
-
-
-def _sources() -> Iterable[str]:
-    from edgead.sources import SOURCES
-
-    return (SOURCES.examples(),)
-
-
-def _sinks() -> Iterable[str]:
-    from edgead.sinks import SINKS
-
-    return (SINKS.examples(),)
-
-
-_LISTS = {
-    "detectors": _detectors,
-    "runtimes": _runtimes,
-    "makers": _makers,
-    "sorters": _sorters,
-    "screeners": _screeners,
-    "sources": _sources,
-    "sinks": _sinks,
-    "languages": _languages,
-}
+            return (f"{code} ({name})" for code, name in language_names().items())
+    raise KeyError(what)
 
 
 def filled(help_text: str) -> str:
     """Replace {detectors}, {sinks} and similar words by the registered names; import only the registries needed."""
-    return re.sub(r"\{(\w+)\}", lambda place: ", ".join(_LISTS[place[1]]()), help_text)
+    return re.sub(r"\{(\w+)\}", lambda place: ", ".join(_listed(place[1])), help_text)
 
 
 def _known_language(context: typer.Context, code: str) -> str:
@@ -132,7 +110,7 @@ def _known_language(context: typer.Context, code: str) -> str:
 
 def _completing(what: str, *more: str) -> Callable[[str], list[str]]:
     def complete(incomplete: str) -> list[str]:
-        names = (*more, *(name.partition(" ")[0] for name in _LISTS[what]()))
+        names = (*more, *(name.partition(" ")[0] for name in _listed(what)))
         return [name for name in names if name.startswith(incomplete)]
 
     return complete

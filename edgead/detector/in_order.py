@@ -11,12 +11,7 @@ from edgead.types import Verdict
 
 
 class FileJudge:
-    """Judge of image files; for a model that needs frames in order, each folder is a stream.
-
-    Parameters
-    ----------
-    detector : Detector
-    """
+    """Judge of image files; for a model that needs frames in order, each folder is a stream."""
 
     def __init__(self, detector: Detector):
         self._detector = detector

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
+from pydantic import Field
 
 ROWS, COLUMNS = 6, 8
 # Grey level of 255 from which a pixel counts as saturated.
@@ -14,25 +16,19 @@ _SATURATED = 250
 
 @dataclass(frozen=True, slots=True)
 class Focus:
-    """Focus, saturation and slopes of an image.
+    """Focus (Pech-Pacheco et al., ICPR 2000), saturation and slopes of an image.
 
-    Attributes
-    ----------
-    sharpness : tuple of float
-        Variance of the Laplacian (Pech-Pacheco et al., ICPR 2000) of `ROWS` x `COLUMNS` cells, row by row. It depends
-        on the content: compare a cell only with itself.
-    saturated : float
-        Share of the pixels with a saturated channel.
-    across, down : float
-        Mean squared slope from left to right, and from top to bottom, of the whole image. A lens out of focus lowers
-        both alike, a part that moves during the exposure only the one along its motion. They depend on the content:
-        compare with a sharp image of the same scene.
+    They depend on the content: compare a cell only with itself, and slopes with a sharp image of the same scene.
     """
 
-    sharpness: tuple[float, ...]
-    saturated: float
-    across: float
-    down: float
+    sharpness: Annotated[
+        tuple[float, ...], Field(description="Variance of the Laplacian of each cell, row by row: higher is sharper.")
+    ]
+    saturated: Annotated[float, Field(ge=0, le=1, description="Share of overexposed pixels, with the highest value.")]
+    across: Annotated[
+        float, Field(description="Mean squared slope from left to right: motion blur along it lowers only this.")
+    ]
+    down: Annotated[float, Field(description="Mean squared slope from top to bottom.")]
 
 
 def measure_focus(image: np.ndarray) -> Focus:

@@ -9,14 +9,7 @@ from collections.abc import Callable
 
 
 class LogRate(logging.Filter):
-    """Filter that passes `most` records within `within_s` seconds; the next one then says how many were left out.
-
-    Parameters
-    ----------
-    most : int
-    within_s : float
-    clock : callable, optional
-    """
+    """Filter that passes `most` records within `within_s` seconds; the next one then says how many were left out."""
 
     def __init__(self, most: int, within_s: float, *, clock: Callable[[], float] = time.monotonic):
         super().__init__()

@@ -12,12 +12,13 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Literal
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
+from pydantic import BaseModel, Field
 
 from edgead.components.uri import without_credentials
 from edgead.errors import SettingsError
@@ -45,45 +46,29 @@ _JOIN_S = 2.0
 _DEAD = "its thread has died, see the log"
 
 
-@dataclass(frozen=True, slots=True)
-class CameraStatus:
-    """State of a camera.
-
-    Attributes
-    ----------
-    uri : str
-        URI without credentials.
-    state : {"connecting", "streaming", "stalled", "lost", "ended"}
-        "stalled": connected, but the newest frame is older than `stalled_after_s`. "lost": the connection failed and
-        the next attempt is pending. "ended": a recording that came to its end.
-    reason : str or None
-        Reason of the last trouble.
-    fps : float or None
-        Frame rate over at most the newest 30 frames, while it is streaming.
-    age_s : float or None
-        Age of the newest frame.
-    captured, reconnects, corrupt, duplicates : int
-        Numbers of received frames, connections after the first, damaged images, frames equal to the previous one.
-    lost_packets, lost_frames : int
-        Numbers of lost packets and frames, if the camera counts them, as GenICam cameras do.
-    health : tuple of str
-        Faults of the images: "dark", "bright", "blurred", "moved", "frozen".
-    """
+class CameraStatus(BaseModel, from_attributes=True):
+    """State of a camera, with its counts."""
 
     name: str
-    uri: str
-    state: CameraState
-    reason: str | None
+    uri: Annotated[str, Field(description="URI without credentials.")]
+    state: Annotated[
+        CameraState,
+        Field(
+            description="stalled: the newest frame is older than `stalled_after_s`; lost: the connection "
+            "failed, and the next attempt is pending; ended: a recording that came to its end."
+        ),
+    ]
+    reason: Annotated[str | None, Field(description="Reason of the last trouble.")]
     since: datetime
-    fps: float | None
-    age_s: float | None
+    fps: Annotated[float | None, Field(description="Frames per second, of the newest 30 frames.")]
+    age_s: Annotated[float | None, Field(description="Age of the newest frame.")]
     captured: int
     reconnects: int
     corrupt: int
     duplicates: int
-    lost_packets: int
-    lost_frames: int
-    health: tuple[str, ...]
+    lost_packets: Annotated[int, Field(description="Packets of a GenICam camera that did not arrive.")]
+    lost_frames: Annotated[int, Field(description="Frames that a GenICam camera numbered, but that did not arrive.")]
+    health: Annotated[tuple[str, ...], Field(description="Faults of the images: dark, bright, blurred, moved, frozen.")]
 
 
 class CameraRecord:

@@ -14,7 +14,7 @@ pytest.importorskip("onnx", reason="RELOADS NOT TESTED: the small models need on
 from patience import PROGRAM_S, wait_for
 from small_daemon import Models, small_daemon, write_images, write_model
 
-from edgead.line.daemon.pipeline import Pipeline
+from edgead.line.daemon.pipeline import Subscription
 from edgead.line.daemon.supervisor import Supervisor
 from edgead.line.site.users import User, hash_secret, write_users
 
@@ -65,18 +65,18 @@ def test_a_reload_starts_a_pipeline_again_that_died_of_a_fault_that_has_passed(o
 def test_a_pipeline_that_dies_while_a_reload_starts_it_takes_frames_again(once, tmp_path, models, monkeypatch):
     models.broken.add("one")
     dying, awaited = threading.Event(), threading.Event()
-    leave, join = Pipeline._leave_camera, Supervisor.join
+    leave, join = Subscription.leave, Supervisor.join
 
-    def slowly(pipeline):
+    def slowly(subscription):
         dying.set()
         awaited.wait(PROGRAM_S)
-        leave(pipeline)
+        leave(subscription)
 
     def joined(supervisor, timeout_s):
         awaited.set()
         return join(supervisor, timeout_s)
 
-    monkeypatch.setattr(Pipeline, "_leave_camera", slowly)
+    monkeypatch.setattr(Subscription, "leave", slowly)
     monkeypatch.setattr(Supervisor, "join", joined)
     with small_daemon(tmp_path, site_of(write_model(once, tmp_path / "one"), limits={"restarts": 0}), models) as daemon:
         assert dying.wait(PROGRAM_S)

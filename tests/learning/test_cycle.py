@@ -308,7 +308,7 @@ def test_what_makes_no_sense_of_it_is_refused(model: Path, detector: Detector, t
     with pytest.raises(SettingsError, match="has its limit for cycles"):
         report_folder(detector, tmp_path, tmp_path / "page.html", "none", lambda *_: None)
     with pytest.raises(SettingsError, match="`edgead cycle VIDEO -o MODEL`"):
-        GoodImages(tmp_path / "good").check_method(Cycle, {})
+        GoodImages(tmp_path / "good").check_method(Cycle)
     section = PipelineSection(camera="c", model=model)
     section.check_model(detector.artifact)
     asked = section.model_copy(update={"trigger": IntervalOptions(kind="interval", every_s=1)})

@@ -183,14 +183,6 @@ def test_thresholds_that_a_person_set_go_with_a_model_that_is_taught(reload, mod
         assert slot.thresholds.values() == {"review": 0.1, "reject": 0.2}
 
 
-def test_thresholds_kept_under_the_hash_of_the_manifest_still_apply(reload, tmp_path, model_copy):
-    kept = ThresholdRecord.checked(review=0.1, reject=0.2, by="Anna").now()
-    key = f"{Artifact.load(model_copy).manifest.manifest_sha256}/fp32"
-    KeptThresholds(tmp_path / "thresholds.json").keep("line", key, kept)
-    with reload() as slot:
-        assert slot.thresholds.values() == {"review": 0.1, "reject": 0.2}
-
-
 def test_a_model_too_slow_for_the_budget_does_not_take_the_place_of_one_in_service(
     trained_model, model_copy, tmp_path, caplog
 ):

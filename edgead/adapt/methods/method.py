@@ -313,7 +313,7 @@ class Method(ABC, Generic[Config]):
     @property
     def preprocessing(self) -> Preprocessing:
         """Preprocessing of an image into the network's input."""
-        return Preprocessing(image_size=self.config.image_size)
+        return Preprocessing(image_size=self.config.image_size, fill=getattr(self.config, "fill", "stretch"))
 
     def prepared(self, preprocessing: Preprocessing) -> Preprocessing:
         """Receive the preprocessing of the training, before `fit`; return it with the method's changes."""

@@ -176,10 +176,6 @@ class PatchCore(Method[PatchCoreConfig]):
         self._precision = auto if precision == AUTO else precision
         self.read_backbone()
 
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return Preprocessing(image_size=self.config.image_size, fill=self.config.fill)
-
     def prepared(self, preprocessing: Preprocessing) -> Preprocessing:
         self._spec = preprocessing
         return preprocessing

@@ -91,7 +91,7 @@ def learn_again(
     crosses = limits.method == "cross_conformal"
     calibration = learnt if crosses else [one for one in paths if one not in known]
     folds = deal_folds(groups.of(learnt), method.config.seed).tolist() if crosses else []
-    trained = learn_images(method, learnt, spec, groups.of(learnt), folds, progress=progress)
+    trained = learn_images(method, learnt, spec, groups, folds, progress=progress)
     plan = CalibrationPlan(
         calibration, limits.false_reject_rate, limits.review_rate, groups=groups.of(calibration), folds=folds
     )

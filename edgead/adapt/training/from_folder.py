@@ -13,7 +13,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, check_destination
 from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.folders import Progress, StageProgress, check_images, no_progress, without_test_part
-from edgead.dataset.groups import FOLDERS, group_images
+from edgead.dataset.groups import FOLDERS, Groups, group_images
 from edgead.dataset.images import Images
 from edgead.dataset.places import not_found_warnings
 from edgead.dataset.ranges import depth_warnings
@@ -63,7 +62,7 @@ def cross_validate(
     paths: Sequence[Path],
     folds: int,
     *,
-    groups: Sequence[int] | None = None,
+    groups: Sequence[int],
     preprocessing: Preprocessing,
     seed: int = 0,
     progress: Progress | None = None,
@@ -77,7 +76,7 @@ def cross_validate(
     paths : sequence of Path
     folds : int
         Number of folds, at least two; with as many folds as groups, each fold is one group.
-    groups : sequence of int, optional
+    groups : sequence of int
         Group of each image, numbered from 0; whole groups are assigned to folds.
     preprocessing : Preprocessing
         Preprocessing of the detectors.
@@ -91,7 +90,7 @@ def cross_validate(
     GoodScores
         Scores in the order of the paths.
     """
-    group_of = np.arange(len(paths)) if groups is None else np.asarray(groups)
+    group_of = np.asarray(groups)
     fold_of = (np.random.default_rng(seed).permutation(int(group_of.max()) + 1) % folds)[group_of]
     scored: dict[Path, tuple[float, float, float]] = {}
     for fold in range(folds):
@@ -106,13 +105,6 @@ def cross_validate(
             progress(fold + 1, folds)
     scores, maxima, medians = zip(*(scored[path] for path in paths), strict=True)
     return GoodScores(list(scores), list(maxima), list(medians), "cross_validated")
-
-
-def _weights_facts(settings: dict[str, Any], sha256: str | None) -> dict[str, Any]:
-    """Facts for the manifest about the file of weights and, for a backbone of another package, its licence."""
-    added = find_added(settings.get("backbone"))
-    licence = {"weights_licence": added.licence} if added else {}
-    return {**licence, **({"weights_sha256": sha256} if sha256 else {})}
 
 
 def train_from_folder(
@@ -160,121 +152,26 @@ def train_from_folder(
         Before anything is written at `destination`.
     """
     started = time.perf_counter()
-    method = METHODS.find(detector)
     check_destination(destination)
-    good.check_method(method, settings)
-    if good.tiles is not None and method.compares_places:
-        raise SettingsError(f"{detector} compares a part place by place, and tiles show any: leave out --tiles")
-    paths = good.find()
-    # Too few images and invalid settings are reported before the images are read.
-    model = _build(good, method, settings, weights, precision, len(paths))
-    where = model.choose_device(device)
-    _check(good, model, len(paths))
-    folder = good.data.parent if good.data.is_file() else good.data  # names of images are relative to it
-    looks: dict[str, Look] = {}
-    paths, problems, digest = check_images(
-        paths,
-        roi=good.roi,
-        skip_bad=good.skip_bad,
-        read=good.read,
-        look=lambda path, image: looks.update({os.path.relpath(path, folder): look_of(image)}),
-        progress=partial(progress, READ),
-    )
-    if good.hold_out:
-        paths = without_test_part(paths, group_images(paths, good.group, good.data).of(paths), good.hold_out)
-        looks = {name: looks[name] for name in (os.path.relpath(path, folder) for path in paths)}
-    preprocessing, shrunk = good.prepare(model, paths, list(looks.values()))
-    seed = model.config.seed
-    split = good.split(paths, seed, leaves_out=model.leaves_out) if method.calibrated else good.keep_all(paths, method)
-    weights_sha256 = None if weights is None else file_sha256(weights)
-    depends_on = {
-        "detector": detector,
-        "settings": model.settings(),
-        "roi": good.roi,
-        **preprocessing.model_dump(include=_OF_IMAGES, exclude_none=True),
-        "weights": weights_sha256,
-        "data": digest,
-        "number of training images": len(split.training),
-        "names of training images": hashlib.sha256(
-            os.fsencode("".join(path.name for path in split.training))
-        ).hexdigest(),
-        "device": "cpu" if where is None else where.type,
-        "versions": model.versions,
-    }
+    training = _Training(good, METHODS.find(detector), settings, weights, device, precision, progress)
+    model, split, image_folds = training.model, training.split, training.folds(training.split.training)
+    depends_on = training.depends_on()
     if isinstance(progress, TrainingLog):
         progress.write("settings", **depends_on)
     checkpoint = model.open_checkpoint(Path(f"{os.path.abspath(destination)}.checkpoint"), depends_on)
-    fold_of = split.folds(seed) if model.leaves_out and split.crosses else {}
-    image_folds = [fold_of[path] for path in split.training if fold_of]
-    trained = learn_images(
-        model,
-        split.training,
-        preprocessing,
-        split.groups.of(split.training),
-        image_folds,
-        progress=progress,
-        checkpoint=checkpoint,
-        device=where,
-    )
-    facts = split.facts()
-    if shrunk:
-        facts["shrunk"] = shrunk
-    apart = split.groups.rule == FOLDERS
-    odd = different_names(paths)
-    odd += odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=preprocessing.fill == "stretch")
-    if not apart and preprocessing.tiles is None and (heap := smaller_heap(model.image_features)):
-        named = [os.path.relpath(path, folder) for path in split.training]
-        odd = [warning_of(named, heap, [looks[name].size for name in named]), *odd]
-    if odd := odd + not_found_warnings(paths, preprocessing) + depth_warnings(paths, preprocessing):
-        facts["odd_images"] = odd
+    trained = training.learn(model, split.training, folds=image_folds, progress=progress, checkpoint=checkpoint)
     earlier_seconds = 0.0 if checkpoint is None else checkpoint.earlier_seconds
-    provenance = {
-        "data": good.data.name,
-        **({"normal_dir": good.normal_dir} if good.normal_dir is not None else {}),
-        "data_sha256": digest,
-        **({"hold_out": good.hold_out} if good.hold_out else {}),
-        **facts,
-        **good.facts,
-        "skipped_images": len(problems),
-        "device": depends_on["device"],
-        "fit_seconds": round(earlier_seconds + time.perf_counter() - started, 1),
-        **model.peak_memory(where),
-        **({} if split.rate is None else model.facts(split.rate)),
-        **_weights_facts(model.settings(), weights_sha256),
-    }
-    calibration = split.calibration if method.calibrated else paths
-    plan = CalibrationPlan(
-        calibration,
-        split.rate,
-        split.review_rate,
-        groups=split.groups.of(calibration),
-        folds=[fold_of[path] for path in calibration if fold_of],
-        names=[os.path.relpath(path, folder) for path in calibration],
-    )
-    if split.crosses and not model.leaves_out:
+    seconds = round(earlier_seconds + time.perf_counter() - started, 1)
+    provenance = training.facts(device=depends_on["device"], weights=depends_on["weights"], fit_seconds=seconds)
+    plan = training.plan()
+    if plan.scores is not None:
         provenance["folds"] = good.folds or FOLDS
-
-        def learn(paths: Sequence[Path]) -> Trained:
-            fold = _build(good, method, settings, weights, precision, len(paths))
-            fold.prepared(preprocessing)
-            return learn_images(fold, paths, preprocessing, split.groups.of(paths), device=where)
-
-        scores = cross_validate(
-            learn,
-            paths,
-            good.folds or FOLDS,
-            groups=plan.groups,
-            preprocessing=preprocessing,
-            seed=seed,
-            progress=partial(progress, "cross-validate"),
-        )
-        plan = replace(plan, scores=scores)
     progress(WRITE, 0, 1)
     artifact = build_artifact(
         trained,
         destination,
         plan,
-        preprocessing=preprocessing,
+        preprocessing=training.preprocessing,
         provenance=provenance,
         learnt=split.training,
         folds=image_folds,
@@ -282,11 +179,132 @@ def train_from_folder(
     )
     if checkpoint is not None:
         checkpoint.remove()
-    if method.calibrated and plan.scores is None:  # otherwise the shipped model has learnt from all images
-        artifact = model.finish(artifact, GoodPaths(split.training, calibration, plan.groups, plan.folds), progress)
+    if model.calibrated and plan.scores is None:  # otherwise the shipped model has learnt from all images
+        artifact = model.finish(artifact, GoodPaths(split.training, plan.images, plan.groups, plan.folds), progress)
     if isinstance(progress, TrainingLog):
         progress.end(artifact)
-    return artifact, problems
+    return artifact, training.problems
+
+
+class _Training:
+    """A detector before it learns, with its images: those that can be read, their preprocessing and their split."""
+
+    def __init__(
+        self,
+        good: GoodImages,
+        method: type[Method[Any]],
+        settings: dict[str, Any],
+        weights: Path | None,
+        device: str,
+        precision: str,
+        progress: StageProgress,
+    ):
+        good.check_method(method)
+        self._good, self._weights, self._progress = good, weights, progress
+        self._build = partial(_build, good, method, settings, weights, precision)
+        paths = good.find()
+        # Too few images and invalid settings are reported before the images are read.
+        self.model = model = self._build(len(paths))
+        self._device = model.choose_device(device)
+        _check(good, model, len(paths))
+        self._looks: dict[Path, Look] = {}
+        paths, self.problems, self._digest = check_images(
+            paths,
+            roi=good.roi,
+            skip_bad=good.skip_bad,
+            read=good.read,
+            look=lambda path, image: self._looks.update({path: look_of(image)}),
+            progress=partial(progress, READ),
+        )
+        if good.hold_out:
+            paths = without_test_part(paths, group_images(paths, good.group, good.data).of(paths), good.hold_out)
+        self._paths, seed = paths, model.config.seed
+        self.preprocessing, self._shrunk = good.prepare(model, paths, [self._looks[path] for path in paths])
+        if model.calibrated:
+            self.split = good.split(paths, seed, leaves_out=model.leaves_out)
+        else:
+            self.split = good.keep_all(paths, method)
+        self._fold_of = self.split.folds(seed) if model.leaves_out and self.split.crosses else {}
+
+    def folds(self, paths: Sequence[Path]) -> list[int]:
+        """Return the fold of each image; none unless the method leaves images out by folds."""
+        return [self._fold_of[path] for path in paths if self._fold_of]
+
+    def learn(self, model: Method[Any], paths: Sequence[Path], **course: Any) -> Trained:
+        return learn_images(model, paths, self.preprocessing, self.split.groups, device=self._device, **course)
+
+    def depends_on(self) -> dict[str, Any]:
+        """Return all that the trained detector depends on: a checkpoint of anything else is not continued."""
+        names = os.fsencode("".join(path.name for path in self.split.training))
+        return {
+            "detector": self.model.name,
+            "settings": self.model.settings(),
+            "roi": self._good.roi,
+            **self.preprocessing.model_dump(include=_OF_IMAGES, exclude_none=True),
+            "weights": None if self._weights is None else file_sha256(self._weights),
+            "data": self._digest,
+            "number of training images": len(self.split.training),
+            "names of training images": hashlib.sha256(names).hexdigest(),
+            "device": "cpu" if self._device is None else self._device.type,
+            "versions": self.model.versions,
+        }
+
+    def facts(self, *, device: str, weights: str | None, fit_seconds: float) -> dict[str, Any]:
+        """Return what the manifest records about the training; `weights` is the hash of their file."""
+        good, rate, odd = self._good, self.split.rate, self._odd_images()
+        added = find_added(self.model.settings().get("backbone"))
+        return {
+            "data": good.data.name,
+            **({"normal_dir": good.normal_dir} if good.normal_dir is not None else {}),
+            "data_sha256": self._digest,
+            **({"hold_out": good.hold_out} if good.hold_out else {}),
+            **self.split.facts(),
+            **({"shrunk": self._shrunk} if self._shrunk else {}),
+            **({"odd_images": odd} if odd else {}),
+            **good.facts,
+            "skipped_images": len(self.problems),
+            "device": device,
+            "fit_seconds": fit_seconds,
+            **self.model.peak_memory(self._device),
+            **({} if rate is None else self.model.facts(rate)),
+            **({"weights_licence": added.licence} if added else {}),
+            **({"weights_sha256": weights} if weights else {}),
+        }
+
+    def plan(self) -> CalibrationPlan:
+        """Name the images of the thresholds; score them by more trainings, if the final detector has learnt them."""
+        split, spec, seed = self.split, self.preprocessing, self.model.config.seed
+        paths = split.calibration if self.model.calibrated else self._paths
+        groups, scores = split.groups.of(paths), None
+        if split.crosses and not self.model.leaves_out:
+            folds, report = self._good.folds or FOLDS, partial(self._progress, "cross-validate")
+            scores = cross_validate(
+                self._learn_others, paths, folds, groups=groups, preprocessing=spec, seed=seed, progress=report
+            )
+        rates = split.rate, split.review_rate
+        return CalibrationPlan(paths, *rates, scores, groups, self.folds(paths), self._names(paths))
+
+    def _learn_others(self, paths: Sequence[Path]) -> Trained:
+        fold = self._build(len(paths))
+        fold.prepared(self.preprocessing)
+        return self.learn(fold, paths)
+
+    def _odd_images(self) -> list[str]:
+        """Warn of images that differ from the others: of two products first."""
+        good, spec, names = self._good, self.preprocessing, self._names(self._paths)
+        looks = {name: self._looks[path] for name, path in zip(names, self._paths, strict=True)}
+        apart = self.split.groups.rule == FOLDERS
+        odd = different_names(self._paths)
+        odd += odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=spec.fill == "stretch")
+        if not apart and spec.tiles is None and (heap := smaller_heap(self.model.image_features)):
+            learnt = self._names(self.split.training)
+            odd = [warning_of(learnt, heap, [looks[name].size for name in learnt]), *odd]
+        return odd + not_found_warnings(self._paths, spec) + depth_warnings(self._paths, spec)
+
+    def _names(self, paths: Sequence[Path]) -> list[str]:
+        """Name images relative to the folder of the data."""
+        folder = self._good.data.parent if self._good.data.is_file() else self._good.data
+        return [os.path.relpath(path, folder) for path in paths]
 
 
 def _build(
@@ -311,14 +329,14 @@ def learn_images(
     model: Method[Any],
     paths: Sequence[Path],
     preprocessing: Preprocessing,
-    groups: Sequence[int],
+    groups: Groups,
     folds: Sequence[int] = (),
     **course: Any,
 ) -> Trained:
-    """Train on images, or on as many of their tiles as a training takes, with the group and fold of each path."""
+    """Train on images, or on as many of their tiles as a training takes, with their groups and the fold of each."""
     images = Images(paths, preprocessing).some(learnt_at_most(preprocessing, len(paths)), model.config.seed)
     spread = images.spread(folds) if folds else ()
-    return model.fit(images, groups=images.spread(groups), folds=spread, **course)
+    return model.fit(images, groups=images.spread(groups.of(paths)), folds=spread, **course)
 
 
 def _check(good: GoodImages, model: Method[Any], images: int) -> None:

@@ -288,7 +288,7 @@ class GoodImages:
         if has_heights and self.tiles is not None:
             raise SettingsError("--tiles would take a plane from each tile, and not from the part: leave it out")
 
-    def check_method(self, method: type[Method[Any]], settings: Mapping[str, Any]) -> None:
+    def check_method(self, method: type[Method[Any]]) -> None:
         """Raise SettingsError if a method cannot learn from this input."""
         if method.in_order:
             raise SettingsError(
@@ -300,6 +300,8 @@ class GoodImages:
             raise SettingsError(
                 f"{method.name} learns from {' and '.join(method.inputs)} images: {advice}, or take patchcore or mvg"
             )
+        if self.tiles is not None and method.compares_places:
+            raise SettingsError(f"{method.name} compares a part place by place, and tiles show any: leave out --tiles")
 
     def build(self, method: type[Method[Any]], settings: Mapping[str, Any], weights: Path | None) -> Method[Any]:
         """Build the untrained detector of a method for this input; see `Method.from_settings`."""

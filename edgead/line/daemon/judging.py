@@ -190,13 +190,7 @@ class ImageRequests:
 
 
 class FrameSelection:
-    """Choice of a pipeline's frames and naming of their parts, in its thread; any thread may read the counts.
-
-    Parameters
-    ----------
-    pipeline : str
-    section : PipelineSection
-    """
+    """Choice of a pipeline's frames and naming of their parts, in its thread; any thread may read the counts."""
 
     def __init__(self, pipeline: str, section: PipelineSection):
         self._pipeline, self._section = pipeline, section

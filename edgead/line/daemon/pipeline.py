@@ -15,11 +15,11 @@ from edgead.errors import EdgeadError, NotNowError, SettingsError
 from edgead.images.files import UnfitImageError
 from edgead.images.likeness import Size
 from edgead.line.daemon.alarms import FrameCounts
-from edgead.line.daemon.judging import FrameSelection, ImageRequests, JudgementError, Judging, Misfits
+from edgead.line.daemon.judging import FrameSelection, ImageRequests, JudgementError, Judging
 from edgead.line.daemon.model_control import SteeredModel, Wiring
 from edgead.line.daemon.supervisor import RestartBudget, Supervisor
 from edgead.line.site.schema import LimitsSection, PipelineSection
-from edgead.line.site.status import PipelineStatus, State
+from edgead.line.site.status import LatencyAnswer, PipelineStatus, State
 from edgead.profiling.inspector import FrameError
 from edgead.sources import SourceError
 from edgead.sources.live import Mailbox
@@ -27,6 +27,7 @@ from edgead.types import NO_PART, Frame, Part, Verdict
 
 if TYPE_CHECKING:
     from edgead.sinks.queued import QueuedSink
+    from edgead.sources.supervised import SupervisedCamera
 
 logger = logging.getLogger(__name__)
 
@@ -57,15 +58,38 @@ class Pause:
         return time.monotonic() >= self.until_s
 
 
-class Pipeline(SteeredModel):
-    """Pipeline that judges one camera's frames until it is stopped; its state shows every fault.
+class Subscription:
+    """Subscription of a pipeline to its camera; while nothing is judged the pipeline may leave it.
 
-    Parameters
-    ----------
-    name : str
-    section : PipelineSection
-    wiring : Wiring
+    A recording waits for all its subscribers: other pipelines would get no frames either.
     """
+
+    def __init__(self, camera: SupervisedCamera):
+        self.mailbox: Mailbox | None = camera.subscribe()
+        self._camera, self._lock, self._dropped = camera, threading.Lock(), 0
+
+    @property
+    def dropped(self) -> int:
+        """Number of frames that newer ones replaced, in all mailboxes so far."""
+        mailbox = self.mailbox
+        return self._dropped + (mailbox.dropped if mailbox is not None else 0)
+
+    def join(self, stop: threading.Event) -> None:
+        """Subscribe again after `leave`, unless the pipeline ends."""
+        with self._lock:
+            if self.mailbox is None and not stop.is_set():
+                self.mailbox = self._camera.subscribe()
+
+    def leave(self) -> None:
+        with self._lock:
+            if self.mailbox is not None:
+                self._camera.unsubscribe(self.mailbox)
+                self._dropped += self.mailbox.dropped
+                self.mailbox = None
+
+
+class Pipeline(SteeredModel):
+    """Pipeline that judges one camera's frames until it is stopped; its state shows every fault."""
 
     def __init__(self, name: str, section: PipelineSection, wiring: Wiring):
         super().__init__(name, section, wiring)
@@ -79,14 +103,13 @@ class Pipeline(SteeredModel):
             budget_ms=section.budget_ms,
             palette=section.palette,
         )
-        self._mailbox: Mailbox | None = wiring.camera.subscribe()
+        self.misfits = self._judging.misfits
+        self._frames = Subscription(wiring.camera)
         self._realtime_problem: str | None = None
-        self._dropped = 0  # in mailboxes that it has left
         self._asking = FrameSelection(name, section)
         self._pause: Pause | None = None
         self._passed = self._store.production.pauses.setdefault(name, Counter())
         self._requests = ImageRequests(name)
-        self._starting = threading.Lock()
         self._alive_s: float | None = None
         self._loading_s: float | None = None
         self._supervisor = Supervisor(f"pipeline {name}", self._serve, self._died, RestartBudget(wiring.limits))
@@ -110,7 +133,7 @@ class Pipeline(SteeredModel):
     def stop(self) -> None:
         """Take no further frame; the current frame still gets its verdict. `join` waits for that."""
         self._supervisor.stop()
-        self._leave_camera()
+        self._frames.leave()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread to end, then release the model; return False if it did not end in time."""
@@ -234,11 +257,6 @@ class Pipeline(SteeredModel):
         if wanted:
             self._passed[last if last[:_HOUR] == now[:_HOUR] else now] += 1
 
-    @property
-    def misfits(self) -> Misfits:
-        """Record of frames whose size differs from the sizes that the model learnt."""
-        return self._judging.misfits
-
     def has_learnt(self, frame: Frame, data: bytes) -> bool:
         """Return whether the model was trained on a frame; `data` is the image file that it was sent as."""
         return self._recipes.slot_of(frame).has_learnt(frame, data)
@@ -258,7 +276,7 @@ class Pipeline(SteeredModel):
             kinds=inspector.kinds,
             taken=self._judging.taken,
             judged=sum(inspector.decisions.values()),
-            dropped=self._frames_dropped,
+            dropped=self._frames.dropped,
             skipped=self._judging.skipped,
             unasked=self._judging.unasked,
             uninspected=self._judging.uninspected,
@@ -269,7 +287,7 @@ class Pipeline(SteeredModel):
             codes=self._asking.codes,
             restarts=self._supervisor.restarts,
             fps=inspector.recorder.fps,
-            latency=inspector.recorder.summary(),
+            latency={stage: LatencyAnswer.model_validate(one) for stage, one in inspector.recorder.summary().items()},
             thresholds=thresholds.values() if thresholds else None,
             can_roll_back=self.slot.can_roll_back,
             knows_kinds=self.slot.knows_kinds,
@@ -281,13 +299,8 @@ class Pipeline(SteeredModel):
     def frame_counts(self) -> FrameCounts:
         """Counts for the alarm; if the trigger chooses frames, missed is the larger of skipped and of missed parts."""
         judging, wants_all = self._judging, self.section.trigger.wants_all
-        missed = self._frames_dropped + judging.skipped if wants_all else max(judging.skipped, self._parts_missed)
+        missed = self._frames.dropped + judging.skipped if wants_all else max(judging.skipped, self._parts_missed)
         return FrameCounts(sum(judging.inspector.decisions.values()), judging.inspector.late, missed)
-
-    @property
-    def _frames_dropped(self) -> int:
-        mailbox = self._mailbox
-        return self._dropped + (mailbox.dropped if mailbox is not None else 0)
 
     @property
     def _parts_missed(self) -> int:
@@ -297,15 +310,20 @@ class Pipeline(SteeredModel):
 
     def _serve(self, stop: threading.Event) -> None:
         """Load the model, and judge until stopped or until the camera has no more frames."""
-        self._join_camera()
+        self._frames.join(stop)
         self._take_place()
         self._state.starting("the model is loaded and tested")
         with self._asking.opened():
             try:
-                self._load()
+                self._loading_s = time.monotonic()
+                try:
+                    self._try_model()
+                finally:
+                    self._loading_s = None
+                    self.loaded.set()
                 self._state.resolved("program")
                 self._state.starting(f"waits for camera {self.section.camera}")
-                mailbox = self._mailbox
+                mailbox = self._frames.mailbox
                 self._alive_s = time.monotonic()
                 while not stop.is_set() and mailbox is not None and self._take_one(mailbox):
                     self._alive_s = time.monotonic()
@@ -330,17 +348,12 @@ class Pipeline(SteeredModel):
             self._realtime_problem = str(error)
             logger.warning("%s: realtime: %s", self.name, error, extra={"pipeline": self.name})
 
-    def _load(self) -> None:
-        self._loading_s = time.monotonic()
-        try:
-            self._try_model()
-        finally:
-            self._loading_s = None
-            self.loaded.set()
-
     def _take_one(self, mailbox: Mailbox) -> bool:
         """Judge the next frame if the trigger wants it; return False after the camera's last frame."""
-        self._look_after_trigger()
+        if (problem := self._asking.problem) is None:
+            self._state.resolved("trigger")
+        else:
+            self._state.fault("trigger", f"trigger {self.section.trigger.kind}: {problem}")
         try:
             frame = mailbox.get(_POLL_S)
         except TimeoutError:
@@ -397,27 +410,6 @@ class Pipeline(SteeredModel):
         self._asking.close()
         self._state.stopped(self._state.reason if self.state == "stopped" else None)
 
-    def _join_camera(self) -> None:
-        """Subscribe to the camera's frames, unless a subscription exists."""
-        with self._starting:
-            if self._mailbox is None and not self._supervisor.stopping:
-                self._mailbox = self._camera.subscribe()
-
-    def _leave_camera(self) -> None:
-        """Unsubscribe, since a recording waits for all subscribers: other pipelines would get no frames either."""
-        with self._starting:
-            if self._mailbox is not None:
-                self._camera.unsubscribe(self._mailbox)
-                self._dropped += self._mailbox.dropped
-                self._mailbox = None
-
-    def _look_after_trigger(self) -> None:
-        problem = self._asking.problem
-        if problem is None:
-            self._state.resolved("trigger")
-        else:
-            self._state.fault("trigger", f"trigger {self.section.trigger.kind}: {problem}")
-
     def _look_after_camera(self) -> None:
         camera = self._camera.status()
         if camera.state in ("lost", "stalled"):
@@ -446,7 +438,7 @@ class Pipeline(SteeredModel):
         logger.error("%s: died: %s", self.name, what, exc_info=error, extra={"pipeline": self.name, "again": again})
         self.loaded.set()
         if not again:
-            self._leave_camera()
+            self._frames.leave()
         limits = self._supervisor.budget.limits
         used_up = "" if again else f"; restarted {limits.restarts} times within {limits.restarts_within_s:g} s, no more"
         self._state.fault("program", what + used_up)

@@ -25,22 +25,10 @@ _FOLLOW_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Names of a site's parts that are gone, are new, or have changed and must be made again."""
+    """Names of a site's parts that a reload stops and starts; those that have changed are in both."""
 
-    gone: frozenset[str]
-    new: frozenset[str]
-    changed: frozenset[str]
-
-    @property
-    def stopped(self) -> frozenset[str]:
-        return self.gone | self.changed
-
-    @property
-    def started(self) -> frozenset[str]:
-        return self.new | self.changed
-
-    def __bool__(self) -> bool:
-        return bool(self.gone or self.new or self.changed)
+    stopped: frozenset[str]
+    started: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +38,6 @@ class SiteDiff:
     cameras: Difference
     pipelines: Difference
     sinks: Difference
-    http: bool
     store: bool
 
 
@@ -63,15 +50,14 @@ def site_diff(old: Site, new: Site) -> SiteDiff:
         {name: section.model_dump(exclude=kept) for name, section in new.pipelines.items()},
     )
     # A pipeline takes its frames from a camera, so it is made again with it.
-    moved = {name for name, section in new.pipelines.items() if section.camera in cameras.started} - pipelines.new
-    pipelines = Difference(pipelines.gone, pipelines.new, pipelines.changed | moved)
-    return SiteDiff(cameras, pipelines, _difference(old.sinks, new.sinks), old.http != new.http, old.store != new.store)
+    moved = {name for name, section in new.pipelines.items() if section.camera in cameras.started}
+    pipelines = Difference(pipelines.stopped | (moved & old.pipelines.keys()), pipelines.started | moved)
+    return SiteDiff(cameras, pipelines, _difference(old.sinks, new.sinks), old.store != new.store)
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
-    both = old.keys() & new.keys()
-    changed = frozenset(name for name in both if old[name] != new[name])
-    return Difference(frozenset(old.keys() - new.keys()), frozenset(new.keys() - old.keys()), changed)
+    changed = {name for name in old.keys() & new.keys() if old[name] != new[name]}
+    return Difference(frozenset(old.keys() - new.keys() | changed), frozenset(new.keys() - old.keys() | changed))
 
 
 class ModelChanges:
@@ -162,12 +148,7 @@ def _follow_one(pipeline: Pipeline, section: PipelineSection) -> str:
 
 
 class Reloading:
-    """Thread that reloads, one reload at a time; all requests during a reload become one reload after it.
-
-    Parameters
-    ----------
-    reload : callable
-    """
+    """Thread that reloads, one reload at a time; all requests during a reload become one reload after it."""
 
     def __init__(self, reload: Callable[[], None]):
         self._reload = reload

@@ -112,14 +112,7 @@ class SignalQueue:
 
 
 class Watchdog:
-    """Watchdog that restarts dead parts, and sends systemd no sign of life while a part hangs.
-
-    Parameters
-    ----------
-    line : SiteRuntime
-    page : Page
-    notifier : Notifier
-    """
+    """Watchdog that restarts dead parts, and sends systemd no sign of life while a part hangs."""
 
     def __init__(self, line: SiteRuntime, page: Page, notifier: Notifier):
         self._runtime, self._page, self._notifier = line, page, notifier
@@ -213,7 +206,7 @@ class Daemon:
 
     @property
     def followers(self) -> dict[str, RunningFollower]:
-        return self._runtime.fleet.followers
+        return self._runtime.fleet.followers.named
 
     @property
     def store(self) -> EvidenceStore:

@@ -180,7 +180,7 @@ class SiteRuntime:
         pipelines = list(self.pipelines.values())
         if self._is_open:
             self.notices.close()  # first: an end now is no fault, and resolves none
-        self.fleet.stop()
+        self.fleet.followers.stop()
         for pipeline in pipelines:
             pipeline.stop()
         ended = [pipeline.join(deadline - time.monotonic()) for pipeline in pipelines]
@@ -230,7 +230,7 @@ class SiteRuntime:
             trust=lambda: self._trust,
             # Networks that each use all cores wait for each other in the middle of a layer.
             threads=max(1, kernels.threads() // len(site.pipelines)),
-            model=self.fleet.begin(name, site, self.store) or model,
+            model=self.fleet.followers.begin(name, site, self.store) or model,
             place_kernels=self._place_kernels,
         )
 

@@ -67,10 +67,6 @@ class Supervisor:
         self._end: Literal["returned", "used up"] | None = None  # of the work; None if the thread has died silently
 
     @property
-    def stopping(self) -> bool:
-        return self._stop.is_set()
-
-    @property
     def used_up(self) -> bool:
         """Whether the work has failed too often: only `start` begins it again."""
         return self._end == "used up"

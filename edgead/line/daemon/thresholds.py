@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from edgead.calibration.conformal import share_above
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
+from edgead.line.site.status import HeldOutScores
 
 logger = logging.getLogger(__name__)
 
@@ -36,18 +35,6 @@ class ThresholdRecord(Limits):
     def now(self) -> ThresholdRecord:
         """Return a copy with the current time."""
         return self.model_copy(update={"at": datetime.now(timezone.utc)})
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOutScores:
-    """Ascending scores of good images that a model has not learnt, for a person who chooses a limit.
-
-    `false_reject_rates[i]` is the rate to expect of a limit at or above the first `i` scores and below the next.
-    """
-
-    typical_score: float | None
-    good_scores: list[float]
-    false_reject_rates: list[float]
 
 
 def good_scores_of(detector: Detector) -> HeldOutScores:
@@ -97,8 +84,8 @@ class KeptThresholds:
         self._file = file
         self._lock = threading.Lock()
 
-    def find(self, pipeline: str, *scorers: str) -> ThresholdRecord | None:
-        """Return a pipeline's thresholds for the first of these scorers that has some; None if none has.
+    def find(self, pipeline: str, scorer: str) -> ThresholdRecord | None:
+        """Return a pipeline's thresholds for a scorer; None if it has none.
 
         Raises
         ------
@@ -106,15 +93,17 @@ class KeptThresholds:
             The file cannot be read; the model's own thresholds are no substitute, as a person has changed them.
         """
         with self._lock:
-            of_pipeline = self._read().get(pipeline, {})
-        return next((of_pipeline[name] for name in scorers if name in of_pipeline), None)
+            return self._read().get(pipeline, {}).get(scorer)
 
     def keep(self, pipeline: str, scorer: str, thresholds: ThresholdRecord) -> None:
         """Write thresholds atomically: after a crash the file holds the old ones or these."""
         with self._lock:
             content = self._read()
             content.setdefault(pipeline, {})[scorer] = thresholds
-            self._write(_Content(content).model_dump(mode="json"))
+            try:
+                write_whole(self._file, _Content(content).model_dump_json(indent=1).encode())
+            except OSError as error:
+                raise SettingsError(f"{self._file} cannot be written: {error.strerror}") from error
 
     def _read(self) -> dict[str, dict[str, ThresholdRecord]]:
         try:
@@ -127,21 +116,9 @@ class KeptThresholds:
                 f"{self._file} cannot be read ({why}): repair it, or remove it to go by the model"
             ) from None
 
-    def _write(self, content: dict) -> None:
-        try:
-            write_whole(self._file, json.dumps(content, indent=1).encode())
-        except OSError as error:
-            raise SettingsError(f"{self._file} cannot be written: {error.strerror}") from error
-
 
 class PipelineThresholds:
-    """Thresholds of one pipeline's detectors: those that a person set, or those of a later calibration.
-
-    Parameters
-    ----------
-    pipeline : str
-    kept : KeptThresholds
-    """
+    """Thresholds of one pipeline's detectors: those that a person set, or those of a later calibration."""
 
     def __init__(self, pipeline: str, kept: KeptThresholds):
         self._pipeline, self._kept = pipeline, kept
@@ -156,8 +133,8 @@ class PipelineThresholds:
             The thresholds cannot be read.
         """
         self._superseded = None
-        scorer, legacy = _scorers(detector)
-        kept = self._kept.find(self._pipeline, scorer, legacy)
+        scorer = _scorer(detector)
+        kept = self._kept.find(self._pipeline, scorer)
         if kept is None:
             return
         change = _last_change(detector.manifest, detector.graph.precision)
@@ -179,7 +156,7 @@ class PipelineThresholds:
         SettingsError
             The thresholds cannot be stored; nothing changes then.
         """
-        self._kept.keep(self._pipeline, _scorers(detector)[0], thresholds.now())
+        self._kept.keep(self._pipeline, _scorer(detector), thresholds.now())
         detector.set_thresholds(**thresholds.values())
 
     def carry(self, detector: Detector, taught: Artifact) -> None:
@@ -195,7 +172,7 @@ class PipelineThresholds:
         precision = detector.graph.precision
         graph = taught.graph(precision)
         own, new = detector.artifact.graph(precision).calibration, graph.calibration
-        kept = self._kept.find(self._pipeline, *_scorers(detector))
+        kept = self._kept.find(self._pipeline, _scorer(detector))
         if kept is None or own is None or new is None or kept.values() == own.values():
             return
         by = new.reject - own.reject
@@ -228,8 +205,6 @@ def _last_change(manifest: Manifest, precision: str) -> ThresholdChange | None:
     return max(changes, key=lambda change: change.changed_at, default=None)
 
 
-def _scorers(detector: Detector) -> tuple[str, str]:
-    """Return the key of a detector's thresholds (its scorer), and the key that earlier versions used (its manifest)."""
-    precision = detector.graph.precision
-    scorer = scorer_sha256(detector.manifest, detector.graph)
-    return f"{scorer}/{precision}", f"{detector.manifest.manifest_sha256}/{precision}"
+def _scorer(detector: Detector) -> str:
+    """Return the key of a detector's thresholds."""
+    return f"{scorer_sha256(detector.manifest, detector.graph)}/{detector.graph.precision}"

@@ -133,31 +133,16 @@ class OtherWatchError(SettingsError):
 
 @dataclass(frozen=True, slots=True)
 class DriftState:
-    """State of the watch after a part.
+    """State of the drift watch after a part; a warning stays until the watch starts again."""
 
-    Attributes
-    ----------
-    state : {"ok", "warning", "off"}
-        A warning stays until the watch starts again; "off" if the model cannot be watched, with the reason
-        given.
-    cause : {"camera", "product"} or None
-        "camera" if the images themselves have changed, whether or not parts look different.
-    reason : str or None
-        Description of the change, or of why nothing is watched.
-    parts : int
-        Number of parts since the watch began.
-    alarm_part : int or None
-        Number of the part at which the warning was raised, counted from 1.
-    evidence : float
-        Evidence of the channel that has the most, as a share of the bar: 1 raises the warning.
-    """
-
-    state: Literal["ok", "warning", "off"]
-    cause: Cause | None
+    state: Annotated[
+        Literal["ok", "warning", "off"], Field(description="off: the model cannot be watched, for `reason`.")
+    ]
+    cause: Annotated[Cause | None, Field(description="camera: the images themselves have changed.")]
     reason: str | None
-    parts: int
-    alarm_part: int | None
-    evidence: float
+    parts: Annotated[int, Field(description="Parts since the watch began.")]
+    alarm_part: Annotated[int | None, Field(description="Number of the part that raised the warning.")]
+    evidence: Annotated[float | None, Field(description="Evidence of a change; 1 raises the warning.")]
 
 
 class DriftWatch:

@@ -19,10 +19,6 @@ class RecentFrames:
 
     Frames are held uncompressed: compressing each would cost more time than the memory is worth, and few are ever
     requested.
-
-    Parameters
-    ----------
-    section : RecentSection
     """
 
     def __init__(self, section: RecentSection):

@@ -176,7 +176,8 @@ class Records:
             row = connection.execute(one(id, pipeline)).first()
         return None if row is None else (as_record(row), row.folder)
 
-    def counts(self, *, pipeline: str | None, since: datetime | None) -> dict[str, int]:
+    def counts(self, *, pipeline: str | None = None, since: datetime | None = None) -> dict[str, int]:
+        """Count the records per decision; with `since`, those after the last record judged before that time."""
         query = select(verdicts.c.decision, func.count()).group_by(verdicts.c.decision)
         if pipeline is not None:
             query = query.where(verdicts.c.pipeline == pipeline)
@@ -189,11 +190,19 @@ class Records:
             found = {decision: count for decision, count in connection.execute(query)}
         return {decision: found.get(decision, 0) for decision in DECISIONS}
 
-    def add_audit(self, **change: Any) -> None:
-        with self._access.writing() as connection:
-            self._access.add_audit(connection, **change)
+    def add_audit(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None:
+        """Record a change and its author in the audit; `before` and `after` are values of JSON.
 
-    def audit(self, *, limit: int) -> list[dict[str, Any]]:
+        Raises
+        ------
+        EvidenceError
+            It cannot be written.
+        """
+        with self._access.writing() as connection:
+            self._access.add_audit(connection, by=by, action=action, pipeline=pipeline, before=before, after=after)
+
+    def audit(self, *, limit: int = 100) -> list[dict[str, Any]]:
+        """List the audit's rows, newest first."""
         query = select(audit.c.seq).order_by(audit.c.seq.desc()).limit(max(0, min(limit, _MAX_ROWS)))
         with self._access.reading() as connection:
             return chain.read_rows(connection, connection.scalars(query).all())

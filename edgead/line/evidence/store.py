@@ -38,7 +38,7 @@ _EVIDENCE = {"none": (), "reject": ("reject",), "review": ("review", "reject"), 
 _PLACES = 1000
 
 
-class EvidenceStore:
+class EvidenceStore(Records):
     """Store of verdicts in SQLite or PostgreSQL, and of images as files.
 
     A row is committed when `add` returns True, and outlives the process from then on; SQLite's log is synced to the
@@ -84,8 +84,8 @@ class EvidenceStore:
         self._folder = ImageFolder(section.folder / "pictures")  # as stores have it since the first version
         self._places: OrderedDict[tuple[str, str], str] = OrderedDict()
         access = Access(self._engine, now)
+        super().__init__(access)
         self.kinds, self.audit_chain = KindStore(access), AuditChain(access)
-        self._records = Records(access)
         self._rows = RowWriter(self._engine, lambda: prepare_tables(self._engine))
         self.parts = PartRecords(access, self._engine, section.commit_within_ms / 1e3)
         self._figures = open_engine(section, read_only=True)
@@ -177,7 +177,7 @@ class EvidenceStore:
         at_least : float, optional
             Only scores of at least this, on the scale where 100 was the limit; records without a scale are left out.
         """
-        found = self._records.newest(
+        found = self.newest(
             limit=limit,
             pipeline=pipeline,
             decision=decision,
@@ -192,7 +192,7 @@ class EvidenceStore:
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
         """Return one record with the names of its `images`, or None; the first one if pipelines share the capture."""
-        found = self._records.find(id, pipeline)
+        found = self.find(id, pipeline)
         return None if found is None else self._with_images(*found)
 
     def _with_images(self, record: dict[str, Any], place: str | None) -> dict[str, Any]:
@@ -201,34 +201,14 @@ class EvidenceStore:
 
     def image(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:
         """Return the file of one of a record's `images`, or None."""
-        found = self._records.find(id, pipeline)
+        found = self.find(id, pipeline)
         return self._folder.path(found[1], name) if found and found[1] else None
-
-    def counts(self, *, pipeline: str | None = None, since: datetime | None = None) -> dict[str, int]:
-        """Count the records per decision.
-
-        Parameters
-        ----------
-        since : datetime, optional
-            Only records that came after the last record judged before this time.
-        """
-        return self._records.counts(pipeline=pipeline, since=since)
 
     # Marks and changes
 
     def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
         """Mark a part with the decision reject or review as good; see `edgead.line.evidence.marks.Marks`."""
         return self.marks.mark_false_reject(id, by=by, note=note, pipeline=pipeline)
-
-    def add_audit(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None:
-        """Record a change and its author in the audit; `before` and `after` are values of JSON.
-
-        Raises
-        ------
-        EvidenceError
-            It cannot be written.
-        """
-        self._records.add_audit(by=by, action=action, pipeline=pipeline, before=before, after=after)
 
     @contextmanager
     def audited(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> Iterator[None]:
@@ -258,10 +238,6 @@ class EvidenceStore:
         except EvidenceError as error:
             text = f"{pipeline}: {action} by {by} is not in the audit ({before} -> {after}): {error}"
             logger.error(text, extra={"pipeline": pipeline, "by": by, "action": action})
-
-    def audit(self, *, limit: int = 100) -> list[dict[str, Any]]:
-        """List the audit's rows, newest first."""
-        return self._records.audit(limit=limit)
 
     # Its own state
 

@@ -1,55 +1,40 @@
-"""Status of pipelines, and of parts that several pipelines judge together: state and counts."""
+"""Status of pipelines, of parts that several pipelines judge together, and of followers, as the API reports it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, Literal
 
-if TYPE_CHECKING:
-    from edgead.line.drift import DriftState
-    from edgead.profiling.latency import Latency
+from pydantic import BaseModel, ConfigDict, Field
 
+from edgead.line.drift import DriftState
+
+Number = float | None
+"""Number in JSON; infinity and NaN become null."""
 State = Literal["starting", "running", "paused", "fault", "stopped"]
+FollowState = Literal["waiting", "current", "refused", "pinned"]
 
 
-@dataclass(frozen=True, slots=True)
-class PipelineStatus:
-    """State and counts of a pipeline since it was made.
+class Answer(BaseModel):
+    model_config = ConfigDict(from_attributes=True, ser_json_inf_nan="null")
 
-    Attributes
-    ----------
-    kinds : dict of int
-        Rejects by the kind of their defect; those without a kind are left out.
-    taken, judged : int
-        Frames that the pipeline took from its camera, and how many of these got a verdict.
-    dropped : int
-        Frames that a newer one replaced before the pipeline took them.
-    skipped : int
-        Frames that should have been judged but came while the pipeline was in fault.
-    unasked : int
-        Frames that the trigger did not choose, which is no fault.
-    uninspected : int
-        Frames that should have been judged but came while a person had paused the pipeline.
-    warming_up : int
-        Frames at the start of a stream without a verdict, because the model needs several frames first.
-    late : int
-        Verdicts that came later after the capture than `budget_ms`.
-    missed : int
-        Frames that should have got a verdict and got none; if the trigger chooses frames, also announced parts.
-    parts_missed : int
-        Announced parts without a verdict: no frame came for them, or their frame could not be judged.
-    codes : dict of int
-        Counts of part codes by outcome; empty if none are read. See `PartCode.counts`.
-    latency : dict of Latency
-        Latency of each stage; `total` runs from the capture to the last sink.
-    knows_kinds : bool
-        Whether the model in service knows kinds of defects.
-    drift : DriftState or None
-        State of the drift watch after the last part; None before the first, or if drift is not watched.
-    realtime_problem : str or None
-        Error text if the system refused the section `realtime`; None if it did not.
-    """
+
+class LatencyAnswer(Answer):
+    """Distribution of one stage's times, in milliseconds; p99.9 is null for fewer than 1000 samples."""
+
+    n: int
+    mean_ms: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    p99_9_ms: Number
+    max_ms: float
+
+
+class PipelineStatus(Answer):
+    """State and counts of a pipeline since it was made."""
 
     name: str
     camera: str
@@ -58,52 +43,63 @@ class PipelineStatus:
     state: State
     reason: str | None
     since: datetime
-    decisions: dict[str, int]
-    kinds: dict[str, int]
-    taken: int
+    decisions: Annotated[dict[str, int], Field(description="Verdicts since the start.")]
+    kinds: Annotated[dict[str, int], Field(description="Rejects by the model's kinds since the start.")]
+    taken: Annotated[int, Field(description="Frames taken from the camera.")]
     judged: int
-    dropped: int
-    skipped: int
-    unasked: int
-    uninspected: int
-    warming_up: int
-    late: int
-    missed: int
-    parts_missed: int
-    codes: dict[str, int]
+    dropped: Annotated[int, Field(description="Frames that a newer one replaced before they were taken.")]
+    skipped: Annotated[int, Field(description="Frames that came while the pipeline was in fault.")]
+    unasked: Annotated[int, Field(description="Frames that the trigger did not choose, which is no fault.")] = 0
+    uninspected: Annotated[int, Field(description="Frames that went by in pauses, and should have been judged.")] = 0
+    warming_up: Annotated[int, Field(description="Frames that a model of several frames needs before it judges.")]
+    late: Annotated[int, Field(description="Verdicts that took longer than the budget.")]
+    missed: Annotated[
+        int, Field(description="Frames, or announced parts if a trigger chooses frames, that got no verdict.")
+    ]
+    parts_missed: Annotated[int, Field(description="Announced parts that got no verdict.")]
+    codes: Annotated[dict[str, int], Field(description="Part codes: read, unread, differs (from the trigger).")]
     restarts: int
-    fps: float | None
-    latency: dict[str, Latency]
-    thresholds: dict[str, float] | None
+    fps: Number
+    latency: dict[str, LatencyAnswer]
+    thresholds: Annotated[Mapping[str, Number] | None, Field(description="Thresholds `review` and `reject`.")]
     can_roll_back: bool
-    knows_kinds: bool
+    knows_kinds: Annotated[bool, Field(description="Whether the model in service knows kinds of defects.")] = False
     drift: DriftState | None
-    realtime_problem: str | None = None
+    realtime_problem: Annotated[str | None, Field(description="Error if the system refused `realtime`.")] = None
 
 
-@dataclass(frozen=True, slots=True)
-class PartStatus:
-    """Counts and state of the parts of one name.
-
-    Attributes
-    ----------
-    decisions : dict of int
-        Verdicts since the start: ok, review, reject and fault.
-    waiting : int
-        Parts that wait for a view, or for a part before them.
-    unmatched : int
-        Views that came after their part got its verdict, or that fit several parts.
-    reason : str
-        Reason of the last fault.
-    problem : str or None
-        Current problem.
-    """
+class PartStatus(Answer):
+    """Parts that several pipelines judge together."""
 
     name: str
     pipelines: tuple[str, ...]
-    rule: str
-    decisions: dict[str, int]
-    waiting: int
-    unmatched: int
-    reason: str
+    rule: Literal["worst", "any", "k_of_n"]
+    decisions: Annotated[dict[str, int], Field(description="Verdicts since the start; fault if a view is missing.")]
+    waiting: Annotated[int, Field(description="Parts that wait for a view, or for an earlier part.")]
+    unmatched: Annotated[int, Field(description="Views that came too late, or fit several parts.")]
+    reason: Annotated[str, Field(description="Reason of the last fault; empty without one.")]
     problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutScores:
+    """Scores of good images that a model has not learnt, for a person who chooses a limit."""
+
+    typical_score: Annotated[Number, Field(description="Median of the good scores; null without any.")]
+    good_scores: Annotated[list[float], Field(description="Good scores, ascending.")]
+    false_reject_rates: Annotated[
+        list[float], Field(description="Rate of a limit at or above the first 0, 1, ... all good scores.")
+    ]
+
+
+class FollowStatus(Answer):
+    """State of a follower; `problem` says why the registry was not reached, or a step failed."""
+
+    source: str
+    state: FollowState
+    tag_digest: str | None
+    digest: str | None
+    reason: str | None
+    problem: str | None
+    looked_at: datetime | None
+    changed_at: datetime | None

@@ -3,106 +3,23 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
+from edgead.line.site.status import Answer, Number, PartStatus, PipelineStatus
+from edgead.sources.supervised import CameraStatus
 from edgead.types import Decision
 
-Number = float | None
-"""Number in JSON; infinity and NaN become null."""
-Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
+
+class CameraAnswer(CameraStatus):
+    """Camera with its counts."""
 
 
-class Answer(BaseModel):
-    model_config = ConfigDict(from_attributes=True, ser_json_inf_nan="null")
-
-
-class LatencyAnswer(Answer):
-    """Distribution of one stage's times, in milliseconds; p99.9 is null for fewer than 1000 samples."""
-
-    n: int
-    mean_ms: Number
-    p50_ms: Number
-    p90_ms: Number
-    p99_ms: Number
-    p99_9_ms: Number
-    max_ms: Number
-
-
-class CameraAnswer(Answer):
-    name: str
-    uri: str
-    state: Literal["connecting", "streaming", "stalled", "lost", "ended"]
-    reason: str | None
-    since: datetime
-    fps: Number
-    age_s: Annotated[Number, Field(description="Age of the newest frame.")]
-    captured: int
-    reconnects: int
-    corrupt: int
-    duplicates: int
-    lost_packets: Annotated[int, Field(description="Packets of a GenICam camera that did not arrive.")]
-    lost_frames: Annotated[int, Field(description="Frames that a GenICam camera numbered, but that did not arrive.")]
-    health: Annotated[tuple[str, ...], Field(description="Faults of the images: dark, bright, blurred, moved, frozen.")]
-
-
-class DriftAnswer(Answer):
-    """State of the drift watch."""
-
-    state: Annotated[
-        Literal["ok", "warning", "off"], Field(description="off: the model cannot be watched, for `reason`.")
-    ]
-    cause: Literal["camera", "product"] | None
-    reason: str | None
-    parts: Annotated[int, Field(description="Parts since the watch began.")]
-    alarm_part: Annotated[int | None, Field(description="Number of the part that raised the warning.")]
-    evidence: Annotated[Number, Field(description="Evidence of a change; 1 raises the warning.")]
-
-
-class PipelineAnswer(Answer):
-    name: str
-    camera: str
-    model: Text
-    model_sha256: str
-    state: Literal["starting", "running", "paused", "fault", "stopped"]
-    reason: str | None
-    since: datetime
-    decisions: Annotated[dict[str, int], Field(description="Verdicts since the start.")]
-    kinds: Annotated[dict[str, int], Field(description="Rejects by the model's kinds since the start.")]
-    taken: Annotated[int, Field(description="Frames taken from the camera.")]
-    judged: int
-    dropped: Annotated[int, Field(description="Frames that a newer one replaced before they were taken.")]
-    skipped: Annotated[int, Field(description="Frames that came while the pipeline was in fault.")]
-    unasked: Annotated[int, Field(description="Frames that the trigger did not choose, which is no fault.")] = 0
-    uninspected: Annotated[int, Field(description="Frames that went by in pauses, and should have been judged.")] = 0
-    warming_up: Annotated[int, Field(description="Frames that a model of several frames needs before it judges.")]
-    late: Annotated[int, Field(description="Verdicts that took longer than the budget.")]
-    missed: Annotated[
-        int, Field(description="Frames, or announced parts if a trigger chooses frames, that got no verdict.")
-    ]
-    parts_missed: Annotated[int, Field(description="Announced parts that got no verdict.")]
-    codes: Annotated[dict[str, int], Field(description="Part codes: read, unread, differs (from the trigger).")]
-    restarts: int
-    fps: Number
-    latency: dict[str, LatencyAnswer]
-    thresholds: Annotated[dict[str, Number] | None, Field(description="Thresholds `review` and `reject`.")]
-    can_roll_back: bool
-    knows_kinds: Annotated[bool, Field(description="Whether the model in service knows kinds of defects.")] = False
-    drift: DriftAnswer | None
-    realtime_problem: Annotated[str | None, Field(description="Error if the system refused `realtime`.")] = None
+class PipelineAnswer(PipelineStatus):
     trigger: Annotated[str, Field(description="Kind of the trigger, as in the site file.")] = "every_frame"
     on_request: Annotated[bool, Field(description="Whether the trigger takes requests.")] = False
     takes_images: Annotated[bool, Field(description="Whether its camera is `request:`, for sent images.")] = False
-
-
-class GoodScoresAnswer(Answer):
-    typical_score: Annotated[Number, Field(description="Median of the good scores; null without any.")]
-    good_scores: Annotated[list[Number], Field(description="Good scores, ascending.")]
-    false_reject_rates: Annotated[
-        list[Number], Field(description="Rate of a limit at or above the first 0, 1, ... all good scores.")
-    ]
 
 
 class SinkAnswer(Answer):
@@ -135,17 +52,8 @@ class BoxAnswer(Answer):
     highest_mm: Annotated[Number | None, Field(description="Highest place, as `lowest_mm`.")] = None
 
 
-class PartAnswer(Answer):
+class PartAnswer(PartStatus):
     """Parts that several pipelines judge together."""
-
-    name: str
-    pipelines: tuple[str, ...]
-    rule: Literal["worst", "any", "k_of_n"]
-    decisions: Annotated[dict[str, int], Field(description="Verdicts since the start; fault if a view is missing.")]
-    waiting: Annotated[int, Field(description="Parts that wait for a view, or for an earlier part.")]
-    unmatched: Annotated[int, Field(description="Views that came too late, or fit several parts.")]
-    reason: Annotated[str, Field(description="Reason of the last fault; empty without one.")]
-    problem: str | None
 
 
 class ViewAnswer(Answer):

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from edgead.adapt.frozen_backbone import check_backbone
 from edgead.adapt.methods.method import Course, MethodConfig
-from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.local import GOLDEN, GOLDEN_LOOK, LocalHead
 from edgead.heads.placing import STAYS, Placer
@@ -146,10 +145,6 @@ class GoldenMethod(NetworkMethod[GoldenConfig]):
             else PatchFeatures(backbone, channels, damp_length=config.damp_length)
         ).eval()
         self.golden: dict[str, np.ndarray] = {}
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return Preprocessing(image_size=self.config.image_size, fill=self.config.fill)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:

@@ -45,6 +45,16 @@ def constant(step: int) -> float:
     return 1.0
 
 
+def descend(loss: Tensor, *optimizers: torch.optim.Optimizer) -> Tensor:
+    """Make one update by the gradients of a loss; return the loss."""
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    loss.backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    return loss
+
+
 def run_steps(
     step: Step,
     learner: Learner,

@@ -19,7 +19,7 @@ from torch.optim import AdamW
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.workstation.trainer.checkpoint import Checkpoint, Learner
-from edgead.workstation.trainer.loop import run_steps
+from edgead.workstation.trainer.loop import descend, run_steps
 from edgead_diffusion.anogen_sampling import Blending, masked_noise_loss
 from edgead_diffusion.examples import Examples
 from edgead_diffusion.stable_diffusion import StableDiffusion, middle, to_images, to_tensor
@@ -102,11 +102,7 @@ def learn_word(
     optimizer = AdamW(word.parameters(), lr=plan.rate)
 
     def step(number: int, rng: np.random.Generator) -> Tensor:
-        loss = word_loss(model, word, examples, plan, rng)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss
+        return descend(word_loss(model, word, examples, plan, rng), optimizer)
 
     learner = Learner(word, [optimizer], "anogen")
     run_steps(step, learner, plan.steps, seed=plan.seed, checkpoint=checkpoint, progress=progress)

@@ -19,10 +19,6 @@ class CrossAttentionMaps:
     it shows which pixels a word prefers, and sums to 1. It is averaged over the heads, and over the layers of the first
     block of its resolution, in the down path; the authors' code ignores the up path.
 
-    Parameters
-    ----------
-    unet : nn.Module
-
     Attributes
     ----------
     maps : dict of Tensor

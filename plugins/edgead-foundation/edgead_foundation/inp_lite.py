@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from edgead.adapt.frozen_backbone import LITE
 from edgead.adapt.memory_bank.feature_space import inverse_root
 from edgead.adapt.methods.method import Course, MethodConfig
-from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.workstation.backbones.extraction import extract_patches
@@ -165,10 +164,6 @@ class InpLite(NetworkMethod[InpLiteConfig]):
             )
             reconstruction.draw()
         self.network = InpLiteNetwork(PatchFeatures(backbone, channels, damp_length=True), reconstruction).eval()
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return Preprocessing(image_size=self.config.image_size, fill=self.config.fill)
 
     @property
     def head(self) -> MapHead:

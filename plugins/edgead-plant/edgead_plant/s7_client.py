@@ -44,12 +44,7 @@ class S7Connection(ISOTCPConnection):
 
 
 class LimitedClient(Client):
-    """Client whose requests are made within `limited`; connecting, negotiation included, has the same time limit.
-
-    Parameters
-    ----------
-    timeout_s : float
-    """
+    """Client whose requests are made within `limited`; connecting, negotiation included, has the same time limit."""
 
     pdu_length: int
 

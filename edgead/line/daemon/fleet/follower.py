@@ -9,22 +9,23 @@ import logging
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.oci.package import PackageError
-from edgead.artifact.signatures.signature import Signature
 from edgead.errors import EdgeadError, NotNowError
 from edgead.line.daemon.active_model import SlotBusyError
 from edgead.line.daemon.fleet.record import FollowRecord, read_record, write_record
 from edgead.line.site.model_following import FollowSection
+from edgead.line.site.status import FollowState, FollowStatus
+
+if TYPE_CHECKING:
+    from edgead.line.daemon.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
-FollowState = Literal["waiting", "current", "refused", "pinned"]
 RECORD = "following.json"
 # Interval of the check whether somebody has gone back.
 LOOK_S = 1.0
@@ -41,33 +42,6 @@ class Tag(Protocol):
 
     def digest(self) -> str: ...
     def pull(self, digest: str, destination: Path, reuse: list[Path]) -> None: ...
-
-
-class Followable(Protocol):
-    """Interface of a pipeline that a follower gives models to."""
-
-    name: str
-
-    @property
-    def model_path(self) -> Path: ...
-    @property
-    def failed_model(self) -> Path | None: ...
-    def signatures(self, model: Path) -> list[Signature]: ...
-    def swap(self, model: Path, *, by: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class FollowStatus:
-    """State of a follower; `problem` says why the registry was not reached, or a step failed."""
-
-    source: str
-    state: FollowState
-    tag_digest: str | None
-    digest: str | None
-    reason: str | None
-    problem: str | None
-    looked_at: datetime | None
-    changed_at: datetime | None
 
 
 class Follower:
@@ -111,8 +85,16 @@ class Follower:
         if record.seen is not None:
             state = "pinned" if record.pinned else "refused" if refused else "current"
         reason = "somebody has chosen another model" if record.pinned else refused
-        source, dates = self._section.source, (self._looked_at, record.changed_at)
-        return FollowStatus(source, state, record.seen, record.current, reason, self._problem, *dates)
+        return FollowStatus(
+            source=self._section.source,
+            state=state,
+            tag_digest=record.seen,
+            digest=record.current,
+            reason=reason,
+            problem=self._problem,
+            looked_at=self._looked_at,
+            changed_at=record.changed_at,
+        )
 
     def begin(self) -> Path | None:
         """Count a start of the daemon; return the model that judges first, or None for the site file's model."""
@@ -129,7 +111,7 @@ class Follower:
         """Let the next step try the tag's model again, even if it was refused; from any thread."""
         self._again = True
 
-    def step(self, pipeline: Followable) -> float:
+    def step(self, pipeline: Pipeline) -> float:
         """Do the work that is due now; return the seconds until the next step."""
         if self._again:
             self._forget_decision()
@@ -143,7 +125,7 @@ class Follower:
         jitter = self._section.jitter
         return self._section.every_s * self._chance.uniform(1 - jitter, 1 + jitter)
 
-    def _ask(self, pipeline: Followable) -> None:
+    def _ask(self, pipeline: Pipeline) -> None:
         """Ask the registry for the tag's digest, and try a new model; a failure leaves the one in service."""
         try:
             digest = self._tag.digest()
@@ -160,7 +142,7 @@ class Follower:
             logger.log(logging.WARNING if problem else logging.INFO, "%s", text, extra={"pipeline": pipeline.name})
         self._problem = problem
 
-    def _take(self, pipeline: Followable, digest: str) -> None:
+    def _take(self, pipeline: Pipeline, digest: str) -> None:
         reason = self._record.refused.get(digest)
         if reason is not None:
             self._refuse(digest, reason)
@@ -175,14 +157,14 @@ class Follower:
         except PackageError as error:
             self._refuse(digest, str(error))
 
-    def _fetch(self, digest: str, model: Path, pipeline: Followable) -> None:
+    def _fetch(self, digest: str, model: Path, pipeline: Pipeline) -> None:
         try:
             Artifact.load(model)
         except ArtifactError:
             shutil.rmtree(model, ignore_errors=True)
             self._tag.pull(digest, model, [pipeline.model_path, *self._models()])
 
-    def _try(self, digest: str, model: Path, pipeline: Followable) -> None:
+    def _try(self, digest: str, model: Path, pipeline: Pipeline) -> None:
         before = self._record
         try:
             signed = before.check_newer(pipeline.signatures(model))
@@ -213,7 +195,7 @@ class Follower:
         self._keep(record.model_copy(update={"trying": digest, "starts": starts}))
         return True
 
-    def _see_who_judges(self, pipeline: Followable) -> None:
+    def _see_who_judges(self, pipeline: Pipeline) -> None:
         """Record whether a person or a fault has changed the model, and whether a new model has passed its trial."""
         record = self._record
         here = self._digest_of(pipeline.model_path)

@@ -18,8 +18,9 @@ from edgead.artifact.oci.client import RegistryError
 from edgead.artifact.oci.pull import pull
 from edgead.artifact.oci.reference import Reference
 from edgead.artifact.oci.registry import Repository
-from edgead.line.daemon.fleet.follower import Follower, FollowStatus
+from edgead.line.daemon.fleet.follower import Follower
 from edgead.line.site.model_following import FollowSection
+from edgead.line.site.status import FollowStatus
 from edgead.process.restarting_thread import RestartingThread
 
 if TYPE_CHECKING:
@@ -49,12 +50,7 @@ class TransferRate:
 
 
 class RegistryTag:
-    """Registry's tag that a section names; `close` ends a transfer.
-
-    Parameters
-    ----------
-    section : FollowSection
-    """
+    """Registry's tag that a section names; `close` ends a transfer."""
 
     def __init__(self, section: FollowSection):
         self._reference = Reference.read(section.source)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.errors import EdgeadError
-from edgead.line.daemon.fleet.followers import Followers, RunningFollower
+from edgead.line.daemon.fleet.followers import Followers
 from edgead.line.daemon.fleet.report import make_report
 from edgead.line.site.model_following import FleetSection
 
@@ -25,17 +24,9 @@ class FleetMember:
     """Fleet member: follows tags and sends reports as the site file says; its failures stop no inspection."""
 
     def __init__(self) -> None:
-        self._followers = Followers()
+        self.followers = Followers()
         self._reporter: Reporter | None = None
         self._section: FleetSection | None = None
-
-    @property
-    def followers(self) -> dict[str, RunningFollower]:
-        return self._followers.named
-
-    def begin(self, name: str, site: Site, store: EvidenceStore) -> Path | None:
-        """Make the follower of a new pipeline; return the model that judges first, or None for the site file's."""
-        return self._followers.begin(name, site, store)
 
     def follow(self, site: Site, pipelines: Callable[[], Mapping[str, Pipeline]], store: EvidenceStore) -> None:
         """Apply a site file.
@@ -45,17 +36,13 @@ class FleetMember:
         pipelines : callable
             Returns the current pipelines at each call.
         """
-        self._followers.follow(site, pipelines(), store)
+        self.followers.follow(site, pipelines(), store)
         if site.fleet != self._section:
             self._report(site.fleet, pipelines)
 
-    def stop(self) -> None:
-        """Let no follower take a further step; never waits."""
-        self._followers.stop()
-
     def close(self) -> None:
         """Stop following, and report that the device is off; wait for the broker for a few seconds at most."""
-        self._followers.close()
+        self.followers.close()
         if self._reporter is not None:
             self._reporter.close()
 
@@ -65,7 +52,7 @@ class FleetMember:
         self._reporter, self._section = None, section
         if section is None:
             return
-        name, every_s, followers = section.name, section.every_s, self._followers.named
+        name, every_s, followers = section.name, section.every_s, self.followers.named
         try:
             from edgead.line.daemon.fleet.reporter import Reporter  # only those who have a broker need its package
 

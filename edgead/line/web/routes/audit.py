@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from edgead.line.web.answers import Answer
+from edgead.line.site.status import Answer
 from edgead.line.web.dependencies import Daemon
 
 routes = APIRouter(prefix="/api", tags=["audit"])

@@ -13,7 +13,8 @@ from starlette.concurrency import run_in_threadpool
 
 from edgead.images.files import ImageError, load_image
 from edgead.images.overlay import draw_heat
-from edgead.line.web.answers import Answer, Done, Number
+from edgead.line.site.status import Answer, Number
+from edgead.line.web.answers import Done
 from edgead.line.web.auth.callers import By, named
 from edgead.line.web.dependencies import NAME, Camera, ClientAddress, Daemon, ImageName, must_be_printable
 from edgead.line.web.live_images import jpeg_of
@@ -21,7 +22,7 @@ from edgead.line.web.middleware import MAX_IMAGE_BYTES
 from edgead.line.web.problems import problems
 from edgead.line.web.routes.control import Person
 from edgead.line.web.routes.judge import IMAGE_BODY, check_image_type
-from edgead.line.web.routes.live import JPEG
+from edgead.line.web.routes.live import JPEG, image_file
 from edgead.types import Decision
 
 routes = APIRouter(prefix="/api/commission", tags=["commission"], responses=problems(404, 409))
@@ -294,14 +295,7 @@ def cancel(name: str, camera: Camera, daemon: Daemon) -> DraftAnswer:
 @routes.get("/{name}/maps/{image_name}", response_class=Response, responses={200: JPEG})
 def heat_map(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -> Response:
     """Return the heat map of one of the images, by the learnt model."""
-    path = daemon.commissioning.work(name).map_of(image_name)
-    try:
-        data = path.read_bytes() if path else None
-    except FileNotFoundError:
-        data = None  # no part of the result, or a newer one has come
-    if data is None:
-        raise HTTPException(404, f"there is no heat map of {image_name}")
-    return Response(data, media_type="image/jpeg")
+    return image_file(daemon.commissioning.work(name).map_of(image_name), f"there is no heat map of {image_name}")
 
 
 @routes.post("/{name}/go")

@@ -15,7 +15,8 @@ from pydantic import BaseModel, Field, StringConstraints
 from edgead.artifact.limits import Limits
 from edgead.errors import SettingsError
 from edgead.line.site.schema import MOST_PAUSE_MINUTES, current
-from edgead.line.web.answers import Done, GoodScoresAnswer, PipelineAnswer
+from edgead.line.site.status import HeldOutScores
+from edgead.line.web.answers import Done, PipelineAnswer
 from edgead.line.web.auth.callers import By, Note, named
 from edgead.line.web.dependencies import ClientAddress, Daemon, NamedPart, Pipeline
 from edgead.line.web.problems import problems
@@ -98,9 +99,9 @@ class SelfTestAnswer(BaseModel):
 
 
 @routes.get("/good-scores")
-def good_scores(name: str, pipeline: Pipeline) -> GoodScoresAnswer:
+def good_scores(name: str, pipeline: Pipeline) -> HeldOutScores:
     """Return the scores that the thresholds were made from: of good images, each by a model that had not learnt it."""
-    return GoodScoresAnswer.model_validate(pipeline.good_scores())
+    return pipeline.good_scores()
 
 
 @routes.put("/thresholds")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, HTTPException
 from fastapi import Path as InPath
-from pydantic import BaseModel, ConfigDict
 
+from edgead.line.site.status import FollowStatus
 from edgead.line.web.auth.callers import named
 from edgead.line.web.contract import ServedFollower
 from edgead.line.web.dependencies import NAME, ClientAddress, Daemon
@@ -18,17 +17,8 @@ from edgead.line.web.routes.control import Person
 routes = APIRouter(prefix="/api/pipelines/{name}/follow", tags=["fleet"], responses=problems(404))
 
 
-class FollowAnswer(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
-    source: str
-    state: Literal["waiting", "current", "refused", "pinned"]
-    tag_digest: str | None
-    digest: str | None
-    reason: str | None
-    problem: str | None
-    looked_at: datetime | None
-    changed_at: datetime | None
+class FollowAnswer(FollowStatus):
+    """State of the follower of a pipeline."""
 
 
 @routes.get("")

@@ -13,7 +13,8 @@ from starlette.concurrency import run_in_threadpool
 
 from edgead.errors import NotNowError, NoVerdictInTimeError
 from edgead.images.files import ImageError, UnfitImageError
-from edgead.line.web.answers import Answer, VerdictAnswer
+from edgead.line.site.status import Answer
+from edgead.line.web.answers import VerdictAnswer
 from edgead.line.web.contract import ServedPipeline
 from edgead.line.web.dependencies import AskedPart, Pipeline
 from edgead.line.web.problems import problems

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
 from edgead.images.boxes import box_density, box_places
-from edgead.line.web.answers import Answer, Done, IntervalAnswer, KindsAnswer, PositionsAnswer
+from edgead.line.site.status import Answer
+from edgead.line.web.answers import Done, IntervalAnswer, KindsAnswer, PositionsAnswer
 from edgead.line.web.auth.callers import By, Kind, named
 from edgead.line.web.dependencies import ID, NAME, ClientAddress, Daemon, Pipeline, VerdictId
 from edgead.line.web.problems import problems

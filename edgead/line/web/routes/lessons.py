@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, HTTPException, Response
 from pydantic import BaseModel, Field
 
-from edgead.line.web.answers import Answer, Number
+from edgead.line.site.status import Answer, Number
 from edgead.line.web.auth.callers import By, Note, named
 from edgead.line.web.dependencies import ID, NAME, ClientAddress, Daemon, Pipeline
 from edgead.line.web.problems import problems
-from edgead.line.web.routes.live import JPEG
+from edgead.line.web.routes.control import Person
+from edgead.line.web.routes.live import JPEG, image_file
 from edgead.types import Decision
 
 _SCALED = "Its score where 0 is the typical good part and 100 the limit; null where there is no such scale."
@@ -106,10 +107,6 @@ class NewLesson(BaseModel):
     by: By
 
 
-class Decider(BaseModel):
-    by: By
-
-
 @routes.get("")
 def list_lessons(daemon: Daemon) -> LessonsAnswer:
     """Report the last lesson of each pipeline, until somebody decides on it."""
@@ -129,25 +126,18 @@ def start(given: NewLesson, daemon: Daemon, address: ClientAddress) -> LessonsAn
 @routes.get("/{name}/sheet", response_class=Response, responses={200: JPEG, **problems(404)})
 def sheet(name: str, pipeline: Pipeline, daemon: Daemon) -> Response:
     """Return the sheet of the parts that a lesson teaches, with heat maps and scores."""
-    path = daemon.lessons.sheet(name)
-    try:
-        data = path.read_bytes() if path else None
-    except FileNotFoundError:
-        data = None  # it was discarded meanwhile
-    if data is None:
-        raise HTTPException(404, f"there is no sheet of a lesson of {name}")
-    return Response(data, media_type="image/jpeg")
+    return image_file(daemon.lessons.sheet(name), f"there is no sheet of a lesson of {name}")
 
 
 @routes.post("/{name}/accept", responses=problems(404, 409))
-def accept(name: str, pipeline: Pipeline, given: Decider, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
+def accept(name: str, pipeline: Pipeline, given: Person, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
     """Let the taught model judge from the next part on, after its self-test; the old version is kept."""
     daemon.lessons.accept(name, by=named(given.by, address))
     return list_lessons(daemon)
 
 
 @routes.post("/{name}/discard", responses=problems(404, 409))
-def discard(name: str, pipeline: Pipeline, given: Decider, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
+def discard(name: str, pipeline: Pipeline, given: Person, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
     """Stop a running lesson, or remove its result; the model in service stays."""
     daemon.lessons.discard(name, by=named(given.by, address))
     return list_lessons(daemon)

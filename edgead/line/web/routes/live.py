@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
@@ -18,12 +19,23 @@ from edgead.types import Frame
 
 routes = APIRouter(prefix="/api", tags=["live"])
 JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".tiff": "image/tiff"}
 _NO_FRAME = {"description": "There is no frame yet."}
 _NOT_MODIFIED = {"description": "The image that If-None-Match names is still the newest."}
 _EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 
 Width = Annotated[int, Query(ge=16, le=4096, description="Largest width of the image in pixels.")]
 IfNoneMatch = Annotated[str, Header()]
+
+
+def image_file(path: Path | None, missing: str, headers: dict[str, str] | None = None) -> Response:
+    """Answer with an image's file, or with 404 and the text `missing`, also if the file goes meanwhile."""
+    try:
+        if path is not None:
+            return Response(path.read_bytes(), media_type=_TYPES[path.suffix], headers=headers)
+    except FileNotFoundError:
+        pass
+    raise HTTPException(404, missing)
 
 
 @routes.get(

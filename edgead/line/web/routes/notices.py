@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Path, Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from edgead.line.web.answers import Answer, Number
-from edgead.line.web.auth.callers import By, named
+from edgead.line.site.status import Answer, Number
+from edgead.line.web.auth.callers import named
 from edgead.line.web.dependencies import ID, ClientAddress, Daemon
 from edgead.line.web.problems import problems
+from edgead.line.web.routes.control import Person
 from edgead.serialization.notice import About, NoticeEvent, NoticeKind, Severity
 
 routes = APIRouter(prefix="/api/notices", tags=["notices"])
@@ -41,10 +42,6 @@ class NoticeList(Answer):
     resolved: Annotated[list[NoticeAnswer], Field(description="Newest resolved notices, newest first.")]
 
 
-class Acknowledgement(BaseModel):
-    by: By
-
-
 @routes.get("")
 def list_notices(daemon: Daemon, limit: Annotated[int, Query(ge=0, le=200)] = 50) -> NoticeList:
     """List the current alarms, faults and warnings, and the newest resolved ones."""
@@ -54,7 +51,7 @@ def list_notices(daemon: Daemon, limit: Annotated[int, Query(ge=0, le=200)] = 50
 
 @routes.post("/{notice_id}/acknowledge", responses=problems(404))
 def acknowledge_notice(
-    notice_id: Annotated[str, Path(pattern=ID)], given: Acknowledgement, daemon: Daemon, address: ClientAddress
+    notice_id: Annotated[str, Path(pattern=ID)], given: Person, daemon: Daemon, address: ClientAddress
 ) -> NoticeAnswer:
     """Acknowledge a notice: its sound ends, but it stays until it is resolved; only the first person is recorded."""
     notice = daemon.notices.acknowledge(notice_id, by=named(given.by, address))

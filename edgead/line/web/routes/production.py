@@ -16,7 +16,8 @@ from edgead.line.evidence.production.periods import By as GroupedBy
 from edgead.line.evidence.production.periods import Period, hours_of, within
 from edgead.line.evidence.production.report import ReportQuery, sum_of
 from edgead.line.site.shifts import days_between, shift_at, shifts_between
-from edgead.line.web.answers import Answer, Done
+from edgead.line.site.status import Answer
+from edgead.line.web.answers import Done
 from edgead.line.web.auth.callers import By, named
 from edgead.line.web.contract import all_units, counted_once, running
 from edgead.line.web.dependencies import NAME, ClientAddress, Daemon, Value

@@ -21,15 +21,13 @@ from edgead.line.web.dependencies import (
     words_of,
 )
 from edgead.line.web.problems import problems
+from edgead.line.web.routes.live import image_file
 from edgead.types import Decision, Opinion
 
 routes = APIRouter(prefix="/api", tags=["verdicts"])
 OfPipeline = Annotated[str | None, Query(pattern=NAME, description="Pipeline, if several judged the same frame.")]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _IMAGE = {"content": {"image/jpeg": _BINARY, "image/png": _BINARY}}
-
-
-_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".tiff": "image/tiff"}
 
 
 class Mark(BaseModel):
@@ -88,13 +86,8 @@ def one_verdict(
 def image(verdict_id: VerdictId, image_name: ImageName, daemon: Daemon, pipeline: OfPipeline = None) -> Response:
     """Return one image of a verdict."""
     path = daemon.store.image(verdict_id, image_name, pipeline=pipeline)
-    try:
-        data = path.read_bytes() if path else None
-    except FileNotFoundError:
-        data = None  # retention was faster
-    if path is None or data is None:
-        raise HTTPException(404, f"there is no image {image_name} of {verdict_id}")
-    return Response(data, media_type=_TYPES[path.suffix], headers={"Cache-Control": "private, max-age=3600"})
+    kept = {"Cache-Control": "private, max-age=3600"}
+    return image_file(path, f"there is no image {image_name} of {verdict_id}", headers=kept)
 
 
 @routes.post("/verdicts/{verdict_id}/false-reject", responses=problems(404, 409))

@@ -36,7 +36,7 @@ from edgead.workstation.methods.draem.networks import (
 from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU, bfloat16_products
-from edgead.workstation.trainer.loop import run_steps
+from edgead.workstation.trainer.loop import descend, run_steps
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,7 @@ class Draem(NetworkMethod[DraemConfig]):
         steps = config.steps or config.epochs * math.ceil(len(images) / config.batch_size)
 
         def step(number: int, rng: np.random.Generator) -> Tensor:
-            loss = self.loss(simulator.batch(config.batch_size, rng, executor), course.device)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            return loss.detach()
+            return descend(self.loss(simulator.batch(config.batch_size, rng, executor), course.device), optimizer)
 
         with ThreadPoolExecutor(kernels.threads(), "edgead-simulator") as executor:
             run_steps(

@@ -35,7 +35,7 @@ from edgead.workstation.methods.efficient_ad.teacher import fold_normalisation, 
 from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU, bfloat16_products, fixed_shapes
-from edgead.workstation.trainer.loop import run_steps
+from edgead.workstation.trainer.loop import descend, run_steps
 from edgead.workstation.trainer.prefetch import KeptImages, Prefetcher
 from edgead.workstation.trainer.pretraining_images import PretrainingImages, find_photographs, to_batch
 
@@ -189,10 +189,7 @@ class EfficientAD(NetworkMethod[EfficientADConfig]):
             image, other = self._pixels(drawn(number)).split(1)
             with bfloat16_products(course.device, config.bfloat16):
                 loss = total_loss(network, image, augment(image, rng), other, config.hard_quantile)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            return loss.detach()
+            return descend(loss, optimizer)
 
         threads = kernels.threads() if course.device.type == "cuda" else 0
         with fixed_shapes(), Prefetcher(draw, config.steps, threads=threads) as drawn:

@@ -24,7 +24,6 @@ from edgead.adapt.frozen_backbone import LITE
 from edgead.adapt.memory_bank.feature_space import fit_scale, inverse_root
 from edgead.adapt.memory_bank.usual_scores import fit_usual_scores, look_at
 from edgead.adapt.methods.method import Course, MethodConfig
-from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.heads.patches import USUAL
@@ -34,7 +33,7 @@ from edgead.workstation.methods.efficient_ad.student_teacher import QUANTILES, h
 from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
-from edgead.workstation.trainer.loop import run_steps
+from edgead.workstation.trainer.loop import descend, run_steps
 from edgead.workstation.trainer.prefetch import Subset
 
 REACH = 3
@@ -326,11 +325,7 @@ def train(network: LiteStudent, features: GoodFeatures, course: Course, config: 
         seen, taught = (part.to(course.device) for part in features.draw(rng))
         given = student(seen)
         hard = hard_feature_loss(taught, given, config.hard_quantile)
-        loss = torch.nn.functional.mse_loss(given, taught) + config.hard_weight * hard
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
+        return descend(torch.nn.functional.mse_loss(given, taught) + config.hard_weight * hard, optimizer)
 
     run_steps(
         step,
@@ -448,10 +443,6 @@ class EfficientADLite(NetworkMethod[LiteConfig]):
             torch.manual_seed(config.seed)
             self.network = LiteStudent(backbone, channels, config.width, own_grids=config.own_grids).eval()
         self.usual_scores: np.ndarray | None = None
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return Preprocessing(image_size=self.config.image_size, fill=self.config.fill)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from edgead.adapt.frozen_backbone import check_backbone
 from edgead.adapt.methods.method import Course, MethodConfig
-from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.workstation.backbones.extraction import extract_patches
@@ -192,10 +191,6 @@ class SimpleNet(NetworkMethod[SimpleNetConfig]):
                 if isinstance(layer, nn.Linear):
                     nn.init.xavier_normal_(layer.weight)  # as in the authors' code; the paper does not state it
         self.network.eval()
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return Preprocessing(image_size=self.config.image_size, fill=self.config.fill)
 
     @property
     def head(self) -> MapHead:

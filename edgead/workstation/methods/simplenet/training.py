@@ -28,6 +28,7 @@ from edgead.workstation.backbones.patch_features import PatchFeatures
 from edgead.workstation.backbones.pretrained import Backbone
 from edgead.workstation.backbones.pyramid import BATCH
 from edgead.workstation.methods.validation import DRAWN_PER_IMAGE
+from edgead.workstation.trainer.loop import descend
 
 # More images do not improve the choice, fewer are too few for one.
 MAX_IMAGES, MIN_IMAGES = 24, 8
@@ -167,13 +168,7 @@ class Contest:
 
     def update(self, features: Tensor, optimizers: Sequence[Optimizer]) -> Tensor:
         """Make one update from good features, float32 (n, d); return its loss."""
-        loss = self.loss(features)
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-        return loss
+        return descend(self.loss(features), *optimizers)
 
 
 def add_noise(features: Tensor, std: float, spread: float = 1.0) -> Tensor:

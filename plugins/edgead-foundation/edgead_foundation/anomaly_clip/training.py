@@ -20,7 +20,7 @@ from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import LabelledImage, find_test_images
 from edgead.images.files import load_image
 from edgead.workstation.trainer.checkpoint import Learner
-from edgead.workstation.trainer.loop import run_steps
+from edgead.workstation.trainer.loop import descend, run_steps
 
 MAP_WEIGHT = 4.0
 _GAMMA, _LABEL_SMOOTHING, _DICE_SMOOTHING = 2.0, 1e-5, 1.0
@@ -86,15 +86,11 @@ class Epochs:
 
 
 def learn_labelled(loss: Callable[[list[int]], Tensor], learner: Learner, epochs: Epochs, course: Course) -> None:
-    """Train by the learner's only optimizer, batch by batch; `loss` takes the indices of a batch's images."""
-    (optimizer,) = learner.optimizers
+    """Train batch by batch; `loss` takes the indices of a batch's images."""
 
     def step(number: int, rng: np.random.Generator) -> Tensor:
-        value = loss(order_of(epochs.images, epochs.batch_size, number, epochs.seed).tolist())
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        return value
+        chosen = order_of(epochs.images, epochs.batch_size, number, epochs.seed)
+        return descend(loss(chosen.tolist()), *learner.optimizers)
 
     run_steps(step, learner, epochs.steps, seed=epochs.seed, checkpoint=course.checkpoint, progress=course.progress)
 

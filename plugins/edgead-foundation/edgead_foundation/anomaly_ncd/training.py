@@ -15,7 +15,7 @@ from torch.optim import SGD
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.workstation.trainer.checkpoint import Learner
-from edgead.workstation.trainer.loop import run_steps
+from edgead.workstation.trainer.loop import descend, run_steps
 from edgead_foundation.anomaly_ncd import losses
 from edgead_foundation.anomaly_ncd.crops import Crop
 from edgead_foundation.anomaly_ncd.encoder import Encoder
@@ -186,10 +186,7 @@ def train(
         loss, cluster = lose(network, objective, material, chosen, epoch)
         if epoch == plan.epochs - 1:
             lost.add_(cluster)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss
+        return descend(loss, optimizer)
 
     network.train()
     run_steps(

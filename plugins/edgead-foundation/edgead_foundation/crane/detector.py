@@ -94,11 +94,6 @@ def summed_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 class CraneNetwork(WordsNetwork):
     """Network with patches on the refined path, and the image as the mean of class token and anomalous patches.
 
-    Parameters
-    ----------
-    tower : nn.Module
-    config : CraneConfig
-
     Attributes
     ----------
     dino : DinoAttention, optional

@@ -97,12 +97,7 @@ class Segmenter(nn.Module):
 
 
 class SoftAlignment(nn.Module):
-    """Soft feature alignment: appends to each feature the mean of the prompt's features, weighted by similarity.
-
-    Parameters
-    ----------
-    channels : int
-    """
+    """Soft feature alignment: appends to each feature the mean of the prompt's features, weighted by similarity."""
 
     def __init__(self, channels: int):
         super().__init__()

@@ -51,10 +51,6 @@ class SparkplugSink(BaseSink):
     Verdicts wait while the broker is away, and are sent later marked as historical. Sparkplug requires QoS 0, which no
     broker acknowledges: after each verdict the broker gets another request, whose answer proves that it has received
     the verdict. So no verdict is lost; after a broken connection one may come twice, with the same id.
-
-    Parameters
-    ----------
-    section : SparkplugOptions
     """
 
     needs_image = False

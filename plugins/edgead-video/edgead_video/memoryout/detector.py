@@ -34,7 +34,7 @@ from edgead.workstation.backbones.pretrained import build_backbone, layer_shapes
 from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
-from edgead.workstation.trainer.loop import run_steps
+from edgead.workstation.trainer.loop import descend, run_steps
 from edgead_video.memoryout.losses import motion_loss, semantic_error
 from edgead_video.memoryout.network import (
     HEADS,
@@ -253,10 +253,7 @@ class MemoryOut(NetworkMethod[MemoryOutConfig]):
             predicted, again, uneven = predictor(given, seen, network.appearance(given[:, -1]), semantic)
             loss = F.mse_loss(predicted, came) + semantic_error(again, semantic).mean()
             loss = loss + motion_loss(predicted, came, given[:, -1]) + BALANCE_WEIGHT * uneven
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            return loss.detach()
+            return descend(loss, optimizer)
 
         run_steps(
             step,
