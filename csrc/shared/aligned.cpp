@@ -1,35 +1,20 @@
 #include "shared/aligned.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <new>
-#if defined(_WIN32)
-#include <malloc.h>
-#endif
 
 namespace edgead {
 namespace {
 
+constexpr std::align_val_t line{64};
+
 void* allocate_aligned(std::size_t bytes) {
-    const std::size_t whole = std::max<std::size_t>((bytes + 63) / 64 * 64, 64);
-#if defined(_WIN32)
-    void* p = _aligned_malloc(whole, 64);
-#else
-    void* p = std::aligned_alloc(64, whole);
-#endif
-    if (!p) throw std::bad_alloc();
-    return p;
+    return ::operator new(std::max<std::size_t>((bytes + 63) / 64 * 64, 64), line);
 }
 
 }  // namespace
 
-void FreeAligned::operator()(void* p) const {
-#if defined(_WIN32)
-    _aligned_free(p);
-#else
-    std::free(p);
-#endif
-}
+void FreeAligned::operator()(void* p) const { ::operator delete(p, line); }
 
 AlignedFloats allocate_floats(std::size_t count) {
     return AlignedFloats(static_cast<float*>(allocate_aligned(count * sizeof(float))));
