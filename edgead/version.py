@@ -1,4 +1,4 @@
-"""Version of edgead: the number that its build wrote beside this file; of sources that were never built, the next number."""
+"""Version of edgead: the number that its build wrote beside this file, or the next number where nothing was built."""
 
 import os
 
