@@ -170,9 +170,9 @@ def test_an_index_shows_pages_whose_links_lead_somewhere(tmp_path):
         links = re.findall(r"(!\[[^][]*)?\]\(([^)\s]+)\)", page)
         ours = re.findall(r"(!\[[^][]*)?\]\(([^)\s]+)\)", (package / "README.md").read_text(encoding="utf-8"))
         assert len(links) == len(ours) > 0
-        for picture, link in links:
+        for image, link in links:
             assert re.match(r"https?://", link), f"{package.name}: {link}"
-            kind = f"{repository}/{'raw' if picture else 'blob'}/v7.8.9/"
+            kind = f"{repository}/{'raw' if image else 'blob'}/v7.8.9/"
             if link.startswith(repository):
                 path = link.partition("#")[0]
                 assert path.startswith(kind) and (ROOT / path.removeprefix(kind)).exists(), f"{package.name}: {link}"
