@@ -1,6 +1,8 @@
-"""Builds edgead._native: runs CMake once; names what a device installs. All else is in pyproject.toml."""
+"""Build of edgead: CMake for edgead._native, the README for an index. All else is in pyproject.toml."""
 
 import os
+import posixpath
+import re
 import shutil
 import subprocess
 import sys
@@ -9,19 +11,8 @@ from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.egg_info import egg_info
 
-# torch and onnx must never appear here: a device has neither the space nor the need.
-DEPENDENCIES = [
-    "jinja2>=3.1",
-    "numpy>=1.26",
-    "onnxruntime>=1.19",
-    "pydantic>=2.10",
-    "pyyaml>=6.0.2",
-    "rich>=13.7",
-    "typer>=0.26",
-]
-# OpenCV before 4.10.0.84 does not run with NumPy 2, and 4.11 lets FFmpeg fetch playlists, whatever formats it may read.
-OPENCV = "opencv-python-headless>=4.10.0.84,!=4.11.*"
 HERE = Path(__file__).resolve().parent
 NO_COMPILER = """
 edgead compiles its kernels and found no C++20 compiler. Install one (Debian: apt install g++) or name one
@@ -52,16 +43,25 @@ class CMakeBuild(build_ext):
         subprocess.run(["cmake", "--build", build], check=True)
 
 
-def has_other_opencv() -> bool:
-    """Whether the environment has an OpenCV of another name: the board's own, or another package's.
+class Page(egg_info):
+    """Metadata with a README for an index, where links of a clone lead nowhere: each is an address of the repository.
 
-    All of them are the module cv2, and the requirement would put its own over that one. Isolated (-I), for pip
-    hides the environment that it installs into from a build. Front ends that build elsewhere (build, uv) hide it
-    altogether: docs/how-to/install.md says what to do there, and for wheels.
+    Other packages of this repository take it from here.
     """
-    look = "import cv2, importlib.metadata as m; m.version('opencv-python-headless')"
-    found = subprocess.run([sys.executable, "-I", "-c", look], capture_output=True, text=True)
-    return "PackageNotFoundError" in found.stderr
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        about = self.distribution.metadata
+        name = f"v{about.version}" if re.fullmatch(r"[\d.]+", about.version) else "main"
+        place = Path(os.path.relpath(Path.cwd(), HERE)).as_posix()
+
+        def whole(link: re.Match[str]) -> str:
+            target = posixpath.normpath(posixpath.join(place, link[3]))
+            return f"{link[1]}{about.project_urls['Repository']}/{'raw' if link[2] else 'blob'}/{name}/{target})"
+
+        parts = re.split(r"(^```.*?^```$)", about.long_description, flags=re.MULTILINE | re.DOTALL)
+        parts[::2] = [re.sub(r"((?:(!)\[[^][]*)?\]\()(?![a-z]+:|#)([^)\s]+)\)", whole, part) for part in parts[::2]]
+        about.long_description = "".join(parts)
 
 
 def links_export() -> bool:
@@ -78,12 +78,12 @@ def links_export() -> bool:
     return True
 
 
-in_place = "editable_wheel" in sys.argv and links_export()
-native = [] if os.environ.get("EDGEAD_NATIVE") == "0" else [Extension("edgead._native", sources=[])]
-setup(
-    packages=sorted({*find_packages(include=["edgead*"]), "edgead.export"}),
-    package_dir={"": "."} if in_place else {"edgead.export": "export"},
-    ext_modules=native,
-    cmdclass={"build_ext": CMakeBuild},
-    install_requires=DEPENDENCIES if has_other_opencv() else [*DEPENDENCIES, OPENCV],
-)
+if __name__ == "__main__":
+    in_place = "editable_wheel" in sys.argv and links_export()
+    native = [] if os.environ.get("EDGEAD_NATIVE") == "0" else [Extension("edgead._native", sources=[])]
+    setup(
+        packages=sorted({*find_packages(include=["edgead*"]), "edgead.export"}),
+        package_dir={"": "."} if in_place else {"edgead.export": "export"},
+        ext_modules=native,
+        cmdclass={"build_ext": CMakeBuild, "egg_info": Page},
+    )

@@ -1,21 +1,20 @@
 #include "shared/aligned.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <new>
 
 namespace edgead {
 namespace {
 
+constexpr std::align_val_t line{64};
+
 void* allocate_aligned(std::size_t bytes) {
-    void* p = std::aligned_alloc(64, std::max<std::size_t>((bytes + 63) / 64 * 64, 64));
-    if (!p) throw std::bad_alloc();
-    return p;
+    return ::operator new(std::max<std::size_t>((bytes + 63) / 64 * 64, 64), line);
 }
 
 }  // namespace
 
-void FreeAligned::operator()(void* p) const { std::free(p); }
+void FreeAligned::operator()(void* p) const { ::operator delete(p, line); }
 
 AlignedFloats allocate_floats(std::size_t count) {
     return AlignedFloats(static_cast<float*>(allocate_aligned(count * sizeof(float))));

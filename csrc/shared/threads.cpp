@@ -1,8 +1,9 @@
 #include "shared/threads.h"
 
+#if !defined(_WIN32)
 #include <pthread.h>
 #include <signal.h>
-#include <unistd.h>
+#endif
 #if defined(__linux__)
 #include <sched.h>
 #endif
@@ -66,7 +67,9 @@ public:
 
 private:
     struct Worker {
-        pthread_t handle;
+#if defined(__linux__)
+        pthread_t handle = pthread_self();
+#endif
         int asleep_on = -1;  // the CPU, while it sleeps
     };
 
@@ -88,10 +91,12 @@ private:
     void grow(int workers) {
         wanted_ = workers;
         workers_.reserve(workers);
+#if !defined(_WIN32)
         // Python's signal handlers belong to threads that Python knows: ours block every signal.
         sigset_t all, before;
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
+#endif
         try {
             for (; alive_ < wanted_; ++alive_) {
                 std::thread worker([this] { work(); });
@@ -103,11 +108,13 @@ private:
         } catch (const std::system_error&) {
             // The system refuses more threads: the ones we have, and the caller, do the job.
         }
+#if !defined(_WIN32)
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
+#endif
     }
 
     void work() {
-        Worker self{pthread_self()};
+        Worker self;
         std::unique_lock<std::mutex> lock(mutex_);
         workers_.push_back(&self);
         while (alive_ <= wanted_) {
@@ -168,8 +175,10 @@ std::atomic<Pool*> current_pool{nullptr};
 // Never destroyed: workers may outlive static destructors. A forked child has none of the workers and perhaps a locked
 // mutex, so it forgets its parent's pool and makes its own when it needs one.
 Pool& pool() {
+#if !defined(_WIN32)
     static const int at_fork = pthread_atfork(nullptr, nullptr, [] { current_pool.store(nullptr); });
     (void)at_fork;
+#endif
     Pool* found = current_pool.load();
     if (!found) {
         Pool* made = new Pool;

@@ -1,6 +1,7 @@
 """Build of edgead-kernels: the kernels and edgead/kernels as the package edgead_kernels, which needs only numpy."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,6 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = [ROOT / "edgead/errors.py", ROOT / "edgead/_native.pyi", ROOT / "edgead/py.typed"]
-VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "edgead/version.py").read_text()).group(1)
 
 
 class Build(build_ext):
@@ -36,4 +36,7 @@ class Build(build_ext):
         subprocess.run(["cmake", "--build", build], check=True)
 
 
-setup(version=VERSION, ext_modules=[Extension("edgead_kernels._native", sources=[])], cmdclass={"build_ext": Build})
+setup(
+    ext_modules=[Extension("edgead_kernels._native", sources=[])],
+    cmdclass={"build_ext": Build, "egg_info": runpy.run_path(str(ROOT / "setup.py"))["Page"]},
+)

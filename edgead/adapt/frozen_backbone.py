@@ -24,6 +24,7 @@ from edgead.artifact.folder import Artifact, ArtifactError, write_arrays
 from edgead.artifact.inputs import Preprocessing
 from edgead.artifact.manifest import GraphRecord, Manifest
 from edgead.artifact.onnx_file import with_initializers, with_properties, with_sides
+from edgead.components.added import load_entry
 from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 from edgead.process.installation import plugin_command
@@ -94,7 +95,7 @@ def added_backbones() -> Mapping[str, AddedBackbone]:
     found: dict[str, AddedBackbone] = {}
     for entry in entry_points(group="edgead.backbones"):
         try:
-            found |= entry.load()
+            found |= load_entry(entry)
         except Exception as error:
             raise SettingsError(f"backbones of {entry.value} cannot be imported: {error}") from error
     return found

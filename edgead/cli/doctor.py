@@ -19,6 +19,7 @@ import numpy as np
 
 from edgead.adapt.methods.registry import METHODS
 from edgead.adapt.training.log import TRACKERS
+from edgead.components.added import load_entry
 from edgead.errors import SettingsError
 from edgead.heads import find_head
 from edgead.line.site.reference import KINDS
@@ -136,7 +137,7 @@ def _plugins() -> Finding:
             elif entry.group in finders:
                 finders[entry.group](entry.name)
             else:
-                entry.load()
+                load_entry(entry)
         except Exception as error:  # noqa: BLE001  the edge to other people's code
             why = f"{type(error).__name__}: {error}"
         if why is None:

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgead.cli.examples import EXAMPLES
+from edgead.components.added import load_entry
 from edgead.errors import SettingsError
 from edgead.process.installation import comes_with, of_plugins
 
@@ -153,7 +154,7 @@ def _added() -> dict[str, EntryPoint]:
 def _load(entry: EntryPoint) -> Any:
     """Import the module of a plug-in's verb; raise SettingsError if that fails."""
     try:
-        return entry.load()
+        return load_entry(entry)
     except ModuleNotFoundError:  # `main` says how to install the missing package
         raise
     except Exception as error:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 from pydantic import Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
+from edgead.components.added import load_entry
 from edgead.components.options import Section, option_names, read_query
 from edgead.components.uri import know_schemes
 from edgead.errors import SettingsError, tell_invalid
@@ -168,7 +169,7 @@ class Registry(Generic[C]):
     def _load(self, entry: EntryPoint) -> None:
         before, known_already = self._components, entry.module in sys.modules
         try:
-            entry.load()
+            load_entry(entry)
         except Exception as error:  # noqa: BLE001  the edge to other people's code: the others are still there
             self._components = before
             what = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"

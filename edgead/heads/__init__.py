@@ -10,7 +10,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from edgead.errors import EdgeadError
+from edgead.components.added import load_entry
+from edgead.errors import EdgeadError, SettingsError
 from edgead.heads.contract import Head
 from edgead.process.installation import comes_with
 
@@ -52,8 +53,8 @@ def find_head(kind: str) -> type[Head]:
             f"the head {kind!r} is not installed, here are {', '.join(sorted({*BUILT_IN, *installed}))}: {source}"
         )
     try:
-        head = installed[kind].load()
-    except (ImportError, AttributeError) as error:
+        head = load_entry(installed[kind])
+    except (ImportError, AttributeError, SettingsError) as error:
         raise HeadError(f"the head {kind!r} does not load ({error}): install its package again") from error
     if not (isinstance(head, type) and issubclass(head, Head)):
         raise HeadError(f"{installed[kind].value}, the head {kind!r}, is no subclass of edgead.heads.Head")

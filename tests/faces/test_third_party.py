@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +15,13 @@ import pytest
 from daemons import make_site, started, write_site
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from edgead.components import added
 from edgead.components.options import NoOptions
 from edgead.components.registry import Component, OneOf, Registry
 from edgead.errors import SettingsError, tell_invalid
 from edgead.sinks import SINKS, SinkError, SinkOptions, open_sink
 from edgead.sources import SOURCES
+from edgead.version import __version__
 
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "tests" / "third_party"
@@ -30,14 +33,15 @@ ENTRIES = {
 }
 
 
-def installed(folder: Path, entries: dict[str, str]) -> dict[str, str]:
+def installed(folder: Path, entries: dict[str, str], requires: str = "") -> dict[str, str]:
     """Write what a package manager leaves behind of a package; gives the environment that sees it.
 
     Entries name a module, or NAME = MODULE:CLASS.
     """
     metadata = folder / "edgead_extras-1.0.dist-info"
     metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: edgead-extras\nVersion: 1.0\n")
+    needed = f"Requires-Dist: {requires}\n" if requires else ""
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: edgead-extras\nVersion: 1.0\n{needed}")
     text = "".join(
         f"[{group}]\n{value if ' = ' in value else f'{value} = {value}'}\n" for group, value in entries.items()
     )
@@ -149,6 +153,63 @@ def test_one_that_is_broken_is_reported_and_the_others_are_there(tmp_path, conte
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert sorted(done.stdout.split()) == sorted([*SINKS.all(), *SOURCES.all(), "grey"])
     assert done.stderr == (f"entry point broken = broken (edgead.sinks) cannot be used and is left out: {why}\n")
+
+
+@pytest.mark.parametrize(
+    ("here", "requires", "fits"),
+    [
+        ("0.2.0.dev0", "edgead[train]>=0.2.0.dev0,<0.3", True),
+        ("0.2.0.dev7+g1234567", "edgead>=0.2.0.dev0,<0.3", True),
+        ("0.2.0", "edgead>=0.2.0.dev0,<0.3", True),
+        ("0.2.1.dev3+g1234567", "edgead>=0.2.0.dev0,<0.3", True),
+        ("0.1.0", "edgead>=0.2.0.dev0,<0.3", False),
+        ("0.3.0.dev1+g1234567", "edgead>=0.2.0.dev0,<0.3", False),
+        ("0.3.0", "edgead>=0.2.0.dev0,<0.3", False),
+        ("0.3.0", "edgead<0.3; extra == 'test'", True),
+        ("0.3.0", "edgead-plant<0.3", True),
+        ("0.3.0", "", True),
+    ],
+)
+def test_a_package_is_loaded_where_it_fits_this_version(tmp_path, monkeypatch, here, requires, fits):
+    installed(tmp_path, {"edgead.verbs": "hello = json:loads"}, requires)
+    (package,) = distributions(path=[str(tmp_path)])
+    (entry,) = package.entry_points
+    monkeypatch.setattr(added, "__version__", here)
+    if fits:
+        assert added.load_entry(entry) is json.loads
+    else:
+        both = f"edgead-extras 1.0 needs edgead <0.3,>=0.2.0.dev0, and this is edgead {here}: "
+        with pytest.raises(SettingsError, match=re.escape(both)):
+            added.load_entry(entry)
+
+
+def test_a_package_for_another_version_is_named_with_both_versions_and_the_others_are_there(tmp_path):
+    groups = ("methods", "backbones", "heads", "sorters", "sinks", "verbs")
+    environment = installed(tmp_path, {f"edgead.{group}": "late = json:loads" for group in groups}, "edgead>=99")
+    code = """
+from edgead.adapt.frozen_backbone import added_backbones
+from edgead.adapt.methods.registry import METHODS
+from edgead.cli import main
+from edgead.errors import EdgeadError
+from edgead.heads import find_head
+from edgead.sinks import SINKS
+from edgead.unlabelled.sorting.sort import SORTERS
+print(*SINKS.all())
+for load in (lambda: METHODS.find("late"), added_backbones, lambda: find_head("late"), lambda: SORTERS.find("late")):
+    try:
+        load()
+    except EdgeadError as error:
+        print(error)
+import sys
+sys.argv = ["edgead", "late"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    both = f"edgead-extras 1.0 needs edgead >=99, and this is edgead {__version__}: "
+    kinds, *said = done.stdout.splitlines()
+    assert {*SINKS.builtin()} <= {*kinds.split()} and "late" not in kinds.split()
+    assert len(said) == 4 and all(both in line for line in said), done.stdout
+    assert done.returncode and done.stderr.count(both) == 2, done.stderr  # of the sink, and of the verb
 
 
 @pytest.mark.parametrize(
