@@ -4,8 +4,8 @@
     python -m benchmarks fader PANEL/bottle PANEL/brick --set steps=300
 
 One training of `fader` gives both: without its gates it is `obscure`. All learn from the same good parts, at the same
-image size, and are judged on other parts. Counted are defects that pass where 5 % of the good test parts are rejected, and
-good parts that are rejected where 20 % of the defects pass.
+image size, and are judged on other parts. Counted are defects that pass where 5 % of the good test parts are rejected,
+and good parts that are rejected where 20 % of the defects pass.
 """
 
 from __future__ import annotations

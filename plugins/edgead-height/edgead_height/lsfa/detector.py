@@ -29,8 +29,7 @@ from edgead_height.lsfa.network import AdaptedPairs, patches_of
 _BETAS = (0.9, 0.95)
 _CHUNK = 8
 _WHOLE_PARTS = 100
-BLOCK = 4
-"""Side in pixels of the squares that are turned."""
+BLOCK = 4  # side in pixels of the squares that are turned
 
 
 @dataclass(frozen=True)
