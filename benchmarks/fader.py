@@ -3,9 +3,9 @@
     python -m benchmarks fader --set image_size=[96,96] --set widths=[8,16,32] --set steps=300 --set gate_steps=150
     python -m benchmarks fader PANEL/bottle PANEL/brick --set steps=300
 
-One training of `fader` gives both: without its gates it is `ear`. All learn from the same good parts, at the same image
-size, and are judged on other parts. Counted are defects that pass where 5 % of the good test parts are rejected, and
-good parts that are rejected where 20 % of the defects pass.
+One training of `fader` gives both: without its gates it is `obscure`. All learn from the same good parts, at the same
+image size, and are judged on other parts. Counted are defects that pass where 5 % of the good test parts are rejected,
+and good parts that are rejected where 20 % of the defects pass.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
         if options.sheet:
             _write_sheet(options.sheet, fader, parts)
         gates, fader.network.gates = fader.network.gates, nn.ModuleList()
-        _print_row(parts, "ear", score_images(gated, parts.images))
+        _print_row(parts, "obscure", score_images(gated, parts.images))
         fader.network.gates = gates
         _print_row(parts, "patchcore", score_images(PatchCore.from_settings(size).fit(learnt), parts.images))
 

@@ -81,8 +81,11 @@ class ClipReply:
 
     @property
     def line(self) -> str:
-        """The line of a file of predictions: the true letter, a tabulator, and what was said in one line."""
-        return f"{self.question.letter}\t{' '.join((self.text or '').split())}\n"
+        """The line of a file of predictions: the true letter, a tabulator, and what was said, or `-`, in one line.
+
+        The authors' counter takes spaces off a line's end, and then needs two columns.
+        """
+        return f"{self.question.letter}\t{' '.join((self.text or '').split()) or '-'}\n"
 
 
 def read_questions(folder: Path) -> list[ClipQuestion]:

@@ -18,7 +18,7 @@ _PLUGINS = {
     "edgead.heads": {"area_opened": "edgead-reconstruction"},
     "edgead.methods": {
         **dict.fromkeys(_FOUNDATION.split(), "edgead-foundation"),
-        **dict.fromkeys(("strega", "ear", "fader"), "edgead-reconstruction"),
+        **dict.fromkeys(("strega", "obscure", "ear", "fader"), "edgead-reconstruction"),
         "memoryout": "edgead-video",
         **dict.fromkeys(("mc4ad", "lsfa"), "edgead-height"),
     },

@@ -16,7 +16,7 @@ from edgead.artifact.inputs import Relief  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.pairs import joined  # noqa: E402
 from edgead_height.lsfa import detector  # noqa: E402
-from edgead_height.lsfa.detector import Lsfa  # noqa: E402
+from edgead_height.lsfa.detector import Lsfa, turn_blocks  # noqa: E402
 from edgead_height.lsfa.losses import Bank, Banks, Features, adaptation_loss  # noqa: E402
 from edgead_height.lsfa.network import patches_of  # noqa: E402
 
@@ -68,20 +68,47 @@ def test_what_ships_adapts_the_features():
             assert not torch.allclose(found, scaled[:, which], rtol=0.01, atol=0.01)
 
 
-def test_the_turned_view_lies_as_the_upright_one(monkeypatch):
-    """An image that half a turn leaves as it was: at each place lies what was learnt of the place opposite."""
+def seen_features(monkeypatch, **settings) -> list[Features]:
+    """What each step of a training compares."""
     seen = []
 
     def noted(adaptors, features, banks):
-        seen.append((features, [bank.size for bank in banks]))
+        seen.append(features)
+        assert [bank.size for bank in banks] == [7, 7, 100, 100]
         return next(adaptors.parameters()).sum()
 
     monkeypatch.setattr(detector, "adaptation_loss", noted)
-    build(steps=1, bank_patches=7)._adapt([(image + image[::-1, ::-1]) / 2 for image in images()], Course())
-    ((features, sizes),) = seen
-    torch.testing.assert_close(features.turned, features.colour.flip(1))
-    assert not torch.allclose(features.turned, features.colour, atol=0.1)
-    assert sizes == [7, 7, 100, 100]
+    build(bank_patches=7, **settings)._adapt(images(2), Course())
+    return seen
+
+
+def test_the_turned_view_lies_as_the_upright_one(monkeypatch):
+    """Each square stays at its place: a view of which nothing is turned has the features of the image itself."""
+    monkeypatch.setattr(detector, "turn_blocks", lambda image, rng: image)
+    (features,) = seen_features(monkeypatch, steps=1)
+    torch.testing.assert_close(features.turned, features.colour)
+
+
+def test_each_step_turns_squares_by_new_numbers(monkeypatch):
+    first, second = seen_features(monkeypatch, steps=2)
+    assert not torch.allclose(first.turned, first.colour, atol=0.1)
+    order = [int((second.colour == one).flatten(1).all(dim=1).nonzero()) for one in first.colour]
+    assert not torch.allclose(first.turned, second.turned[order], atol=0.1)
+
+
+def test_squares_are_turned_as_the_authors_turn_them():
+    """`Adaptation/data/mvtec3d.py:362` to 366, from the same numbers; what is left of a side stays as it is."""
+    image = np.random.default_rng(0).random((18, 15, 6)).astype(np.float32)
+    found = turn_blocks(image, np.random.default_rng(3))
+    expected, quarters = (
+        torch.from_numpy(image.copy()).permute(2, 0, 1),
+        np.random.default_rng(3).integers(4, size=(4, 3)),
+    )
+    for row, column in np.ndindex(4, 3):
+        square = expected[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+        square[:] = torch.rot90(square, int(quarters[row, column]), [1, 2])
+    assert len(np.unique(quarters)) == 4 and found.dtype == image.dtype
+    np.testing.assert_array_equal(found, expected.permute(1, 2, 0))
 
 
 def test_it_learns_with_the_settings_that_it_names(monkeypatch):
@@ -102,7 +129,7 @@ def test_what_is_learnt_lowers_the_loss():
     torch.manual_seed(0)
     before = {name: value.clone() for name, value in method.adapted.adaptors.state_dict().items()}
     method.learn(learning, Course())
-    scaled = method.adapted.scaled(method._raw_features(learning, Course(), turned=False))
+    scaled = method.adapted.scaled(method._raw(learning, torch.device("cpu")))
     colour, height = (patches_of(scaled[:, which]) for which in (0, 1))
     losses = []
     for state in (method.adapted.adaptors.state_dict(), before):
@@ -117,16 +144,9 @@ def test_what_is_learnt_lowers_the_loss():
 def test_features_of_good_parts_have_one_scale():
     method, learning = build(), images()
     method.learn(learning, Course())
-    scaled = method.adapted.scaled(method._raw_features(learning, Course(), turned=False))
+    scaled = method.adapted.scaled(method._raw(learning, torch.device("cpu")))
     lengths = scaled.square().sum(dim=2).mean(dim=(0, 2, 3))
     assert lengths.tolist() == pytest.approx([25, 25], rel=0.2)  # random weights have channels without any
-
-
-def test_turned_images_are_turned():
-    method, learning = build(), images(1)
-    upright = method._raw_features(learning, Course(), turned=False)
-    half_turn = method._raw_features([np.ascontiguousarray(learning[0][::-1, ::-1])], Course(), turned=True)
-    assert torch.equal(upright, half_turn)
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def test_three_questions_in_a_row_without_an_answer_end_it_and_what_was_said_is_
     with closing(ChatServer(lambda body: next(said))) as server:
         with pytest.raises(ChatError, match="3 questions in a row got no answer: .*empty answer"):
             main([str(clips), "--endpoint", server.url, "-o", str(tmp_path / "out")])
-    assert (tmp_path / "out" / "video_2_subset_1_preds.txt").read_text() == "B\tB\nC\t\n"
+    assert (tmp_path / "out" / "video_2_subset_1_preds.txt").read_text() == "B\tB\nC\t-\n"
 
 
 @given(n=st.integers(1, 500), share=st.floats(0, 1), confidence=st.floats(0.5, 0.999))

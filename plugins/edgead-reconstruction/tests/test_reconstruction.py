@@ -16,13 +16,14 @@ from published import check_docs, check_preset  # noqa: E402
 from strega_authors import opened  # noqa: E402
 from torch import nn  # noqa: E402
 
-from edgead.adapt.methods import METHODS  # noqa: E402
+from edgead.adapt.methods import METHODS, find_preset  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.methods.draem.detector import Draem  # noqa: E402
 from edgead.workstation.trainer import loop  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
 from edgead_reconstruction.ear import detector as ear_detector  # noqa: E402
 from edgead_reconstruction.ear import saliency as saliencies  # noqa: E402
+from edgead_reconstruction.ear.detector import Ear, EarConfig, Obscure  # noqa: E402
 from edgead_reconstruction.ear.network import UNet, obscure, to_pixels  # noqa: E402
 from edgead_reconstruction.ear.saliency import SaliencyMask, build_attention  # noqa: E402
 from edgead_reconstruction.ear.similarity import gradient_magnitude, inpainting_loss, msgms_distance  # noqa: E402
@@ -40,7 +41,7 @@ from edgead_reconstruction.strega.tissue import tissue_map  # noqa: E402
 SIZE = {"image_size": (64, 64)}
 SMALL = {
     "strega": {**SIZE, "widths": (4, 8, 8), "latent": 6, "steps": 4, "batch_images": 2, "area": 16},
-    "ear": {**SIZE, "widths": (4, 8), "steps": 4, "batch_images": 2},
+    "obscure": {**SIZE, "widths": (4, 8), "steps": 4, "batch_images": 2},
     "fader": {**SIZE, "widths": (4, 8), "steps": 4, "batch_images": 2, "gate_steps": 3},
     "draem": {**SIZE, "base": "draem", "width": 1 / 32, "steps": 4, "batch_size": 2, "gate_steps": 3, "window": 9},
 }
@@ -80,13 +81,17 @@ def batch(*images: np.ndarray) -> torch.Tensor:
         ("strega", {"image_size": (8, 8)}, "3 widths need multiples of 8, at least 16"),
         ("strega", {"context_share": 1.5}, "context_share 1.5: a share from 0 to 1"),
         ("strega", {"latent": 0}, "must be at least 1"),
-        ("ear", {"image_size": (48, 64)}, "multiples of 32, and of mosaic=16"),
-        ("ear", {"mosaic": 24}, "multiples of 32, and of mosaic=24"),
-        ("ear", {"masked_share": 0}, "a share between 0 and 1"),
-        ("ear", {"widths": (4,)}, r"widths \(two or more\)"),
-        ("ear", {"backbone": "dino_vits8"}, "saliency of places takes one of efficientnet_lite0.*saliency=attention"),
-        ("fader", {"gate_steps": 0}, "the base alone is --detector ear or draem"),
-        ("draem", {"gate_steps": 0}, "the base alone is --detector ear or draem"),
+        ("obscure", {"image_size": (48, 64)}, "multiples of 32, and of mosaic=16"),
+        ("obscure", {"mosaic": 24}, "multiples of 32, and of mosaic=24"),
+        ("obscure", {"masked_share": 0}, "a share between 0 and 1"),
+        ("obscure", {"widths": (4,)}, r"widths \(two or more\)"),
+        (
+            "obscure",
+            {"backbone": "dino_vits8"},
+            "saliency of places takes one of efficientnet_lite0.*saliency=attention",
+        ),
+        ("fader", {"gate_steps": 0}, "the base alone is --detector obscure, ear or draem"),
+        ("draem", {"gate_steps": 0}, "the base alone is --detector obscure, ear or draem"),
         ("fader", {"base": "patchcore"}, "base"),
     ],
 )
@@ -122,11 +127,11 @@ def test_the_preset_paper_of_strega_has_the_authors_numbers():
 
 
 def test_no_preset_is_said_to_be_as_published():
-    check_docs({}, ("strega", "ear", "fader"))
+    check_docs({}, ("strega", "obscure", "ear", "fader"))
 
 
 def test_presets_can_be_and_fader_is_a_detector_of_two_kinds():
-    for name in ("strega", "ear", "fader"):
+    for name in ("strega", "obscure", "ear", "fader"):
         method = METHODS.find(name)
         assert method.presets.keys() == method.preset_purposes.keys() and method.purpose
         for settings in method.presets.values():
@@ -134,6 +139,13 @@ def test_presets_can_be_and_fader_is_a_detector_of_two_kinds():
     assert type(build("fader")) is Fader and type(build("draem")) is FaderDraem
     with pytest.raises(SettingsError, match="has no setting widths"):
         build("draem", widths=(4, 8))
+
+
+def test_ear_is_the_papers_mask_and_what_had_its_name_is_obscure():
+    assert EarConfig().saliency == "attention" and find_preset("fader", "paper")["backbone"] == EarConfig().backbone
+    old = {**SMALL["obscure"], "saliency": "places", "backbone": "efficientnet_lite0"}  # as manifests of `ear` have it
+    method = Ear.from_settings(old, pretrained=False)
+    assert type(method) is Obscure and method.trained().name == "obscure" and method.config == build("obscure").config
 
 
 # StRegA.
@@ -169,6 +181,16 @@ def test_classes_of_tissue_do_not_depend_on_the_contrast():
     # The three classes are where they were drawn.
     classes = (3 * maps[0]).round()
     assert classes[32, 32] == 3 and classes[30, 26] == 1 and classes[44, 32] == 2
+
+
+def test_classes_have_the_scale_of_the_authors_volumes_and_slices():
+    """`Pipeline.ipynb` divides a segmented volume by its largest class, `train.py:32` each slice by its own."""
+    rng = np.random.default_rng(2)
+    volume = np.stack([draw(rng, 64, lesion=False, tissues=tissues)[0] for tissues in ((70, 130, 200), (20, 35, 60))])
+    classes = build("strega", segment=True).network.prepare(torch.from_numpy(volume))
+    of_volume = (classes - classes.min()) / (classes.max() - classes.min())
+    torch.testing.assert_close(of_volume, classes, rtol=0, atol=0.01)
+    torch.testing.assert_close(stretch(classes), classes, rtol=0, atol=0.01)
 
 
 def test_opening_by_area_is_its_definition():
@@ -209,7 +231,7 @@ def test_settings_reach_the_head_and_the_window_is_the_whole_map():
         "sigma_px": 2.0,
     }
     assert head.fitting_window((64, 96)) == (64, 96)
-    assert build("ear", window=3, sigma_px=2.0).head.window == 3
+    assert build("obscure", window=3, sigma_px=2.0).head.window == 3
 
 
 def test_values_of_16_bits_give_what_their_range_gives_in_8():
@@ -337,7 +359,7 @@ def test_the_mask_is_what_is_above_the_threshold_widened_by_a_cell():
 
 @pytest.fixture(scope="module")
 def ear():
-    method = build("ear")
+    method = build("obscure")
     method.fit(IMAGES)
     return method
 
@@ -390,13 +412,13 @@ def test_attention_is_that_of_the_class_token(monkeypatch):
 def test_attention_is_of_a_dino():
     pytest.importorskip("edgead_foundation", reason="towers come with edgead-foundation")
     with pytest.raises(SettingsError, match="is of a DINO, found 'clip_vitb16': choose one of dino_vits16"):
-        build("ear", saliency="attention", backbone="clip_vitb16")
+        build("obscure", saliency="attention", backbone="clip_vitb16")
 
 
 def test_without_the_foundation_plug_in_attention_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "edgead_foundation.backbones.names", None)
     with pytest.raises(SettingsError, match="saliency by attention needs edgead-foundation: .*pip install"):
-        build("ear", saliency="attention", backbone="dino_vits8")
+        build("obscure", saliency="attention", backbone="dino_vits8")
 
 
 def test_half_of_the_masks_are_the_images_own_and_the_target_is_the_whole_image(monkeypatch):
@@ -407,7 +429,7 @@ def test_half_of_the_masks_are_the_images_own_and_the_target_is_the_whole_image(
     monkeypatch.setattr(
         ear_detector, "inpainting_loss", lambda image, made: targets.append(image) or inpainting_loss(image, made)
     )
-    method = build("ear", steps=12, batch_images=4)
+    method = build("obscure", steps=12, batch_images=4)
     method.fit(IMAGES)
     own = method.network.mask(batch(*IMAGES))
     is_own = [bool((own == mask).flatten(1).all(dim=1).any()) for _, given in masks for mask in given]
@@ -482,7 +504,7 @@ def test_gates_are_in_the_order_of_the_skips():
 @pytest.mark.parametrize("name", ["fader", "draem"])
 def test_only_gates_change_after_the_base(name):
     base = (
-        build("ear")
+        build("obscure")
         if name == "fader"
         else Draem.from_settings(
             {key: value for key, value in SMALL["draem"].items() if key not in ("base", "gate_steps")}

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("strega", {}), ("strega", {"segment": True, "sign": "darker"}), ("ear", {}), ("fader", {}), ("draem", {})],
-    ids=["strega", "strega of tissue", "ear", "fader", "fader of draem"],
+    [("strega", {}), ("strega", {"segment": True, "sign": "darker"}), ("obscure", {}), ("fader", {}), ("draem", {})],
+    ids=["strega", "strega of tissue", "obscure", "fader", "fader of draem"],
 )
 def test_every_detector_has_graphs_that_tensorrt_takes(name, settings, tmp_path):
     check_graphs(build(name, **settings), tmp_path, find_flavour("sm86"))

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 SETTINGS = {
     "strega": {"steps": 60, "area": 16},
     "strega of tissue": {"steps": 60, "area": 16, "segment": "true"},
-    "ear": {"steps": 20},
+    "obscure": {"steps": 20},
     "fader": {"steps": 20, "gate_steps": 10},
     "fader of draem": {"base": "draem", "steps": 10, "gate_steps": 5, "width": 1 / 32, "batch_size": 2, "window": 9},
 }
@@ -68,7 +68,7 @@ def as_text(value: object) -> str:
 
 
 def test_the_graph_has_the_attention_in_it(tmp_path, monkeypatch):
-    """As the preset `paper` has it, with a small tower in the place of DINO."""
+    """As `ear` has it, with a small tower in the place of DINO."""
     import onnxruntime
     from edgead.export.graph import export_onnx
 
@@ -78,7 +78,7 @@ def test_the_graph_has_the_attention_in_it(tmp_path, monkeypatch):
     names = pytest.importorskip("edgead_foundation.backbones.names", reason="towers come with edgead-foundation")
     monkeypatch.setitem(names.TOWERS, "dino_vits8", names.Tower(names.DINO, "vit_small_patch8_224", 8, 64, 32, 2, 2))
     torch.manual_seed(0)
-    settings = {**SMALL["ear"], "saliency": "attention", "backbone": "dino_vits8"}
+    settings = {**SMALL["obscure"], "saliency": "attention", "backbone": "dino_vits8"}
     method = Ear.from_settings(settings, pretrained=False)
     for parameter in method.network.mask.saliency.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)

@@ -1,7 +1,8 @@
 """LSFA on colours and height maps, after Tu et al. (arXiv 2401.03145): features adapted to a product.
 
-Adaptors and losses are the authors'. They use DINO for colours, Point-MAE for point clouds, two memory banks and a
-one-class SVM over both scores; edgead uses its backbone for both, heights as a relief, and one bank for both.
+Adaptors, losses and the turned view are the authors'. They use DINO for colours, Point-MAE for point clouds, two memory
+banks and a one-class SVM over both scores; edgead uses its backbone for both, heights as a relief, and one bank for
+both. They learn one pair of adaptors for ten products, in two epochs; edgead learns a pair for each product.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from edgead_height.lsfa.network import AdaptedPairs, patches_of
 _BETAS = (0.9, 0.95)
 _CHUNK = 8
 _WHOLE_PARTS = 100
+BLOCK = 4  # side in pixels of the squares that are turned
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class LsfaConfig(PatchCoreConfig):
     Attributes
     ----------
     image_size : (int, int)
-        At 224 px there are 28 x 28 patches, as in the paper; the cost of attention grows with their squared number.
+        At 224 px there are 28 x 28 patches, where the authors have 56 x 56; the cost of attention grows with their
+        squared number.
     steps : int
     batch_images : int
     learning_rate : float
@@ -116,19 +119,24 @@ class Lsfa(PatchCore):
 
     def _adapt(self, images: Sequence[np.ndarray], course: Course) -> None:
         config, adapted = self.config, self.adapted.to(course.device)
-        raw = self._raw_features(images, course, turned=False)
+        found = []
+        for start in range(0, len(images), _CHUNK):
+            chunk = [images[index] for index in range(start, min(start + _CHUNK, len(images)))]
+            found.append(self._raw(chunk, course.device))
+            course.progress("extract features", start + len(chunk), len(images))
+        raw = torch.cat(found)
         adapted.mean.copy_(raw.mean(dim=(0, 3, 4))[..., None, None])
         adapted.inverse_std.copy_(1 / raw.std(dim=(0, 3, 4)).clamp(min=1e-6)[..., None, None])
-        upright = adapted.scaled(raw)
-        turned = adapted.scaled(self._raw_features(images, course, turned=True))[:, 0].flip((2, 3))
-        colour, height, turned = (patches_of(x) for x in (upright[:, 0], upright[:, 1], turned))
+        colour, height = (patches_of(x) for x in adapted.scaled(raw).unbind(1))
         banks = Banks(*map(Bank, (config.bank_patches, config.bank_patches, _WHOLE_PARTS, _WHOLE_PARTS)))
         adaptors = adapted.adaptors.train()
         optimizer = torch.optim.AdamW(adaptors.parameters(), lr=config.learning_rate, betas=_BETAS)
 
         def step(number: int, rng: np.random.Generator) -> Tensor:
-            picked = torch.from_numpy(rng.choice(len(images), min(config.batch_images, len(images)), replace=False))
-            loss = adaptation_loss(adaptors, Features(colour[picked], height[picked], turned[picked]), banks)
+            picked = rng.choice(len(images), min(config.batch_images, len(images)), replace=False).tolist()
+            turned = adapted.scaled(self._raw([turn_blocks(images[index], rng) for index in picked], course.device))
+            features = Features(colour[picked], height[picked], patches_of(turned[:, 0]))
+            loss = adaptation_loss(adaptors, features, banks)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -139,13 +147,22 @@ class Lsfa(PatchCore):
         adapted.to(CPU).eval()
 
     @torch.no_grad()
-    def _raw_features(self, images: Sequence[np.ndarray], course: Course, *, turned: bool) -> Tensor:
-        """Compute features of both modalities, (n, 2, width, h', w'); if `turned`, of images rotated by 180 degrees."""
-        found = []
-        for start in range(0, len(images), _CHUNK):
-            batch = np.stack([images[index] for index in range(start, min(start + _CHUNK, len(images)))])
-            batch = batch[:, ::-1, ::-1].copy() if turned else batch
-            pixels = torch.from_numpy(batch).to(course.device).float().permute(0, 3, 1, 2)
-            found.append(self.adapted.raw(pixels))
-            course.progress("extract features", min(start + _CHUNK, len(images)), len(images))
-        return torch.cat(found).clone()
+    def _raw(self, images: Sequence[np.ndarray], device: torch.device) -> Tensor:
+        """Compute features of both modalities, (n, 2, width, h', w')."""
+        return self.adapted.raw(torch.from_numpy(np.stack(images)).to(device).float().permute(0, 3, 1, 2))
+
+
+def turn_blocks(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turn each square of `BLOCK` pixels of an image (h, w, c) by a random number of quarters; a rest stays as it is.
+
+    The authors' view for the loss of one modality: shapes stay at their places, and what is finer is mixed.
+    """
+    rows, columns = (side // BLOCK for side in image.shape[:2])
+    whole = image[: rows * BLOCK, : columns * BLOCK]
+    blocks = whole.reshape(rows, BLOCK, columns, BLOCK, -1).swapaxes(1, 2)
+    quarters = rng.integers(4, size=(rows, columns))[:, :, None, None, None]
+    for number in range(1, 4):
+        blocks = np.where(quarters == number, np.rot90(blocks, number, axes=(2, 3)), blocks)
+    turned = image.copy()
+    turned[: rows * BLOCK, : columns * BLOCK] = blocks.swapaxes(1, 2).reshape(whole.shape)
+    return turned

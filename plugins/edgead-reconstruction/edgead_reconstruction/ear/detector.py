@@ -1,4 +1,4 @@
-"""EAR, "Excision And Recovery", after Park et al. (arXiv 2308.13068).
+"""EAR, "Excision And Recovery", after Park et al. (arXiv 2308.13068), and `obscure`, which has a mask of edgead's.
 
 From the paper: the single deterministic mask, made of pretrained attention, the mosaic in place of the masked pixels,
 and one pass through an ordinary U-Net. The authors' code is not public and we did not have the paper's numbers: all
@@ -7,15 +7,16 @@ numbers are ours, and losses and anomaly map are those of RIAD (Zavrtanik et al.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from edgead.adapt.frozen_backbone import LITE
 from edgead.adapt.methods.method import Course, MethodConfig
@@ -36,8 +37,8 @@ OWN_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class EarConfig(MethodConfig):
-    """Settings of EAR.
+class ObscureConfig(MethodConfig):
+    """Settings of obscure.
 
     Attributes
     ----------
@@ -80,7 +81,7 @@ class EarConfig(MethodConfig):
         step = max(32, 2 ** (len(self.widths) - 1))
         if any(side < step or side % step or (self.mosaic and side % self.mosaic) for side in self.image_size):
             raise SettingsError(
-                f"image_size {list(self.image_size)}: ear needs multiples of {step}, and of mosaic={self.mosaic}"
+                f"image_size {list(self.image_size)}: give multiples of {step}, and of mosaic={self.mosaic}"
             )
         if not 0 < self.masked_share < 1:
             raise SettingsError(f"masked_share {self.masked_share}: a share between 0 and 1 is needed")
@@ -95,11 +96,23 @@ class EarConfig(MethodConfig):
             )
 
 
-Config = TypeVar("Config", bound=EarConfig)
+@dataclass(frozen=True)
+class EarConfig(ObscureConfig):
+    """Settings of EAR, those of `obscure`; the mask is the paper's, the numbers are edgead's."""
+
+    image_size: tuple[int, int] = (256, 256)
+    saliency: Literal["places", "attention"] = "attention"
+    backbone: str = "dino_vits8"
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    steps: int = 20_000
+    window: int = 21 // SHRINK
+
+
+Config = TypeVar("Config", bound=ObscureConfig)
 
 
 class EarMethod(NetworkMethod[Config], Generic[Config]):
-    """Training and network of EAR, shared by `Ear` and `Fader`."""
+    """Training and network of EAR, shared by `Obscure`, `Ear` and `Fader`."""
 
     network: EarNetwork
 
@@ -159,27 +172,32 @@ class EarMethod(NetworkMethod[Config], Generic[Config]):
         network.to(CPU).eval()
 
 
+class Obscure(EarMethod[ObscureConfig]):
+    """EAR's network under a mask that is edgead's: places whose features differ from those of good images there."""
+
+    name = "obscure"
+    config_class = ObscureConfig
+    purpose = "to compare on your own parts: a small network that scores by what it cannot make again"
+    preset_purposes = {"default": "ours, after EAR: a CPU to train on; minutes"}
+
+    def __init__(
+        self, config: ObscureConfig = ObscureConfig(), *, weights: Path | None = None, pretrained: bool = True
+    ):
+        super().__init__(config, weights=weights, pretrained=pretrained)
+
+
 class Ear(EarMethod[EarConfig]):
-    """EAR: learns to reconstruct suspicious places of an image from a coarse mosaic of them."""
+    """EAR: learns to reconstruct suspicious places, by a DINO's attention, from a coarse mosaic of them."""
 
     name = "ear"
     config_class = EarConfig
-    presets = {
-        "default": {},
-        "paper": {
-            "image_size": (256, 256),
-            "saliency": "attention",
-            "backbone": "dino_vits8",
-            "widths": (64, 128, 256, 512),
-            "steps": 20_000,
-            "window": 21 // SHRINK,
-        },
-    }
-    purpose = "to compare on your own parts: a small network that scores by what it cannot make again"
-    preset_purposes = {
-        "default": "after the paper: a CPU to train on; minutes",
-        "paper": "after the paper, its mask by a DINO's attention: a GPU, and a file of weights",
-    }
+    purpose = "to compare with obscure: its mask is the paper's"
+    preset_purposes = {"default": "after the paper, its mask by a DINO's attention: a GPU, and a file of weights"}
+
+    @classmethod
+    def variant(cls, settings: Mapping[str, Any]) -> type[Self]:
+        # Models of the name `ear` have that mask, where they were made before `obscure` had a name.
+        return cast("type[Self]", Obscure) if settings.get("saliency") == "places" else cls
 
     def __init__(self, config: EarConfig = EarConfig(), *, weights: Path | None = None, pretrained: bool = True):
         super().__init__(config, weights=weights, pretrained=pretrained)

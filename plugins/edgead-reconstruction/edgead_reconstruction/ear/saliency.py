@@ -1,6 +1,6 @@
 """Saliency, a measure of how suspicious each place of an image is, and the mask computed from it.
 
-The paper takes the attention of a DINO, whose weights file you supply; by default edgead takes the distance of packaged
+The paper takes the attention of a DINO, whose weights file you supply; `obscure` takes the distance of packaged
 features from those of good images at the same place.
 """
 

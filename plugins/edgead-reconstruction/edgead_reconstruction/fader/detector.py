@@ -1,4 +1,4 @@
-"""FADeR as a detector: EAR or DRAEM, and gates that are trained afterwards; see `fader.training`."""
+"""FADeR as a detector: EAR's network or DRAEM, and gates that are trained afterwards; see `fader.training`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgead.errors import SettingsError
 from edgead.workstation.methods.draem.detector import Draem, DraemConfig
 from edgead.workstation.methods.draem.networks import RECONSTRUCTIVE_WIDTH, DraemNetwork
 from edgead.workstation.trainer.device import CPU
-from edgead_reconstruction.ear.detector import Ear, EarConfig, EarMethod
+from edgead_reconstruction.ear.detector import EarConfig, EarMethod, ObscureConfig
 from edgead_reconstruction.ear.network import to_pixels
 from edgead_reconstruction.fader.attenuation import Attenuation
 from edgead_reconstruction.fader.training import train_gates
@@ -27,13 +27,14 @@ DEEPEST = 8
 
 
 @dataclass(frozen=True)
-class FaderConfig(EarConfig):
-    """Settings of FADeR: those of `ear`, and its own.
+class FaderConfig(ObscureConfig):
+    """Settings of FADeR: those of `obscure`, and its own.
 
     Attributes
     ----------
     base : {"ear", "draem"}
-        Detector whose features are attenuated; with draem the other settings are those of `draem`.
+        Network whose features are attenuated: that of `obscure` and `ear`, whose masks differ by `saliency`, or that of
+        `draem`, with its settings.
     gate_steps : int
         Training steps of the gates, after those of the base.
     gate_rate : float
@@ -64,23 +65,25 @@ class FaderDraemConfig(DraemConfig):
 
 def _check_gates(steps: int) -> None:
     if steps < 1:
-        raise SettingsError(f"gate_steps {steps}: at least 1 is needed; the base alone is --detector ear or draem")
+        raise SettingsError(
+            f"gate_steps {steps}: at least 1 is needed; the base alone is --detector obscure, ear or draem"
+        )
 
 
 class Fader(EarMethod[FaderConfig]):
-    """EAR with gates on its skip connections, which attenuate the features of a defect."""
+    """Network of EAR with gates on its skip connections, which attenuate the features of a defect."""
 
     name = "fader"
     config_class = FaderConfig
     presets = {
         "default": {},
-        "paper": {**Ear.presets["paper"], "gate_steps": 2000},
+        "paper": {**{name: getattr(EarConfig, name) for name in EarConfig.__annotations__}, "gate_steps": 2000},
         "draem": {**Draem.presets["cpu"], "base": "draem"},
     }
-    purpose = "to compare with ear, or with draem: the same with gates against what leaks of a defect"
+    purpose = "to compare with obscure, ear or draem: the same with gates against what leaks of a defect"
     preset_purposes = {
-        "default": "after the paper, on ear's default: a CPU to train on; minutes",
-        "paper": "after the paper, on ear's preset paper: a GPU, and a file of weights",
+        "default": "gates after the paper, on obscure, which is ours: a CPU to train on; minutes",
+        "paper": "after the paper, on ear: a GPU, and a file of weights",
         "draem": "ours, on draem's demonstration: two cores, half an hour",
     }
 
@@ -95,7 +98,7 @@ class Fader(EarMethod[FaderConfig]):
             self.network.gates.extend(Attenuation(width) for width in config.widths[:-1])
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Train as `ear` does, then train the gates."""
+        """Train as `obscure` or `ear` does, then train the gates."""
         super().learn(images, course)
         network, config = self.network.requires_grad_(False).to(course.device), self.config
         gates = network.gates.requires_grad_(True)
