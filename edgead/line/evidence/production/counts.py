@@ -165,7 +165,7 @@ def pipelines_of(access: Access) -> list[str]:
     return _distinct(access, verdicts.c.pipeline)
 
 
-class Correction(NamedTuple):
+class CountCorrection(NamedTuple):
     """Correction of the counts of a time by a person: a false reject, a known escape, or frames passed in a pause."""
 
     at: datetime
@@ -182,7 +182,7 @@ def decided(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally
         return Tally(**{name: count for name, count in connection.execute(query)})
 
 
-def corrected(access: Access, unit: Unit, begin: datetime, end: datetime) -> list[Correction]:
+def corrected(access: Access, unit: Unit, begin: datetime, end: datetime) -> list[CountCorrection]:
     """List a period's corrections, the earliest first; the queries start from marks and changes, which are few."""
     with access.reading() as connection:
         found = _corrected_parts if unit.is_part else _corrected_verdicts
@@ -234,29 +234,31 @@ def span(periods: Sequence[Period]) -> tuple[datetime, datetime]:
 
 def _passed(
     access: Access, connection: Connection, pipelines: Collection[str], begin: datetime, end: datetime
-) -> Iterator[Correction]:
+) -> Iterator[CountCorrection]:
     """Yield the frames that went by in pauses, of each hour: of those that have ended since `begin`, and of now."""
     ended = select(audit.c.after).where(audit.c.action == "resume", audit.c.pipeline.in_(pipelines))
     said = connection.execute(ended.where(audit.c.at >= begin)).scalars()
     hours = [(one or {}).get("uninspected", {}) for one in said] + [access.pauses.get(name, {}) for name in pipelines]
     for hour, frames in chain.from_iterable(list(one.items()) for one in hours):
         if begin <= (at := datetime.fromisoformat(hour)) < end:
-            yield Correction(at, "", "", Tally(uninspected=frames))
+            yield CountCorrection(at, "", "", Tally(uninspected=frames))
 
 
-def _wrong(row: Row) -> Correction:
+def _wrong(row: Row) -> CountCorrection:
     tally = Tally(known_escapes=1) if row.decision == "ok" else Tally(false_rejects=1)
-    return Correction(row.judged_at, row.batch, row.recipe, tally)
+    return CountCorrection(row.judged_at, row.batch, row.recipe, tally)
 
 
-def _corrected_verdicts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[Correction]:
+def _corrected_verdicts(
+    connection: Connection, wanted: ColumnElement[bool], begin: datetime
+) -> Iterator[CountCorrection]:
     query = select(verdicts.c.judged_at, verdicts.c.batch, verdicts.c.recipe, verdicts.c.decision)
     ok, good = verdicts.c.decision == "ok", marks.c.verdict == "good"
     query = query.select_from(marks.join(verdicts, _GIVEN_AGAIN)).where(or_(and_(ok, ~good), and_(~ok, good)))
     yield from map(_wrong, connection.execute(query.where(wanted, marks.c.at >= begin)))
 
 
-def _corrected_parts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[Correction]:
+def _corrected_parts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[CountCorrection]:
     """Yield the ok parts with a view marked bad, and the others whose views are all ok or marked good."""
     marked = connection.execute(select(marks.c.pipeline, marks.c.id, marks.c.verdict).where(marks.c.at >= begin))
     said = {(pipeline, id): verdict for pipeline, id, verdict in marked}

@@ -128,7 +128,8 @@ export class EvidenceView {
 
   // Keys wait for each other: two fast ones mark two parts, and never the same part twice.
   afterKeys(action) {
-    this.keys = Promise.resolve(this.keys).then(action).catch(complain);
+    const after = async (before) => { await before; await action(); };
+    this.keys = after(this.keys).catch(complain);
   }
 
   async markChosen(opinion, link = this.chosen, verdict = this.listed.get(link), send = markAtOnce) {
