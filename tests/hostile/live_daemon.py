@@ -39,11 +39,11 @@ class Slot:
     """A model slot whose model rejects every second image."""
 
     model = "0" * 64
-    can_roll_back = False
+    can_roll_back = knows_kinds = False
     thresholds = ThresholdRecord(review=0.4, reject=0.5)
 
     def __init__(self, pipeline, section, kept, *, threads=None, accept=None):
-        self.path = section.model
+        self.section, self.path = section, section.model
         self._count = 0
 
     def load(self):

@@ -291,7 +291,7 @@ class Copies(DefectMaker):
 
 @pytest.fixture
 def plugin(monkeypatch):
-    entry = SimpleNamespace(name="copies", value="copies:Copies", load=lambda: Copies)
+    entry = SimpleNamespace(name="copies", value="copies:Copies", load=lambda: Copies, dist=None)
     monkeypatch.setattr(added, "entry_points", lambda group: [entry])
 
 

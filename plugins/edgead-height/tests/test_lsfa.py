@@ -123,6 +123,7 @@ def test_it_learns_with_the_settings_that_it_names(monkeypatch):
     assert made == [{"lr": 3e-4, "betas": (0.9, 0.95)}]
 
 
+@pytest.mark.slow
 def test_what_is_learnt_lowers_the_loss():
     """On the same batch: each place is more like its own, and nearer to the bank."""
     method, learning = build(steps=60, learning_rate=1e-3), images()
