@@ -69,7 +69,7 @@ def test_what_ships_adapts_the_features():
 
 
 def seen_features(monkeypatch, **settings) -> list[Features]:
-    """What each step of a training compares."""
+    """Pairs of features that each step of a training compares."""
     seen = []
 
     def noted(adaptors, features, banks):

@@ -68,7 +68,7 @@ def as_text(value: object) -> str:
 
 
 def test_the_graph_has_the_attention_in_it(tmp_path, monkeypatch):
-    """As `ear` has it, with a small tower in the place of DINO."""
+    """Saliency of `ear`, with a small tower in the place of DINO."""
     import onnxruntime
     from edgead.export.graph import export_onnx
 
