@@ -84,14 +84,16 @@ def test_who_comes_late_with_an_acknowledgement_reads_what_came_first(browser, d
         expect(page.locator("#word")).to_have_text("OK")
         wait_until(lambda: daemon.listeners)
         toast = page.locator("#toast")
-        daemon.resolve_notice(acknowledge_after(lambda raised: daemon.notices.acknowledge(raised.id, by="Ben (h)")))
+        raised = acknowledge_after(lambda raised: daemon.notices.acknowledge(raised.id, by="Ben (h)"))
         expect(toast).to_have_text("Ben (h) has acknowledged it already.")
+        daemon.resolve_notice(raised)
         acknowledge_after(daemon.resolve_notice)
         expect(toast).to_have_text("Its cause is over already; it stands under System.")
         late = "acknowledged by Anna (127.0.0.1), after its cause was over"
         expect(page.locator("#notice-list li").first).to_contain_text(late)
-        daemon.resolve_notice(acknowledge_after(lambda raised: None))
+        raised = acknowledge_after(lambda raised: None)
         expect(toast).to_have_text("Acknowledged")
+        daemon.resolve_notice(raised)
         acknowledge_after(lambda raised: (daemon.resolve_notice(raised), daemon.notices._resolved.clear()))
         expect(page.locator("dialog .form-error")).to_have_text("It was over so long ago that it is no longer listed.")
 
