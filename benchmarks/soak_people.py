@@ -24,8 +24,8 @@ from typing import Any
 import httpx
 import yaml
 
+from edgead.artifact.earlier_versions import earlier_versions
 from edgead.artifact.folder import Artifact
-from edgead.artifact.versions import earlier_versions
 from edgead.errors import EdgeadError
 from edgead.images.files import write_image
 from edgead.synthetic.line import part_seed, render

@@ -56,7 +56,10 @@ class Parity:
 
 @dataclass(frozen=True, slots=True)
 class ImageComparison:
-    """Comparison on one image: the detector's score, its relative errors, and whether the verdict differs."""
+    """Comparison of one deployed detector with the expected results of one image.
+
+    `score` is the detector's, the errors are relative, and `flipped` says whether the verdict differs.
+    """
 
     name: str
     score: float

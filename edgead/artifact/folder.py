@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from edgead.artifact.earlier_versions import keep_and_replace, replace
 from edgead.artifact.files import MAX_BYTES, MAX_FILE_BYTES, ArtifactError, check_file, file_sha256, read_file
 from edgead.artifact.graph import ArrayFile, Graph
 from edgead.artifact.manifest import MANIFEST, PRECISIONS, SCHEMA_VERSION, Manifest, content_sha256, read_manifest
 from edgead.artifact.signatures.file import SIGNATURES, SignatureFile, find_signatures
-from edgead.artifact.versions import keep_and_replace, replace
 from edgead.errors import SettingsError
 from edgead.files.atomic import unfinished_folder
 from edgead.files.disk import writing
@@ -206,7 +206,7 @@ def new_artifact(destination: str | os.PathLike[str], *, keep: bool = True) -> I
     """Yield an empty directory beside `destination`, which is renamed to it when the block ends without an error.
 
     Until then nothing is visible at `destination`; on an error the directory is removed. An artifact that is
-    already there is kept among the earlier versions (`edgead.artifact.versions`) unless `keep` is False;
+    already there is kept among the earlier versions (`edgead.artifact.earlier_versions`) unless `keep` is False;
     anything else there is refused.
 
     Raises

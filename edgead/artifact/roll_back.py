@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgead.artifact.earlier_versions import earlier_versions, keep_and_replace
 from edgead.artifact.files import ArtifactError
 from edgead.artifact.manifest import read_manifest
-from edgead.artifact.versions import earlier_versions, keep_and_replace
 from edgead.errors import SettingsError
 
 

@@ -28,7 +28,10 @@ _MAX_NAMED = 5
 
 
 class Cause(NamedTuple):
-    """Cause: another product or camera, parts not learnt, or a shift of all scores; `said` includes the next step."""
+    """Likely cause of many rejects: another product or camera, parts not learnt, or a shift of all scores.
+
+    `said` is the text for the user: the cause and the next step.
+    """
 
     kind: Literal["other", "unlearnt", "shift"]
     said: str

@@ -11,10 +11,10 @@ import numpy as np
 from rich.table import Table
 
 from edgead.adapt.kept_images import measure_kept
+from edgead.artifact.earlier_versions import versions_folder
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import CROSS, PROVEN, Calibration
 from edgead.artifact.preprocess import inputs_of
-from edgead.artifact.versions import versions_folder
 from edgead.calibration.conformal import images_needed
 from edgead.calibration.guarantee import STRICT, guarantee_of
 from edgead.calibration.operating_point import SHOWN_RATES, operating_points

@@ -33,7 +33,7 @@ _OfKinds = Annotated[tuple[_T, ...], Field(min_length=1, max_length=MAX_KINDS)]
 
 
 class KnownDefects(BaseModel):
-    """Options of the lift: the score of known defects at which the image score begins to rise, and how steeply.
+    """How known defects raise the image score: from which score of known defects, and how steeply.
 
     Attributes
     ----------

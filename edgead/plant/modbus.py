@@ -85,7 +85,7 @@ class ModbusPlc:
             raise
 
     def ask(self, request: Callable[..., Any], address: int, *values: Any, **named: Any) -> Any:
-        """Send a request of `client` within `connected`; return its answer, and refuse an answer of another form."""
+        """Send a request of `client` inside `connected`; return its answer, and refuse an answer of another form."""
         answer = request(address, *values, device_id=self._unit, **named)
         if answer.isError():
             raise self._failed(f"{self.uri}: {request.__name__} at {address} is refused: {answer}")
@@ -94,21 +94,21 @@ class ModbusPlc:
         return answer
 
     def read_coil(self, address: int) -> bool:
-        """Read one coil, within `connected`."""
+        """Read whether one coil is on; call it inside `with connected():`."""
         bits = self.ask(self.client.read_coils, address).bits
         if not bits:
             raise self._failure("the answer to read_coils holds no coil")
         return bool(bits[0])
 
     def read(self, address: int, count: int) -> tuple[int, ...]:
-        """Read holding registers, within `connected`."""
+        """Read holding registers, inside `connected`."""
         registers = self.ask(self.client.read_holding_registers, address, count=count).registers
         if len(registers) != count:
             raise self._failure(f"{count} registers were asked for, {len(registers)} came")
         return tuple(registers)
 
     def write(self, address: int, registers: tuple[int, ...]) -> None:
-        """Write holding registers in one request, within `connected`."""
+        """Write holding registers in one request, inside `connected`."""
         self.ask(self.client.write_registers, address, list(registers))
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ PIXEL_METRICS = ("pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_F1Max_threshol
 class Outcome:
     """Verdict on one test image; map and mask have the same shape, the mask may be None.
 
-    With a `fold`, the image was learnt in that fold, and judged without it.
+    With a `fold`, the detector learnt the image as part of that fold, and the verdict was made without the fold.
     """
 
     image: LabelledImage

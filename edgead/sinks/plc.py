@@ -44,11 +44,11 @@ class PlcSink(BaseSink, Generic[P]):
 
     @abstractmethod
     def put(self, count: int, frame: Frame, verdict: Verdict) -> None:
-        """Write a verdict and its number, within `connected` of the PLC."""
+        """Write a verdict and its number, inside `connected` of the PLC."""
 
     @abstractmethod
     def look(self) -> None:
-        """Read any register that `put` writes, within `connected` of the PLC, to see whether the PLC answers."""
+        """Read any register that `put` writes, inside `connected` of the PLC, to see whether the PLC answers."""
 
     def skip(self, count: int) -> None:
         """Count dropped verdicts, which will not be written."""

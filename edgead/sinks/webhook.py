@@ -105,7 +105,10 @@ class WebhookSink(BaseSink):
             self._deliver(frame.id, record_json(frame, verdict).encode(), "the verdict")
 
     def notify(self, notice: Notice) -> None:
-        """Post a notice as `write` posts a verdict; its id has the event too, since a notice has up to three events."""
+        """Post a notice as `write` posts a verdict.
+
+        A notice is posted up to three times: raised, acknowledged, resolved. The id of each post ends with its event.
+        """
         self._deliver(f"{notice.id}-{notice.event}", notice_json(notice).encode(), "the notice")
 
     def _deliver(self, id: str, body: bytes, what: str) -> None:

@@ -306,7 +306,7 @@ print([name for name in ("torch", "onnx") if name in sys.modules])
         (
             "no option 'presett': is preset meant? A setting of the detector is given in settings={...}",
             "no option 'num_neighbors': a setting of the detector is given in settings={...}",
-            "patchcore has no preset 'magic': choose one of fast, default, fine, foundation",
+            "patchcore has no preset 'magic': choose one of fast, default, fine",
             "unknown detector 'oracle'",
             "give x, y, width and height of a region",
             "expected auto, or SIZE",

@@ -250,7 +250,7 @@ def replace_model(model: str, draft: str, after: int, by_renames: bool) -> None:
 
     `by_renames`: on a file system that exchanges no two names in one step.
     """
-    from edgead.artifact import versions
+    from edgead.artifact import earlier_versions as versions
 
     left = after
 

@@ -42,8 +42,8 @@ from small_daemon import write_model
 from small_graph import SIZE
 
 from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds
+from edgead.artifact.earlier_versions import earlier_versions
 from edgead.artifact.folder import Artifact
-from edgead.artifact.versions import earlier_versions
 from edgead.cli.line.studio import _site_in
 from edgead.errors import EdgeadError
 

@@ -169,7 +169,7 @@ def test_working_point_of_the_sum():
 
 def test_settings():
     assert METHODS["mvg"] is Mvg
-    for preset in set(Mvg.presets) - {"foundation"}:  # whose backbone comes with a plug-in
+    for preset in Mvg.presets:
         MvgConfig(**find_preset("mvg", preset))
     with pytest.raises(SettingsError, match="'none', 'pca' or 'npca', found 'ica'"):
         Mvg.from_settings({"reduction": "ica"})

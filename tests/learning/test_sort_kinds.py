@@ -18,8 +18,8 @@ from verdicts import Line
 
 import edgead
 from edgead import Detector
+from edgead.artifact.earlier_versions import earlier_versions
 from edgead.artifact.folder import Artifact
-from edgead.artifact.versions import earlier_versions
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.images.sheet import band_sheet

@@ -16,8 +16,8 @@ from http_side import client_of, daemon_with_store
 from patience import wait_for, wait_until
 
 from edgead import Detector
+from edgead.artifact.earlier_versions import earlier_versions
 from edgead.artifact.folder import Artifact
-from edgead.artifact.versions import earlier_versions
 from edgead.detector.known_kinds import bank_sha256
 from edgead.errors import SettingsError
 from edgead.images.files import load_image

@@ -16,8 +16,8 @@ from fakes import content
 from http_side import served
 from patience import wait_for, wait_until
 
+from edgead.artifact.earlier_versions import earlier_versions
 from edgead.artifact.folder import Artifact
-from edgead.artifact.versions import earlier_versions
 from edgead.line.daemon.teaching.lesson import DoubtfulPart, LessonState
 from edgead.synthetic.line import schedule
 

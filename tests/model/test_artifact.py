@@ -11,9 +11,9 @@ import pytest
 from fakes import edit_manifest
 
 from edgead.artifact import folder
+from edgead.artifact.earlier_versions import MAX_VERSIONS, earlier_versions, replace
 from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError, check_destination, new_artifact, write_manifest
 from edgead.artifact.manifest import Manifest, Preprocessing
-from edgead.artifact.versions import MAX_VERSIONS, earlier_versions, replace
 from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 
@@ -163,7 +163,7 @@ def two_renames(monkeypatch):
     def refused(one, other):
         raise NotImplementedError
 
-    monkeypatch.setattr("edgead.artifact.versions.exchange_names", refused)
+    monkeypatch.setattr("edgead.artifact.earlier_versions.exchange_names", refused)
 
 
 @pytest.mark.usefixtures("two_renames")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from edgead.artifact import versions
-from edgead.artifact.versions import MAX_VERSIONS, earlier_versions, keep_and_replace, replace, restore_missing
+from edgead.artifact import earlier_versions as versions
+from edgead.artifact.earlier_versions import MAX_VERSIONS, earlier_versions, keep_and_replace, replace, restore_missing
 from edgead.files.atomic import remove_abandoned
 
 # For each line that it gets, a child that replaces the model again and again, from that number on.
@@ -23,7 +23,7 @@ REPLACES = """
 import os, sys
 from itertools import count
 from pathlib import Path
-from edgead.artifact.versions import keep_and_replace
+from edgead.artifact.earlier_versions import keep_and_replace
 folder = Path(sys.argv[1])
 for line in sys.stdin:
     child = os.fork()
@@ -43,7 +43,7 @@ for line in sys.stdin:
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from edgead.artifact.versions import replace
+from edgead.artifact.earlier_versions import replace
 left = int(sys.argv[2])
 def counted(step):
     def run(*given, **options):

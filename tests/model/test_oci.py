@@ -16,6 +16,7 @@ import httpx
 from command_line import run_here
 from registry import PASSWORD, USER, RealRegistry, small_model
 
+from edgead.artifact.earlier_versions import earlier_versions
 from edgead.artifact.folder import ENGINES, Artifact, ArtifactError
 from edgead.artifact.oci.client import RegistryError
 from edgead.artifact.oci.package import Package, PackageError, digest_of
@@ -23,7 +24,6 @@ from edgead.artifact.oci.pull import pull
 from edgead.artifact.oci.push import packed, push
 from edgead.artifact.oci.reference import Reference
 from edgead.artifact.oci.registry import Repository
-from edgead.artifact.versions import earlier_versions
 from edgead.errors import EdgeadError, SettingsError
 
 AT_HOME = Reference.read("oci://registry.test/line/caps:stable")

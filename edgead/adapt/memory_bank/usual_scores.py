@@ -1,4 +1,4 @@
-"""Usual scores: places where good parts usually score higher than in the middle are lowered to its level.
+"""Usual scores: places where good parts usually score higher than in the centre are lowered to its level.
 
 Ours. A conveyor of rough rubber, or the border of the image, scores higher than a machined face, and the threshold
 would have to lie above both; with the usual score subtracted, a scratch on the face stands out. Places that score lower
@@ -16,7 +16,7 @@ import numpy as np
 MAX_IMAGES, MIN_GROUPS = 120, 20
 # The mean is smoothed by this share of the shorter side of the grid: parts do not lie exactly alike.
 SMOOTHING = 0.05
-# The middle, where parts are: all but this share of the grid on each side.
+# The centre, where parts are: all but this share of the grid on each side.
 AROUND = 0.25
 
 
@@ -28,7 +28,9 @@ def look_at(groups: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
 
 
 def fit_usual_scores(maps: np.ndarray) -> np.ndarray:
-    """Find by how much each place usually scores higher than the middle.
+    """Find by how much each place of the grid usually scores higher than the centre of the image.
+
+    The centre is the inner half of the rows and of the columns; its level is the median of the mean scores, smoothed.
 
     Parameters
     ----------
@@ -38,11 +40,11 @@ def fit_usual_scores(maps: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of shape (h, w), float32
-        Values to subtract from patch scores; 0 where a place scores like the middle or lower.
+        Values to subtract from patch scores; 0 where a place does not score higher than the centre.
     """
     mean = maps.mean(axis=0, dtype=np.float64)
     sigma = max(SMOOTHING * min(mean.shape), 0.5)
     smooth = cv2.GaussianBlur(mean, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
     top, left = (int(AROUND * side) for side in mean.shape)
-    middle = smooth[top : mean.shape[0] - top, left : mean.shape[1] - left]
-    return np.maximum(smooth - np.median(middle), 0).astype(np.float32)
+    centre = smooth[top : mean.shape[0] - top, left : mean.shape[1] - left]
+    return np.maximum(smooth - np.median(centre), 0).astype(np.float32)

@@ -97,7 +97,7 @@ class PatchCoreConfig(MethodConfig):
     max_patches: int = 300_000
     num_neighbors: int = 1
     window: int = 3
-    top_patches: int = 10
+    top_patches: int = 20
     margin: int = 1
     sigma_px: float = 4.0
 
@@ -112,24 +112,16 @@ class PatchCore(Method[PatchCoreConfig]):
     inputs = ("rgb", "grey16", "relief", "rgb_relief")
     config_class = PatchCoreConfig
     presets = {
-        "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
+        # A small defect fills ten windows: more are of the good patches around it.
+        "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224), "top_patches": 10},
         "default": {},
-        "fine": {"image_size": (576, 576), "memory_bank_size": 10000},
-        "foundation": {
-            "backbone": "dinov2_vits14",
-            "layers": ("block8",),
-            "image_size": (224, 224),
-            "window": 1,  # its grid is coarse: a mean over several patches would hide a small defect
-            "top_patches": 3,
-            "margin": 0,
-        },
+        "fine": {"image_size": (576, 576), "memory_bank_size": 10000, "top_patches": 10},
     }
     purpose = "first: good with small and large defects, with the least to decide; learns in a minute"
     preset_purposes = {
         "fast": "tight budgets and large defects: it is blind to defects of a few pixels",
         "default": "first",
         "fine": "tiny defects, where a frame may take twice as long",
-        "foundation": "on DINOv2, for a GPU, or frames that may take 150 ms; weights are a file or a download",
     }
 
     def __init__(

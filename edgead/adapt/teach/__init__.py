@@ -4,7 +4,7 @@ from edgead.adapt.teach.guard import LessonRefusedError, Offered
 from edgead.adapt.teach.lesson import DecisionCounts, Judgement, Lesson
 from edgead.adapt.teach.prepare import Prepared, TeachPlan, prepare
 from edgead.adapt.teach.run import learn, sheet_of, teach, undo
-from edgead.artifact.versions import earlier_versions
+from edgead.artifact.earlier_versions import earlier_versions
 
 __all__ = [
     "DecisionCounts",

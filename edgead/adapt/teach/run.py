@@ -24,10 +24,10 @@ from edgead.adapt.teach.defects import join_with_unknown, scores_by_others, with
 from edgead.adapt.teach.guard import LessonRefusedError
 from edgead.adapt.teach.lesson import DecisionCounts, Judgement, Lesson, Role, judge, refuse_escapes
 from edgead.adapt.teach.prepare import Prepared, TeachPlan, prepare
+from edgead.artifact.earlier_versions import earlier_versions, replace, versions_folder
 from edgead.artifact.folder import Artifact, ArtifactError, new_artifact, write_arrays, write_manifest
 from edgead.artifact.manifest import Calibration, Manifest, ThresholdChange
 from edgead.artifact.training_hashes import keep_learnt
-from edgead.artifact.versions import earlier_versions, replace, versions_folder
 from edgead.calibration.blind import BlindLimitError, doubts
 from edgead.calibration.conformal import raised
 from edgead.dataset.folders import Progress, StageProgress, no_progress

@@ -89,7 +89,7 @@ class AlarmWatch:
 
     @property
     def kinds(self) -> frozenset[NoticeKind]:
-        """Kinds of alarms that the section enables."""
+        """Kinds of alarms that are on: those with a limit in the site file's `alarms` section."""
         return frozenset(kind for kind, limit in self._limits.items() if limit is not None)
 
     def add(self, decision: str) -> tuple[Change, ...]:

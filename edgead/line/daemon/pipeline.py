@@ -158,7 +158,10 @@ class Pipeline(SteeredModel):
             self._state.fault("hang", f"no progress for {silent_s:.0f} s: the model or a sink hangs")
 
     def silent_s(self) -> float:
-        """Return the seconds without progress; 0 while the thread does not run, or loads a model in time."""
+        """Return the seconds without progress; 0 if the thread does not run.
+
+        While a model loads, only the time after the first `_LOADING_S` seconds counts.
+        """
         alive_s, loading_s = self._alive_s, self._loading_s
         if not self._supervisor.alive:
             return 0.0

@@ -33,7 +33,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class SiteDiff:
-    """Work of a reload, without pipelines that differ only in model, sinks, alarms or `follow`: these go on."""
+    """What a reload stops and starts: names of cameras, pipelines and sinks; `store` is True if that section changed.
+
+    A pipeline that differs only in model, sinks, alarms or `follow` keeps running and is not listed.
+    """
 
     cameras: Difference
     pipelines: Difference

@@ -140,7 +140,7 @@ def default_name(number: int) -> str:
 def rows_of(images: Sequence[ScoredImage]) -> np.ndarray:
     """Make the rows to cluster: the descriptors of images with the rank of their scores, float32 (images, n).
 
-    The rank is scaled to a deviation of 0.2. Ours, chosen on one split of the magnetic tiles.
+    Ranks are scaled to a standard deviation of 0.2, a value that was chosen on one split of the magnetic tiles.
     """
     ranks = np.argsort(np.argsort([one.image_score for one in images], kind="stable"), kind="stable")
     spread = _RANK_WEIGHT * 12**0.5 * (ranks / max(len(images) - 1, 1) - 0.5)

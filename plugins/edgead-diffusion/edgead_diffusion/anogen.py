@@ -87,12 +87,12 @@ def learn_word(
     checkpoint: Checkpoint | None = None,
     progress: StageProgress = no_progress,
 ) -> WordVector:
-    """Learn the word for one type of defect; the model is not changed.
+    """Learn the embedding of a new word that stands for one type of defect; the model is not changed.
 
     Raises
     ------
     SettingsError
-        There are several types of defect, or the loss is not finite.
+        The examples have more than one type of defect, or the loss is not finite.
     """
     if examples.number_of_types > 1:
         raise SettingsError(

@@ -19,14 +19,14 @@ from edgead.errors import SettingsError
 from edgead.process.installation import plugin_command
 from edgead.sinks import open_queued, open_sink
 from edgead.sinks.contract import SinkError
-from edgead_plant.gate import GateSettings, PulseGenerator
+from edgead_plant.gate_process import GateSettings, PulseGenerator
 from edgead_plant.sinks.gpio import GateOptions
 
 MS = 10**6
 # The line is a file that each change of it is appended to, with its time.
 FILE_LINE = """
 import os, time
-from edgead_plant import gate
+from edgead_plant import gate_process as gate
 class FileOutput:
     def __init__(self, settings):
         self._file = os.open(settings.chip, os.O_CREAT | os.O_APPEND | os.O_WRONLY)

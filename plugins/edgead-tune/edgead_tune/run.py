@@ -79,7 +79,7 @@ class FirstRound:
         self.problems: list[str] = []
 
     def run(self, candidates: Sequence[Candidate]) -> None:
-        """Try candidates: in the given order at first, then neighbours of the best.
+        """Try candidates in waves: first in the given order, then neighbours of the best; results go to `outcomes`.
 
         Raises
         ------

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edgead.artifact.versions import earlier_versions, exchange, replace
+from edgead.artifact.earlier_versions import earlier_versions, exchange, replace
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.line.evidence.folder import FRAMES

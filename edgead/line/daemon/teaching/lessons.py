@@ -10,9 +10,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgead.artifact.earlier_versions import keep_and_replace
 from edgead.artifact.folder import Artifact
 from edgead.artifact.kinds import LEAST_BAD
-from edgead.artifact.versions import keep_and_replace
 from edgead.errors import SettingsError
 from edgead.line.daemon.teaching.lesson import (
     LessonFolder,

@@ -122,18 +122,11 @@ class Mvg(NetworkMethod[MvgConfig]):
     presets = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
         "default": {},
-        "foundation": {
-            "backbone": "dinov2_vits14",
-            "layers": ("block3", "block6", "block9", "block12"),
-            "map_layers": ("block6", "block9"),
-            "image_size": (448, 448),
-        },
     }
     purpose = "defects that change the whole part, where nothing but the network may take time"
     preset_purposes = {
         "fast": "tight budgets",
         "default": "accuracy",
-        "foundation": "on DINOv2, for a GPU, or frames that may take a second; weights are a file or a download",
     }
 
     def __init__(

@@ -28,7 +28,7 @@ def teacher_temperature(epoch: int, epochs: int, warm_up: int = 40, repeats: int
 
 
 def pseudo_labels(logits: Tensor, base: int, temperature: float, normality: Tensor) -> Tensor:
-    """Compute the teacher's labels of unlabelled crops: kinds only, shifted to normal for crops that hardly deviate.
+    """Compute the teacher's labels of unlabelled crops: a softmax over the kinds, mixed with the normal kind.
 
     Parameters
     ----------
@@ -36,8 +36,9 @@ def pseudo_labels(logits: Tensor, base: int, temperature: float, normality: Tens
     base : int
         Number of base classes, excluded for unlabelled crops; the first kind is the normal one.
     temperature : float
+        Divides the logits: a lower one makes sharper labels.
     normality : Tensor of shape (n,)
-        Weight of the normal kind, 0 to 1.
+        Weight of the normal kind in the mix, 0 to 1; high for a crop that hardly deviates.
 
     Returns
     -------

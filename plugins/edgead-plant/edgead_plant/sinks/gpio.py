@@ -17,9 +17,9 @@ from edgead.sinks import BaseSink, SinkError, SinkOptions, read_path, register
 from edgead.sinks.contract import CHOICES
 from edgead.sinks.options import Only
 from edgead.types import Frame, Verdict
-from edgead_plant.gate import NO_GPIOD, ORDER, READY, RESULT, GateSettings
+from edgead_plant.gate_process import NO_GPIOD, ORDER, READY, RESULT, GateSettings
 
-_PROGRAM = ("-m", "edgead_plant.gate")
+_PROGRAM = ("-m", "edgead_plant.gate_process")
 _LEAVE_S = 1.0
 
 

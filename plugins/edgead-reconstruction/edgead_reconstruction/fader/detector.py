@@ -174,7 +174,7 @@ class FaderDraem(Draem):
         self.network.eval()
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Train as `draem` does, then train the gate."""
+        """Train the network as `draem` does, then only the gate, which weakens features of defects."""
         network, config = self.network, self.config
         gates, network.gates = network.gates, nn.ModuleList()
         super().learn(images, course)

@@ -1,7 +1,7 @@
 """Reject gate on an output line, run in its own process: pulses at given times, and sets the line low when it ends.
 
-`python -m edgead_plant.gate SETTINGS` reads times from its input and writes the result of each to its output. No
-inference delays the process. When its input ends, also by a crash of the parent program, it sets the line low.
+`python -m edgead_plant.gate_process SETTINGS` reads times from its input and writes the result of each to its output.
+No inference delays the process. When its input ends, also by a crash of the parent program, it sets the line low.
 """
 
 from __future__ import annotations
