@@ -6,6 +6,9 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from edgead.artifact.files import ArtifactError
+from edgead.artifact.manifest import read_manifest
+from edgead.errors import SettingsError
 from edgead.files.atomic import exchange_names, unfinished_folder
 
 # A version is 10 to 30 MiB.
@@ -109,3 +112,34 @@ def restore_missing(path: Path) -> Path | None:
         return None
     earlier[-1].rename(path.resolve())
     return earlier[-1]
+
+
+def bring_back(path: Path, manifest_sha256: str) -> None:
+    """Exchange a model with its version of this manifest hash; the present model becomes the newest earlier version.
+
+    Nothing changes if the model has this manifest already, or no version has it.
+
+    Raises
+    ------
+    SettingsError
+        The folders cannot be exchanged; nothing has changed.
+    """
+    try:
+        _bring_back(path.resolve(), manifest_sha256)
+    except OSError as error:
+        raise SettingsError(f"{path}: its version before cannot be put back: {error.strerror}") from error
+
+
+def _bring_back(path: Path, manifest_sha256: str) -> None:
+    if _sha256(path) == manifest_sha256:
+        return
+    wanted = next((each for each in reversed(earlier_versions(path)) if _sha256(each) == manifest_sha256), None)
+    if wanted is not None:
+        keep_and_replace(path, wanted)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return read_manifest(path).manifest_sha256
+    except ArtifactError:
+        return ""

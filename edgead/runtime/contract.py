@@ -81,10 +81,7 @@ class Several(Protocol):
         ...
 
     def run(self) -> list[dict[str, Any]]:
-        """Run the network on the frames of the last `take` and return `lanes`, the outputs of each frame in order.
-
-        If fewer frames than lanes were taken, the values of the remaining lanes are undefined.
-        """
+        """Run the network on the frames of the last `take`; outputs of lanes without a frame are undefined."""
         ...
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections import Counter
 from datetime import datetime, timezone
 from socket import gethostname
 
@@ -14,6 +13,7 @@ from browser import PHONE, opened_page, shot
 from http_side import daemon_with_store, served
 from patience import wait_until
 
+from edgead.line.evidence.passed_frames import PassedFrames
 from edgead.types import Part
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
@@ -60,7 +60,7 @@ def test_an_order_is_started_and_counted_beside_the_shift(browser, daemon, url):
 
 
 def test_frames_that_went_by_in_pauses_stand_beside_the_yield_that_they_do_not_change(browser, daemon, url, tmp_path):
-    daemon.store.production.pauses["front"] = Counter({datetime.now(timezone.utc).isoformat(): 1200})
+    daemon.store.production.pauses["front"] = PassedFrames({datetime.now(timezone.utc).isoformat(): 1200})
     with opened_page(browser, f"{url}/#report") as page:
         expect(page.locator("#report-total [data-figure=uninspected] dd")).to_have_text("1,200")
         assert figures(page, "#report-total")["yield"] == ["57.1 %"]

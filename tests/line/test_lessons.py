@@ -24,10 +24,9 @@ from test_evidence import open_store
 from verdicts import Line
 
 import edgead.line.web
-from edgead.artifact.earlier_versions import earlier_versions, keep_and_replace
+from edgead.artifact.earlier_versions import bring_back, earlier_versions, keep_and_replace
 from edgead.artifact.folder import Artifact
 from edgead.artifact.kinds import LEAST_BAD
-from edgead.artifact.roll_back import bring_back
 from edgead.errors import SettingsError
 from edgead.line.daemon.active_model import ActiveModel
 from edgead.line.daemon.teaching.lesson import LessonOrder, LessonProcess, LessonResult, ended, frame_file

@@ -17,6 +17,7 @@ from sqlalchemy import delete, insert
 from test_evidence import open_store
 
 from edgead.line.evidence import EvidenceError
+from edgead.line.evidence.passed_frames import PassedFrames
 from edgead.line.evidence.production.counts import QueryBudget, Tally, Unit, total, units_of
 from edgead.line.evidence.production.export import VerdictQuery, as_row, count, pages
 from edgead.line.evidence.production.formats import encode, safe_cell
@@ -221,7 +222,7 @@ def test_frames_of_pauses_stand_in_the_shift_that_they_went_by_in_and_change_no_
         add_part(store, 1, "ok", {"caps": "ok", "side": "ok"})
         for pipeline, after in (("caps", {"uninspected": passed}), ("caps", None), ("lids", {"uninspected": passed})):
             store.add_audit(by="Anna", action="resume", pipeline=pipeline, before="by Anna", after=after)
-        store.production.pauses["side"] = Counter({(now - timedelta(hours=1)).isoformat(): 5})
+        store.production.pauses["side"] = PassedFrames({(now - timedelta(hours=1)).isoformat(): 5})
         asked = [ReportQuery("shift", (early, late), (unit,)) for unit in (UNIT, LINE)]
         found = [report(store.production._access, one, QueryBudget()) for one in asked]
         counted = [{group.name: total(group.units.values()).uninspected for group in groups} for groups in found]

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.artifact.earlier_versions import restore_missing
+from edgead.artifact.earlier_versions import bring_back, restore_missing
 from edgead.artifact.folder import Artifact
 from edgead.artifact.limits import Limits
-from edgead.artifact.roll_back import bring_back
 from edgead.detector import Detector, Measurement, Session
 from edgead.detector.known_kinds import is_stale
 from edgead.errors import EdgeadError, SettingsError

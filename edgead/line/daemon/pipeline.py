@@ -6,9 +6,8 @@ import logging
 import math
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from edgead.errors import EdgeadError, NotNowError, SettingsError
@@ -18,6 +17,7 @@ from edgead.line.daemon.alarms import FrameCounts
 from edgead.line.daemon.judging import FrameSelection, ImageRequests, JudgementError, Judging
 from edgead.line.daemon.model_control import SteeredModel, Wiring
 from edgead.line.daemon.supervisor import RestartBudget, Supervisor
+from edgead.line.evidence.passed_frames import PassedFrames
 from edgead.line.site.schema import LimitsSection, PipelineSection
 from edgead.line.site.status import LatencyAnswer, PipelineStatus, State
 from edgead.profiling.inspector import FrameError
@@ -37,7 +37,6 @@ _POLL_S = 0.1
 _SILENT_S = 5.0
 # Long enough for engines of TensorRT, which load slowest.
 _LOADING_S = 300.0
-_HOUR = len("2026-12-02T04")  # of an instant as text
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ class Pipeline(SteeredModel):
         self._realtime_problem: str | None = None
         self._asking = FrameSelection(name, section)
         self._pause: Pause | None = None
-        self._passed = self._store.production.pauses.setdefault(name, Counter())
+        self._passed = self._store.production.pauses.setdefault(name, PassedFrames())
         self._requests = ImageRequests(name)
         self._alive_s: float | None = None
         self._loading_s: float | None = None
@@ -237,7 +236,7 @@ class Pipeline(SteeredModel):
         pause = self._pause
         if pause is None:
             raise NotNowError(f"{self.name}: is not paused")
-        passed = self._uninspected()
+        passed = self._passed.taken()
         with self._audited("resume", by, pause.text, {"uninspected": passed}):
             self._pause = None
             self._passed.subtract(passed)
@@ -246,19 +245,9 @@ class Pipeline(SteeredModel):
     def _end_pause(self) -> None:
         """End the pause without a person, if there is one."""
         if (pause := self._pause) is not None:
-            passed, self._pause = self._uninspected(), None
+            passed, self._pause = self._passed.taken(), None
             self._audit("resume", "edgead", pause.text, {"uninspected": passed})
             self._passed.subtract(passed)
-
-    def _uninspected(self) -> dict[str, int]:
-        return {at: frames for at, frames in dict(self._passed).items() if frames}
-
-    def _pass_by(self, frame: Frame, *, wanted: bool) -> None:
-        """Let a frame pass in a pause, and count it at the time of the hour's first: each shift gets its own."""
-        self._judging.pass_by(frame, wanted=wanted, paused=True)
-        now, last = datetime.now(timezone.utc).isoformat(), next(reversed(self._passed), "")
-        if wanted:
-            self._passed[last if last[:_HOUR] == now[:_HOUR] else now] += 1
 
     def has_learnt(self, frame: Frame, data: bytes) -> bool:
         """Return whether the model was trained on a frame; `data` is the image file that it was sent as."""
@@ -286,7 +275,7 @@ class Pipeline(SteeredModel):
             warming_up=inspector.warming_up,
             late=inspector.late,
             missed=self.frame_counts.missed,
-            parts_missed=self._parts_missed,
+            parts_missed=self._judging.parts_missed + self._asking.missed,
             codes=self._asking.codes,
             restarts=self._supervisor.restarts,
             fps=inspector.recorder.fps,
@@ -301,13 +290,10 @@ class Pipeline(SteeredModel):
     @property
     def frame_counts(self) -> FrameCounts:
         """Counts for the alarm; if the trigger chooses frames, missed is the larger of skipped and of missed parts."""
-        judging, wants_all = self._judging, self.section.trigger.wants_all
-        missed = self._frames.dropped + judging.skipped if wants_all else max(judging.skipped, self._parts_missed)
+        judging, missed = self._judging, self._frames.dropped + self._judging.skipped
+        if not self.section.trigger.wants_all:
+            missed = max(judging.skipped, judging.parts_missed + self._asking.missed)
         return FrameCounts(sum(judging.inspector.decisions.values()), judging.inspector.late, missed)
-
-    @property
-    def _parts_missed(self) -> int:
-        return self._judging.parts_missed + self._asking.missed
 
     # The thread
 
@@ -371,7 +357,9 @@ class Pipeline(SteeredModel):
         self._runs()
         wanted = self._asking.wanted(frame)
         if self._pause is not None:
-            self._pass_by(frame, wanted=wanted is not None)
+            self._judging.pass_by(frame, wanted=wanted is not None, paused=True)
+            if wanted is not None:
+                self._passed.add()
             self._requests.answer(frame, self._not_now())
             self._asking.answer(None)  # the requester waits no longer
             return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edgead.line.evidence import chain
 from edgead.line.evidence.database import unreachable
+from edgead.line.evidence.passed_frames import PassedFrames
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Access:
         self.now = now
         self.audit_head: chain.ChainHead | None = None  # the last row read or written here
         self.audit_is_cut = False  # the last row known was gone when the next was written
-        self.pauses: dict[str, Counter[str]] = {}  # of now, see `Production`
+        self.pauses: dict[str, PassedFrames] = {}  # of now, see `Production`
         self._heads: dict[Connection, chain.ChainHead] = {}
         self._advancing = threading.Lock()
 

@@ -182,8 +182,12 @@ def decided(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally
         return Tally(**{name: count for name, count in connection.execute(query)})
 
 
-def corrected(access: Access, unit: Unit, begin: datetime, end: datetime) -> list[CountCorrection]:
-    """List a period's corrections, the earliest first; the queries start from marks and changes, which are few."""
+def corrected(access: Access, unit: Unit, periods: Sequence[Period]) -> list[CountCorrection]:
+    """List the corrections within some periods and between them, the earliest first."""
+    if not periods:
+        return []
+    begin, end = span(periods)
+    # The queries start from marks and changes, which are few.
     with access.reading() as connection:
         found = _corrected_parts if unit.is_part else _corrected_verdicts
         wrong = found(connection, unit.within(begin, end), begin)
@@ -202,7 +206,7 @@ def tallies(access: Access, unit: Unit, periods: Sequence[Period], budget: Query
 
 def with_corrected(access: Access, unit: Unit, periods: Sequence[Period], counted: Sequence[Tally]) -> list[Tally]:
     """Add people's corrections to the counts of periods."""
-    found = corrected(access, unit, *span(periods)) if periods else []
+    found = corrected(access, unit, periods)
     at = [one.at for one in found]
     return [
         tally + total(one.tally for one in found[bisect_left(at, period.begin) : bisect_left(at, period.end)])
@@ -222,7 +226,7 @@ def tallies_by(
             for value, name, count in connection.execute(query.group_by(column, decision)):
                 counted[value] += Tally(**{name: count})
         budget.rest()
-    for one in corrected(access, unit, *span(periods)) if periods else ():
+    for one in corrected(access, unit, periods):
         counted[getattr(one, key)] += one.tally
     return dict(counted)
 

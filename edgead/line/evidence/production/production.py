@@ -101,8 +101,8 @@ class Production:
     Attributes
     ----------
     orders : Orders
-    pauses : dict of Counter
-        Frames that have gone by in the present pause of each pipeline, by the time of the first in an hour.
+    pauses : dict of PassedFrames
+        Frames that went by in the present pause of each pipeline.
     """
 
     def __init__(self, reading: Access, writing: Access, folder: ImageFolder):
