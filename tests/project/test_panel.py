@@ -157,7 +157,7 @@ def test_presets_and_settings_of_the_command_line():
     default, wide, fast = build_settings(read_presets(given), ["seed=3"])
     assert [setting.name for setting in (default, wide, fast)] == ["default, seed=3", "wide, seed=3", "fast, seed=3"]
     assert (wide.settings["window"], wide.settings["top_patches"], wide.settings["seed"]) == (7, 3, 3)
-    assert default.settings["top_patches"] == 20, "a default must be in the key of a result"
+    assert default.settings["top_patches"] == 10, "a default must be in the key of a result"
     assert fast.settings["backbone"] == "efficientnet_lite0"
     assert build_settings(["m:detector=mvg"])[0].detector == "mvg"
     with pytest.raises(SettingsError, match="no setting windows"):

@@ -97,7 +97,7 @@ class PatchCoreConfig(MethodConfig):
     max_patches: int = 300_000
     num_neighbors: int = 1
     window: int = 3
-    top_patches: int = 20
+    top_patches: int = 10
     margin: int = 1
     sigma_px: float = 4.0
 
@@ -112,10 +112,9 @@ class PatchCore(Method[PatchCoreConfig]):
     inputs = ("rgb", "grey16", "relief", "rgb_relief")
     config_class = PatchCoreConfig
     presets = {
-        # A small defect fills ten windows: more are of the good patches around it.
-        "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224), "top_patches": 10},
+        "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
         "default": {},
-        "fine": {"image_size": (576, 576), "memory_bank_size": 10000, "top_patches": 10},
+        "fine": {"image_size": (576, 576), "memory_bank_size": 10000},
     }
     purpose = "first: good with small and large defects, with the least to decide; learns in a minute"
     preset_purposes = {
