@@ -152,7 +152,7 @@ class FakePipeline:
         self.calls.append(("resume", by))
 
     def good_scores(self) -> HeldOutScores:
-        return HeldOutScores(0.1, [0.05, 0.08, 0.12, 0.3], [1.0, 0.8, 0.6, 0.4, 0.2])
+        return HeldOutScores(0.1, [0.05, 0.08, 0.12, 0.3], [1.0, 0.8, 0.6, 0.4, 0.2], [self.status().model_sha256])
 
     def set_thresholds(self, *, review: float, reject: float, by: str, reason: str = "", bad: Any = ()) -> None:
         if reject > 5 and not reason:

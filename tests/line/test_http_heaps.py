@@ -18,6 +18,7 @@ from patience import wait_for, wait_until
 from edgead import Detector
 from edgead.artifact.earlier_versions import earlier_versions
 from edgead.artifact.folder import Artifact
+from edgead.artifact.identity import scored_alike
 from edgead.detector.known_kinds import bank_sha256
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
@@ -115,6 +116,9 @@ def test_rejects_are_sorted_and_named_and_the_model_says_their_kind(tmp_path, tr
         assert (row["action"], row["by"]) == ("name kinds", "Anna (127.0.0.1)")
         assert (row["before"], row["after"]) == ({}, {"scratch": 2, "dent": len(ids) - 2})
         assert content(earlier_versions(model)[0]) == before
+        now, then = (Artifact.load(path).manifest for path in (model, earlier_versions(model)[0]))
+        assert scored_alike(model, now, now.precision) == [now.manifest_sha256, then.manifest_sha256]
+        assert now.manifest_sha256 != then.manifest_sha256, "parts marked before kinds were named still test a limit"
         assert daemon.pipelines["front"].loaded == Artifact.load(model).manifest.manifest_sha256
         with Detector.load(model) as detector:
             path = daemon.store.image(ids[0], "frame.jpg", pipeline="front")

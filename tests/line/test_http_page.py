@@ -231,6 +231,23 @@ def test_marks_of_parts_that_another_model_judged_are_not_passed_over_in_silence
             expect(page.locator(".preview tr").nth(3).locator("td")).to_have_text([re.compile("^1 (of|von) 2$")] * 2)
 
 
+def test_the_last_look_at_a_higher_limit_says_which_bad_parts_pass(browser, daemon, url):
+    bad = {"verdict": "bad", "at": daemon.store.rows[0]["captured_at"], "by": "Anna", "note": ""}
+    daemon.store.rows[0] |= {"mark": bad, "image_score": 0.55}
+    daemon.store.rows[1] |= {"mark": bad, "model": "1" * 64}
+    with opened_page(browser, url) as page:
+        page.locator("#change-thresholds:enabled").wait_for(state="attached")
+        page.get_by_text("Details").click()
+        page.get_by_role("button", name="Change limits").click()
+        page.get_by_label("Review above").fill("0.6")
+        page.get_by_label("Reject above").fill("0.6")
+        page.get_by_label("Your name").fill("Anna")
+        page.get_by_role("button", name="Continue").click()
+        said = page.locator("dialog").last.locator(".form-error:not([hidden])")
+        expect(said.nth(0)).to_have_text("Parts marked bad that would pass and do not now: 1")
+        expect(said.nth(1)).to_contain_text("another model judged, so that nobody knows whether they pass: 1")
+
+
 RAW = {"review": 0.4, "reject": 0.5}
 LESSON = {"verdicts": ["a", "b"], "bad_parts": 5, "because": "dust", "state": "running"}
 # Action, before, after, and what is said of it in English.

@@ -10,8 +10,9 @@ import pytest
 
 pytest.importorskip("onnx", reason="graphs are made by the workstation's packages")
 
+from edgead.artifact.earlier_versions import versions_folder
 from edgead.artifact.folder import Artifact, write_arrays, write_manifest
-from edgead.artifact.identity import scorer_sha256
+from edgead.artifact.identity import scored_alike, scorer_sha256
 from edgead.detector import Detector
 from edgead.runtime import open_runtime
 
@@ -55,10 +56,12 @@ def test_both_forms_score_alike(trained_model, whole, runtime, tolerance):
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_other_arrays_are_another_scorer(model_copy, runtime):
     before = Artifact.load(model_copy)
+    shutil.copytree(model_copy, versions_folder(model_copy) / "1")
     write_arrays(model_copy, before.manifest, {"mean": before.graph().arrays["mean"].read() + 1})
     write_manifest(model_copy, before.manifest)
     after = Artifact.load(model_copy)
-    assert scorer_sha256(after.manifest, after.graph()) != scorer_sha256(before.manifest, before.graph())
+    assert scored_alike(model_copy, after.manifest, "fp32") == [after.manifest.manifest_sha256]
+    assert scorer_sha256(after.manifest, "fp32") != scorer_sha256(before.manifest, "fp32")
     golden = after.graph().golden[0]
     with Detector.load(model_copy, runtime=runtime) as detector:
         assert detector.measure(after.image(golden.image)).image_score != pytest.approx(golden.image_score, rel=0.01)

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import RootModel, ValidationError
 
 from edgead.artifact.folder import Artifact
-from edgead.artifact.identity import scorer_sha256
+from edgead.artifact.identity import scored_alike, scorer_sha256
 from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration, Manifest, ThresholdChange
 from edgead.calibration.blind import doubts
@@ -42,7 +42,8 @@ def good_scores_of(detector: Detector) -> HeldOutScores:
     limits = _calibration_of(detector)
     levels = [-math.inf, *limits.scores]
     rates = [share_above(limits.scores, level, limits.groups) for level in levels]
-    return HeldOutScores(limits.typical, limits.scores, rates)
+    models = scored_alike(detector.artifact.path, detector.manifest, detector.graph.precision)
+    return HeldOutScores(limits.typical, limits.scores, rates, models)
 
 
 def doubts_of(detector: Detector, given: Limits, bad: Sequence[float] = ()) -> list[str]:
@@ -177,7 +178,7 @@ class PipelineThresholds:
             return
         by = new.reject - own.reject
         moved = kept.model_copy(update={name: limit + by for name, limit in kept.values().items()}).now()
-        self._kept.keep(self._pipeline, f"{scorer_sha256(taught.manifest, graph)}/{precision}", moved)
+        self._kept.keep(self._pipeline, f"{scorer_sha256(taught.manifest, precision)}/{precision}", moved)
 
     def settle_superseded(self, record: Callable[[ThresholdRecord, ThresholdRecord], None]) -> None:
         """Record that a calibration replaced a person's thresholds, and store its thresholds.
@@ -207,4 +208,5 @@ def _last_change(manifest: Manifest, precision: str) -> ThresholdChange | None:
 
 def _scorer(detector: Detector) -> str:
     """Return the key of a detector's thresholds."""
-    return f"{scorer_sha256(detector.manifest, detector.graph)}/{detector.graph.precision}"
+    precision = detector.graph.precision
+    return f"{scorer_sha256(detector.manifest, precision)}/{precision}"

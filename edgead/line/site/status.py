@@ -90,6 +90,9 @@ class HeldOutScores:
     false_reject_rates: Annotated[
         list[float], Field(description="Rate of a limit at or above the first 0, 1, ... all good scores.")
     ]
+    models: Annotated[
+        list[str], Field(description="Models with the same scores: the one in service, and versions of it.")
+    ]
 
 
 class FollowStatus(Answer):

@@ -18,19 +18,19 @@ export async function changeThresholds(pipeline) {
   if (known && !document.querySelector("dialog")) open(pipeline, known);
 }
 
-// Scores of another model say nothing about this one's limit.
-async function knownParts({ name, model_sha256: model }) {
+// Scores of a model that scores otherwise say nothing about this one's limit.
+async function knownParts({ name }) {
   const asked = encodeURIComponent(name);
-  const scores = ({ verdicts }) => {
-    const own = verdicts.filter((verdict) => verdict.model === model && verdict.image_score != null);
-    return { own: own.map((verdict) => verdict.image_score), others: verdicts.filter((verdict) => verdict.model !== model).length };
-  };
   const [good, newest, bad] = await Promise.all([
     get(`/api/pipelines/${asked}/good-scores`),
-    get(`/api/verdicts?limit=${NEWEST}&pipeline=${asked}`).then(scores),
-    get(`/api/verdicts?limit=${NEWEST}&mark=bad&pipeline=${asked}`).then(scores),
+    get(`/api/verdicts?limit=${NEWEST}&pipeline=${asked}`),
+    get(`/api/verdicts?limit=${NEWEST}&mark=bad&pipeline=${asked}`),
   ]);
-  return { good, newest, bad };
+  const scores = ({ verdicts }) => {
+    const own = verdicts.filter((verdict) => good.models.includes(verdict.model));
+    return { own: own.flatMap((verdict) => verdict.image_score ?? []), others: verdicts.length - own.length };
+  };
+  return { good, newest: scores(newest), bad: scores(bad) };
 }
 
 function open(pipeline, known) {
@@ -86,7 +86,7 @@ function open(pipeline, known) {
       const asked = { ...limits(), by };
       if (asked.review === review && asked.reject === reject) throw new Error(t("Both limits are as they were"));
       if (asked.review > asked.reject) throw new Error(t("The limit for review may not lie above the limit"));
-      confirm(pipeline, asked, scale);
+      confirm(pipeline, asked, scale, known.bad);
     },
   });
   show();
@@ -118,11 +118,12 @@ function rows({ good, newest, bad }, before, after) {
   ].filter(Boolean);
 }
 
-function confirm(pipeline, asked, scale) {
+function confirm(pipeline, asked, scale, bad) {
   const { review, reject } = pipeline.thresholds;
   const changed = (before, after) => (before === after ? t("stays {value}", { value: before }) : [el("del", {}, before), " \u2192 ", el("ins", {}, after)]);
   const line = (label, before, after) => el("p", { class: "change" }, `${label} `, changed(before, after));
   const level = scaled(asked.reject, scale);
+  const escapes = bad.own.filter((value) => value > review && value <= asked.review).length;
   // Asked for where the daemon has said why it doubts: given before, it would hide that.
   const why = el("label", { hidden: true }, t("Why, where it lets pass what is stopped now"), el("input", { name: "reason", maxlength: "500" }));
   ask({
@@ -132,6 +133,8 @@ function confirm(pipeline, asked, scale) {
       level !== null && line(t("Limit"), scaledText(100), scaledText(level)),
       line(t("Reject above"), score(reject), score(asked.reject)),
       (review !== reject || asked.review !== asked.reject) && line(t("Review above"), score(review), score(asked.review)),
+      escapes > 0 && el("p", { class: "form-error" }, t("Parts marked bad that would pass and do not now: {number}", { number: escapes })),
+      bad.others > 0 && asked.review > review && el("p", { class: "form-error" }, t("Parts marked bad that another model judged, so that nobody knows whether they pass: {number}", { number: bad.others })),
       why,
     ],
     send: async ({ reason }) => {

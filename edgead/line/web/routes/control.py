@@ -113,8 +113,8 @@ def set_thresholds(
     A limit that may pass defects, or passes parts that were marked bad, is refused unless a reason is given.
     """
     marked = daemon.store.verdicts(pipeline=name, mark="bad", limit=NEWEST_BAD)
-    model = pipeline.status().model_sha256
-    bad = [row["image_score"] for row in marked if row["model"] == model and row["image_score"] is not None]
+    models = pipeline.good_scores().models
+    bad = [row["image_score"] for row in marked if row["model"] in models and row["image_score"] is not None]
     by = named(given.by, address)
     pipeline.set_thresholds(review=given.review, reject=given.reject, by=by, reason=given.reason, bad=bad)
     return pipeline_answer(daemon, name, pipeline)
