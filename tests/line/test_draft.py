@@ -258,6 +258,15 @@ def test_files_that_were_sent_are_known_as_long_as_their_image_is_there(draft, m
     assert list(draft.sent) == ["b" * 64, "d" * 64]
 
 
+def test_sent_images_of_another_size_than_most_are_named(draft):
+    assert draft.other_sizes == []
+    for number, size in enumerate([(20, 20), (24, 32), (24, 32), (32, 24)]):
+        draft.add(part(number, size), str(number) * 64)
+    assert draft.other_sizes == Draft.open(draft.folder).other_sizes == ["000001.png", "000004.png"]
+    draft.remove("000001.png")
+    assert draft.other_sizes == ["000004.png"]
+
+
 def test_a_camera_of_another_size_refuses_what_is_sent(tmp_path):
     daemon = FakeDaemon(tmp_path)
     desk = daemon.commissioning

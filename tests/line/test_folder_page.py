@@ -88,6 +88,9 @@ def test_a_folder_is_dropped_and_looked_through_by_keys(browser, tmp_path, parts
         assert [text.partition(":")[0] for text in words] == ["part 21.bmp", "part 23.jpg"]
         assert "the same as part 3.png" in words[0] and "truncated JPEG" in words[1]
         page.locator("#commission-refused summary").click()
+        of_another_size = page.locator("#commission-sizes")
+        expect(of_another_size).to_contain_text("1 of 22 images have another size than the others.")
+        expect(of_another_size).to_contain_text("take them out before you learn: part 22.png")
         expect(page.locator("#commission-parts .number").first).to_have_text("part 22.png")
         expect(page.locator("#commission-learn")).to_be_enabled()
         page.evaluate("scrollTo(0, 0)")  # the click on the list may have scrolled

@@ -7,6 +7,7 @@ crash the draft is as it was before or after the last step.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -139,6 +140,17 @@ class Draft:
         self.images = sorted(sizes.keys() - {*self.left_out})
         self._bytes = sum(sizes.values())
         self._repeats: Repeats | None = None
+        self._sizes: dict[str, bytes] = {}
+
+    @property
+    def other_sizes(self) -> list[str]:
+        """Names of the images of another size than most have; files that are sent may."""
+        for name in self.images:
+            if name not in self._sizes:
+                with (self.folder / IMAGES / name).open("rb") as file:
+                    self._sizes[name] = file.read(24)[16:]  # a PNG's width and height
+        counted = Counter(self._sizes[name] for name in self.images).most_common(1)
+        return [name for name in self.images if self._sizes[name] != counted[0][0]]
 
     @classmethod
     def begin(cls, folder: Path, camera: str, by: str, bounds: Bounds = Bounds()) -> Draft:  # noqa: B008  frozen

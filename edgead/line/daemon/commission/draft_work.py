@@ -320,6 +320,7 @@ class DraftWork:
                 "frame_height": height,
                 "images": list(draft.images),
                 "left_out": list(draft.left_out),
+                "other_sizes": draft.other_sizes,
                 "files": draft.files,
                 "mib": draft.mib,
                 "alike": self._alike,

@@ -229,6 +229,9 @@ export class CommissionView {
     by("commission-preset").disabled = draft.state === "learning";
     say(by("commission-alike"), draft.alike ? t("Images left out that show a part again: {number}. Parts must differ.", { number: count(draft.alike) }) : "");
     say(by("commission-rate"), rateWords(draft));
+    const others = draft.other_sizes;
+    by("commission-sizes").hidden = !others.length;
+    say(by("commission-sizes"), t("{number} of {all} images have another size than the others. If they show another product, take them out before you learn: {names}", { number: count(others.length), all: count(draft.images.length), names: others.slice(0, 20).map((name) => partName(draft, name)).join(", ") }));
     const running = draft.mode !== "off";
     say(by("commission-collect"), running ? t("Stop collecting") : t("Collect"));
     by("commission-collect").classList.toggle("primary", !running);

@@ -83,6 +83,7 @@ class DraftAnswer(Answer):
     frame_height: int | None
     images: Annotated[list[str], Field(description="Names of the images, oldest first.")]
     left_out: Annotated[list[str], Field(description="Names of images that were taken out and can be put back.")]
+    other_sizes: Annotated[list[str], Field(description="Names of images of another size than most have.")]
     files: Annotated[dict[str, str], Field(description="Names of the files that images came from, by image.")]
     mib: Number
     alike: Annotated[int, Field(description="Frames left out, since they repeat an earlier one.")]
