@@ -423,7 +423,7 @@ def whole_way(page, daemon: RunningDaemon, shots: Path, sent: list[str], images:
     expect(page.locator("#verdict")).to_have_attribute("data-decision", re.compile("ok|reject"))
     page.get_by_role("link", name="Commission", exact=True).click()
     page.locator("#commission-limit").click()
-    expect(page.get_by_text("Good images that were not learnt")).to_be_visible()
+    expect(page.get_by_text("Good images, each scored as if not learnt")).to_be_visible()
     shot(page, shots, "8-limit")
     page.get_by_role("button", name="Cancel").click()
     page.locator("#commission-back").click()

@@ -172,7 +172,7 @@ export class TeachView {
       [t("Good parts that were not learnt"), counts(before.held_out), counts(after.held_out)],
       [t("Bad parts"), counts(before.bad), counts(after.bad)],
       [t("Good images that the limit comes from"), counts(before.good), counts(after.good)],
-      [t("Good parts rejected, at most"), percent(before.false_reject_rate), percent(after.false_reject_rate)],
+      [t("Good parts rejected, as asked"), percent(before.false_reject_rate), percent(after.false_reject_rate)],
       [t("Golden images, of which 100 is the limit"), golden(before), golden(after)],
       [t("Reject above"), score(before.reject_threshold), `${score(after.reject_threshold)} (${percent(after.reject_threshold / before.reject_threshold)})`],
       [t("Review above"), score(before.review_threshold), score(after.review_threshold)],

@@ -112,7 +112,7 @@ function rows({ good, newest, bad }, before, after) {
   };
   return [
     good.good_scores.length && row(t("Expected of good parts"), expected),
-    row(t("Good images that were not learnt"), (limits) => tally(good.good_scores, limits)),
+    row(t("Good images, each scored as if not learnt"), (limits) => tally(good.good_scores, limits)),
     row(t("Newest parts of the line"), (limits) => tally(newest.own, limits, newest.own.length ? 0 : newest.others)),
     row(t("Parts marked bad"), (limits) => tally(bad.own, limits, bad.others)),
   ].filter(Boolean);
@@ -131,6 +131,7 @@ function confirm(pipeline, asked, scale, bad) {
     lead: t("Every part from now on is judged by them. {who} stands in the list of changes.", { who: asked.by }),
     fields: [
       level !== null && line(t("Limit"), scaledText(100), scaledText(level)),
+      level !== null && el("p", { class: "muted" }, t("This limit is called 100 from then on, so the same part gets another score.")),
       line(t("Reject above"), score(reject), score(asked.reject)),
       (review !== reject || asked.review !== asked.reject) && line(t("Review above"), score(review), score(asked.review)),
       escapes > 0 && el("p", { class: "form-error" }, t("Parts marked bad that would pass and do not now: {number}", { number: escapes })),
