@@ -87,7 +87,8 @@ def cause_of(
         golden = f"Compare {model / graph.golden[0].image} with yours" if graph.golden else "Look at the heat maps"
         some = "" if known_good else "if some of them are good, "
         said = f"{many} are rejected: {some}another product, camera, light or model? {golden}."
-        return Cause("other", f"{said} Where yours are right, learn them: `edgead train GOOD_IMAGES -o NEW_MODEL`.")
+        learn = f"`edgead train GOOD_IMAGES -o NEW_MODEL`; a further grade of the same product, {teach}"
+        return Cause("other", f"{said} Where yours are right, learn them: {learn}.")
     if named := _of_names(names, is_rejected):
         said = f"{named} (by their names), which the model has not learnt: teach those that are good: {teach}."
         return Cause("unlearnt", said)
