@@ -77,7 +77,8 @@ def test_all_that_are_rejected_are_another_product_and_nothing_to_calibrate_on()
     assert found.kind == "other" and found.said == (
         "All 24 good parts are rejected: another product, camera, light or model? "
         "Compare a model/golden/0.png with yours. Where yours are right, learn them: "
-        "`edgead train GOOD_IMAGES -o NEW_MODEL`; a further grade of the same product, `edgead teach 'a model' GOOD_IMAGES`."
+        "`edgead train GOOD_IMAGES -o NEW_MODEL`; a further grade of the same product, "
+        "`edgead teach 'a model' GOOD_IMAGES`."
     )
     assert cause([*drawn(0, 23, 9), USUAL]).said.startswith("23 of 24 good parts are rejected: another product")
     # Where images look otherwise as well, no limit shall be made from them.
