@@ -156,7 +156,7 @@ def test_every_missing_fact_makes_the_sentence_shorter():
 
 def test_a_reject_without_any_box_says_so():
     record = {"decision": "review", "image_score": 0.45, "review_threshold": 0.4, "threshold": 0.5, "boxes": []}
-    assert sentence(record) == "Review: no place above the map's limit; score 0.45 (limit of review 0.4)."
+    assert sentence(record) == "Review: no single spot stands out; score 0.45 (limit of review 0.4)."
 
 
 def test_limits_that_four_digits_do_not_tell_from_the_score_get_more():

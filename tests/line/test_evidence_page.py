@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from patience import wait_until
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 expect = sync_api.expect
 
+PART = re.compile(r"^Part\d")
 REMEMBER = "localStorage.setItem('edgead-name', 'Anna')"
 
 
@@ -56,6 +58,46 @@ def test_a_verdict_on_a_frame_of_another_format_says_so(browser, daemon):
         expect(said).to_have_count(0)
 
 
+def test_a_search_without_a_hit_says_what_was_sought_and_leaves_no_part_to_mark(browser, daemon):
+    for number in range(2):
+        daemon.judge(number, 0.9)
+    with served(daemon) as url, opened_page(browser, url) as page:
+        page.evaluate(REMEMBER)
+        page.goto(f"{url}/#evidence/{daemon.store.rows[0]['id']}/front")
+        expect(page.locator("#detail .facts div", has_text=PART)).to_have_text("Part0")
+        page.get_by_role("button", name="All", exact=True).click()
+        page.locator("#evidence-part").fill("36")
+        page.keyboard.press("Tab")
+        none = page.locator("#no-verdicts")
+        expect(none).to_have_text("No part found with: serial number 36")
+        expect(page.locator("#detail button")).to_have_count(0)
+        page.locator("body").press("g")  # marks nothing
+        page.get_by_text("Filters").click()
+        page.locator("#evidence-kind").fill("dent")
+        page.get_by_role("button", name="Review", exact=True).click()
+        expect(none).to_have_text("No part found with: Review, serial number 36, Kind of defect dent")
+        for id in ("part", "kind"):
+            page.locator(f"#evidence-{id}").fill("")
+        page.get_by_role("button", name="All", exact=True).click()
+        page.locator("#verdicts button").nth(1).click()  # the one that the address named before
+        expect(page.locator("#detail .facts div", has_text=PART)).to_have_text("Part0")
+        assert said(daemon) == [None, None]
+
+
+def test_facts_of_a_part_of_unknown_kind_are_in_the_language_of_the_page(browser, daemon):
+    daemon.judge(0, 0.9, "unknown kind", boxes=())
+    with served(daemon) as url, opened_page(browser, f"{url}/#evidence", locale="de") as page:
+        expect(page.locator("#verdicts .about")).to_contain_text("unbekannte Fehlerart")
+        expect(page.locator("#detail .words")).to_contain_text("keine einzelne Stelle sticht heraus")
+        facts = page.locator("#detail .facts")
+        expect(facts.locator("a")).to_have_text("unbekannte Fehlerart")
+        expect(facts.locator("a")).to_have_attribute("href", "#kinds/front/unknown%20kind")
+        expect(facts.locator("div", has_text="Stufen")).to_have_text(re.compile(r"Netz [\d,]+, "))
+        expect(facts).not_to_contain_text(re.compile("unknown|infer|preprocess"))
+        page.goto(f"{url}/#kinds")
+        expect(page.locator("#kind-images .about")).to_have_text("unbekannte Fehlerart")
+
+
 def test_what_a_model_measured_is_a_fact_of_its_verdict(browser, daemon):
     daemon.judge(0, 0.9, measured={"push_mm": -0.312, "alignment": 0.75})
     with served(daemon) as url, opened_page(browser, url) as page:
@@ -90,7 +132,7 @@ def test_undo_takes_marks_back_one_by_one(browser, daemon):
         wait_until(lambda: said(daemon) == ["bad", "bad", "good"])
         page.keyboard.press("u")
         wait_until(lambda: said(daemon) == [None, "bad", "good"])
-        expect(page.locator("#detail .facts div", has_text="Frame")).to_have_text("Frame0")
+        expect(page.locator("#detail .facts div", has_text=PART)).to_have_text("Part0")
         page.keyboard.press("u")
         page.keyboard.press("u")
         page.keyboard.press("u")  # nothing is left to take back

@@ -130,18 +130,19 @@ def test_a_name_that_is_taken_is_refused_in_the_dialog(browser, url):
         expect(page.locator("dialog .form-error")).to_contain_text("has a kind 'kind 2' already: merge them")
 
 
-def test_positions_are_drawn_where_the_boxes_are(browser, url):
+def test_positions_are_drawn_where_the_boxes_are(browser, daemon, url):
     """The box is 40 x 20 pixels at 80, 40 of 160 x 120; the canvas is four times as large."""
     # Read once: for more the browser would have the canvas made otherwise.
     red = """(places) => { const pen = document.getElementById('positions').getContext('2d');
         const { data } = pen.getImageData(0, 0, 640, 480);
         return places.map(([x, y]) => data[4 * (640 * y + x)] - data[4 * (640 * y + x) + 2]); }"""
     with opened_page(browser, f"{url}/#kinds/front") as page:
-        expect(page.locator("#positions-note")).to_have_text("6 rejects; at most 6 at one place")
+        expect(page.locator("#positions-note")).to_have_text("6 of 6 rejects have a place; up to 6 overlap")
         inside, left, below = page.evaluate(red, [[400, 200], [200, 200], [500, 300]])
         assert inside > 100 and abs(left) < 12 and abs(below) < 12
+        daemon.judge(90, 0.9, "kind 1", boxes=())
         row_of(page, "kind 1").click()
-        expect(page.locator("#positions-note")).to_have_text("3 rejects; at most 3 at one place")
+        expect(page.locator("#positions-note")).to_have_text("3 of 4 rejects have a place; up to 3 overlap")
 
 
 def test_an_image_of_a_kind_leads_to_its_evidence(browser, daemon, url):

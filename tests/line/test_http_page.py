@@ -259,15 +259,15 @@ CHANGES = [
         "swap model",
         "/m/old (0123456789abcdef)",
         "/m/new (fedcba9876543210)",
-        "put the model new into service in place of old",
+        "put “new” into service in place of “old”",
     ),
-    ("roll back model", "/m/new (fedcba9876543210)", "/m/old", "rolled the model back from new to old"),
-    ("roll back on fault", "/m/new", "/m/old", "The model new had a fault: old judges again"),
+    ("roll back model", "/m/new (fedcba9876543210)", "/m/old", "rolled the model back from “new” to “old”"),
+    ("roll back on fault", "/m/new", "/m/old", "“new” had a fault: “old” judges again"),
     (
         "commission model",
         None,
         {"model": "/m/caps-2", "camera": "top", "images": 24},
-        "kept the model caps-2, learnt from 24 good parts of camera top",
+        "kept the model “caps-2”, learnt from 24 good parts of camera top",
     ),
     ("accept drift", "images darker", None, "accepted the drift: images darker"),
     (
@@ -289,9 +289,9 @@ CHANGES = [
     ("correct_kind", {"id": "gone", "kind": None}, {"id": "gone", "kind": "dent"}, "set the kind of a part to dent"),
     ("correct_kind", {"id": "gone", "kind": "dent"}, {"id": "gone", "kind": None}, "took back the kind of a part"),
     ("start_order", None, {"name": "A-17", "batch": "3"}, "began the order A-17: batch 3"),
-    ("teach", None, LESSON, "taught the model: 2 good parts, 5 bad parts: dust"),
-    ("accept lesson", None, LESSON, "accepted a lesson: 2 good parts, 5 bad parts: dust"),
-    ("discard lesson", None, LESSON, "discarded a lesson: 2 good parts, 5 bad parts: dust"),
+    ("teach", None, LESSON, "began a lesson (good parts: 2, bad parts: 5): dust"),
+    ("accept lesson", None, LESSON, "accepted a lesson (good parts: 2, bad parts: 5): dust"),
+    ("discard lesson", None, LESSON, "discarded a lesson (good parts: 2, bad parts: 5): dust"),
     ("pause", None, {"reason": "cleaning", "minutes": 15}, "paused for 15 min: cleaning"),
     ("pause", None, {"reason": "", "minutes": None}, "paused"),
     ("resume", "by Anna", None, "resumed"),
@@ -342,7 +342,7 @@ def test_changes_are_sentences_with_what_is_recorded_under_details(browser, daem
         raw = json.loads(rows.nth(1).locator("code").inner_text())
         assert raw == {"by": "Anna (10.0.0.7)", "action": "thresholds", "before": CHANGES[0][1], "after": CHANGES[0][2]}
         link.click()
-        expect(page.locator("#detail")).to_contain_text("Frame709")
+        expect(page.locator("#detail")).to_contain_text("Part709")
     for size in ("hall", "phone"):
         with opened_page(browser, f"{url}/#changes", expected=gone, **SIZES[size], locale="de-DE") as page:
             expect(page.locator("#audit tr").first).to_contain_text("Olga hat Teil 709 als schlecht markiert: dust")

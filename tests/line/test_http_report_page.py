@@ -94,6 +94,21 @@ def test_an_order_is_chosen_for_the_report_and_a_time_instead_of_it(browser, dae
         expect(chosen).to_have_value("")
 
 
+def test_a_report_names_the_order_and_its_batch_that_the_figures_are_of(browser, daemon, url):
+    for name, batch in (("A-100", "B 7"), ("A-101", "")):
+        daemon.store.production.orders.start(name=name, batch=batch, by="Anna")
+        daemon.judge(10, 0.9, "dent")
+    with opened_page(browser, f"{url}/#report") as page:
+        title = page.locator("#report-title")
+        page.locator("#report-order").select_option(index=2)
+        expect(title).to_have_text(re.compile(r" · A-100, batch B 7 · \d\d:\d\d:\d\d · shift: "))
+        page.locator("#report-by").select_option("order")
+        expect(title).to_have_text(f"Production report · {gethostname()} · order: A-100, batch B 7")
+        expect(page.locator("#report-groups tbody th")).to_have_text(re.compile("^A-100, batch B 7 · "))
+        page.get_by_role("button", name="Today").click()
+        expect(title).to_contain_text("order: A-100, batch B 7, A-101")
+
+
 def test_without_shifts_the_shift_is_a_day_in_the_language_of_the_page(browser, url):
     with opened_page(browser, f"{url}/#report", locale="de-DE") as page:
         expect(page.locator("#report-groups tbody th")).to_have_text(re.compile("^Tag · "))

@@ -126,7 +126,7 @@ def test_the_last_eight_rejects_stay_and_open(browser, daemon, url):
         expect(page.locator("#rejects [data-new]")).to_have_count(1)
         expect(page.locator("#rejects [data-new]")).to_have_count(0)  # though nothing comes that draws it again
         strip.first.click()
-        expect(page.locator("#detail .facts")).to_contain_text("Frame20")
+        expect(page.locator("#detail .facts")).to_contain_text("Part20")
 
 
 @contextmanager
@@ -254,14 +254,25 @@ def test_what_an_operator_needs_is_on_the_screen_without_scrolling(browser, url)
         assert page.evaluate("document.getElementById('word').getBoundingClientRect().height") > 90  # read from 3 m
 
 
+@pytest.mark.parametrize(("width", "height"), [(1366, 768), (1024, 600), (390, 844)])
+def test_figures_of_production_are_cut_nowhere_and_a_new_order_stands_in_the_head(browser, url, width, height):
+    with opened_page(browser, url, viewport={"width": width, "height": height}) as page:
+        expect(page.locator("#production [data-figure=yield_after_review] td").first).to_be_visible()
+        expect(page.locator("#production header").get_by_role("button", name="New order")).to_be_visible()
+        assert page.evaluate("(({scrollHeight, clientHeight}) => scrollHeight - clientHeight)(production)") == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_parts_that_nobody_inspected_are_counted_beside_the_decisions(browser, daemon, url):
     front = daemon.pipelines["front"]
     status = front.status()  # 10 judged, 2 of them late, and 5 that were never judged
     with opened_page(browser, url, **PANEL, locale="de") as page:
         note = page.locator("#tally-note")
-        expect(note).to_have_text("Seit dem Start: 7 von 15 nicht rechtzeitig geprüft")
-        status.late = status.missed = 0
+        expect(note).to_have_text("Seit dem Start: 5 ohne Urteil, 2 verspätet, von 15")
         front.status = lambda: status
+        status.missed = 0
+        expect(note).to_have_text("Seit dem Start: 2 verspätet, von 10")
+        status.late = 0
         expect(note).to_have_text("Diese Schicht")
         assert page.evaluate(BOTTOM, "tally") <= 600
 
@@ -343,14 +354,14 @@ def test_evidence_is_walked_by_keys_and_looked_at_closely(browser, url):
     with opened_page(browser, url) as page:
         page.get_by_role("link", name="Evidence").click()
         page.locator("#verdicts button").first.click()
-        frame = page.locator("#detail .facts div", has_text="Frame")
-        expect(frame).to_have_text("Frame11")
+        frame = page.locator("#detail .facts div", has_text=re.compile(r"^Part\d"))
+        expect(frame).to_have_text("Part11")
         page.keyboard.press("ArrowRight")
-        expect(frame).to_have_text("Frame10")
+        expect(frame).to_have_text("Part10")
         page.get_by_role("button", name="Next").click()
-        expect(frame).to_have_text("Frame9")
+        expect(frame).to_have_text("Part9")
         page.keyboard.press("ArrowUp")
-        expect(frame).to_have_text("Frame10")
+        expect(frame).to_have_text("Part10")
         scale = "new DOMMatrix(getComputedStyle(document.querySelector('.zoom img')).transform).a"
         page.get_by_role("button", name="Larger").click()
         wait_until(lambda: page.evaluate(scale) == 1.5)

@@ -41,6 +41,20 @@ def say_who(page: Any, action: str, name: str = "Anna") -> None:
     expect(page.locator("dialog")).to_have_count(0)
 
 
+def test_a_lesson_under_way_is_kept_or_discarded_in_these_words(browser, daemon):
+    about = {"pipeline": "front", "good": (daemon.store.rows[0]["id"],), "by": "Anna", "since": datetime.now(timezone.utc)}
+    daemon.lessons.found = [LessonState.model_validate({**about, "state": "running"})]
+    with served(daemon) as url, opened_page(browser, f"{url}/#teach") as page:
+        page.get_by_role("button", name="Cancel the lesson").click()
+        expect(page.locator("dialog button")).to_have_text(["Keep on", "Discard"])
+        page.get_by_role("button", name="Keep on").click()
+        expect(page.locator("dialog")).to_have_count(0)
+        assert daemon.lessons.calls == []
+        page.get_by_role("button", name="Cancel the lesson").click()
+        say_who(page, "Discard")
+    assert daemon.lessons.calls == [("discard", "front", "Anna (127.0.0.1)")]
+
+
 def test_an_ok_part_of_the_last_ones_is_marked_bad_and_the_mark_is_taken_back(browser, daemon):
     with served(daemon) as url, opened_page(browser, url) as page:
         page.get_by_role("button", name="Mark a part").click()

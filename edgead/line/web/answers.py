@@ -176,6 +176,7 @@ class PositionsAnswer(Answer):
     width: Annotated[int, Field(description="Width of the image in pixels.")]
     height: int
     verdicts: int
+    placed: Annotated[int, Field(description="Verdicts with a box.")]
     counts: Annotated[list[list[int]], Field(description="Boxes that touch each cell, row by row.")]
     places: Annotated[dict[str, int], Field(description="Boxes by place, A1 at the top left; most frequent first.")]
 

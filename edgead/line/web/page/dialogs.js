@@ -23,10 +23,10 @@ export function nameField() {
 export const field = (id, label, also = {}) => [el("label", { for: id }, label), el("input", { id, name: id, autocomplete: "off", ...also })];
 
 // A dialog with a form; `send` gets the form's values, and throws why they are refused. Resolves to whether they were sent.
-export function ask({ title, lead, fields, action, danger = false, send, done = "" }) {
+export function ask({ title, lead, fields, action, back = t("Cancel"), danger = false, send, done = "" }) {
   const error = el("p", { class: "form-error", role: "alert", hidden: true });
   const submit = el("button", { class: danger ? "danger" : "primary" }, action);
-  const cancel = el("button", { type: "button", onclick: () => box.close() }, t("Cancel"));
+  const cancel = el("button", { type: "button", onclick: () => box.close() }, back);
   const form = el("form", { method: "dialog" }, fields, error, el("div", { class: "actions" }, cancel, submit));
   const box = el("dialog", { "aria-labelledby": "dialog-title" }, el("h2", { id: "dialog-title" }, title), lead && el("p", { class: "lead" }, lead), form);
   const refuse = (reason) => {

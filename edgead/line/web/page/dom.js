@@ -37,7 +37,11 @@ export const badge = (decision) => el("span", { class: "badge", "data-decision":
 export const titleOf = (verdict) => verdict.serial || verdict.name || t("part {number}", { number: verdict.number });
 
 // Kind of a verdict as people call it; an event has only the model's name, which `names` may translate.
-export const kindOf = (verdict, names = {}) => verdict.shown_kind ?? (Object.hasOwn(names, verdict.kind) ? names[verdict.kind] : verdict.kind);
+export const kindOf = (verdict, names = {}) => kindName(verdict.shown_kind ?? (Object.hasOwn(names, verdict.kind) ? names[verdict.kind] : verdict.kind));
+
+// Kinds are named by models and people, but for this one.
+export const UNKNOWN_KIND = "unknown kind";
+export const kindName = (kind) => (kind === UNKNOWN_KIND ? t("unknown kind") : kind);
 
 const STATE_ICONS = { normal: "up", watch: "review", bad: "fault" };
 

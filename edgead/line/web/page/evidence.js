@@ -2,8 +2,9 @@
 
 import { get, me, post } from "./api.js";
 import { anotherKind, remembered } from "./dialogs.js";
-import { badge, by, complain, el, kindOf, ms, reveal, say, score, scoreText, stamp, titleOf, toast } from "./dom.js";
+import { WORDS, badge, by, complain, el, kindName, kindOf, ms, reveal, say, score, scoreText, stamp, titleOf, toast } from "./dom.js";
 import { inKiosk } from "./kiosk.js";
+import { STAGES } from "./live_latency.js";
 import { OPINIONS, askAbout, markAtOnce, markButtons, markNote, opinionOf, recentImage, thumb } from "./marking.js";
 import { otherFormat } from "./reasons.js";
 import { t } from "./words.js";
@@ -99,6 +100,19 @@ export class EvidenceView {
     }
     by("older").hidden = !this.before;
     by("no-verdicts").hidden = by("verdicts").children.length > 0;
+    if (!by("no-verdicts").hidden) this.empty();
+  }
+
+  // Nothing of the part before stays beside an empty list: its buttons would mark a part that nobody asked for.
+  empty() {
+    const set = ["pipeline", "part", "kind", "until", "score"].map((name) => by(`evidence-${name}`)).filter((field) => field.value.trim());
+    const label = (field) => field.labels[0]?.firstChild.textContent.trim() ?? by("evidence-part-key").selectedOptions[0].text;
+    const value = (field) => (field.type === "datetime-local" ? stamp(field.value) : field.value.trim());
+    const filters = [WORDS[this.decision], ...set.map((field) => `${label(field)} ${value(field)}`)].filter(Boolean).join(", ");
+    say(by("no-verdicts"), filters ? t("No part found with: {filters}", { filters }) : t("No part was judged yet"));
+    if (location.hash === `#${this.chosen}`) history.replaceState(null, "", "#evidence"); // else its row could not be chosen later
+    this.chosen = null;
+    by("detail").replaceChildren(el("p", { class: "empty" }, t("Choose a verdict to see its images")));
   }
 
   row(verdict) {
@@ -274,7 +288,7 @@ function label(name) {
 
 function regions({ boxes, decision }) {
   if (boxes.length) return boxes.map((box) => t("{width} × {height} px at {x}, {y}", box)).join("; ");
-  return decision === "ok" ? t("none") : t("none stands out alone: the dashed ring marks the highest place of the heat map");
+  return decision === "ok" ? t("none") : t("no single spot stands out; the ring shows the most unusual place");
 }
 
 // Of a line-scan camera: 12800 · 640 mm
@@ -286,7 +300,7 @@ function facts(verdict) {
   const times = Object.entries(verdict.stage_times).filter(([, value]) => value != null);
   const pairs = [
     [t("Pipeline"), verdict.pipeline],
-    [t("Frame"), `${verdict.number}${verdict.name ? ` · ${verdict.name}` : ""}`],
+    [t("Part"), `${verdict.number}${verdict.name ? ` · ${verdict.name}` : ""}`],
     [t("First line"), firstLine(verdict)],
     [t("Serial number"), verdict.serial || null],
     [t("Batch"), verdict.batch || null],
@@ -294,15 +308,15 @@ function facts(verdict) {
     [t("Raw score"), score(verdict.image_score)],
     [t("Review above"), score(verdict.review_threshold)],
     [t("Reject above"), score(verdict.threshold)],
-    [t("Kind"), kindOf(verdict) && el("a", { href: `#kinds/${verdict.pipeline}/${encodeURIComponent(kindOf(verdict))}` }, kindOf(verdict))],
-    [t("Judged to be"), verdict.kind === kindOf(verdict) ? null : (verdict.kind ?? t("of no kind"))],
+    [t("Kind"), verdict.shown_kind && el("a", { href: `#kinds/${verdict.pipeline}/${encodeURIComponent(verdict.shown_kind)}` }, kindOf(verdict))],
+    [t("Judged to be"), verdict.kind === verdict.shown_kind ? null : (kindName(verdict.kind) ?? t("of no kind"))],
     [t("Kind said by"), verdict.kind_correction && `${verdict.kind_correction.by}, ${stamp(verdict.kind_correction.at)}`],
     [t("p-value of the kind"), verdict.kind_p_value == null ? null : score(verdict.kind_p_value)],
     [t("p-value"), verdict.p_value == null ? null : score(verdict.p_value)],
     ...Object.entries(verdict.measured).map(([name, value]) => [name.replaceAll("_", " "), score(value)]),
     [t("Other format than learnt"), otherFormat(verdict)],
     [t("Regions"), regions(verdict)],
-    [t("Stages"), times.map(([name, value]) => `${name.replace("_ms", "")} ${ms(value)}`).join(", ") + " ms"],
+    [t("Stages"), times.map(([name, value]) => `${STAGES[name.replace("_ms", "")] ?? name} ${ms(value)}`).join(", ") + " ms"],
     [t("Camera"), verdict.source],
     [t("Model"), el("span", { class: "mono" }, verdict.model.slice(0, 16))],
     [t("Id"), el("span", { class: "mono" }, verdict.id)],

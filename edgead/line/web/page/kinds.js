@@ -2,14 +2,13 @@
 
 import { fetchImage, get } from "./api.js";
 import { mergeKind, renameKind, splitKind } from "./dialogs.js";
-import { by, count, el, percent, scoreText, stamp, toast } from "./dom.js";
+import { UNKNOWN_KIND, by, count, el, kindName, percent, scoreText, stamp, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
 import { Heaps } from "./heaps.js";
 import { drawPositions } from "./positions.js";
 import { t } from "./words.js";
 
 const PAGE = 24;
-const UNKNOWN = "unknown kind";
 const PERIODS = { 8: { interval_hours: 1, words: t("the last 8 hours") }, 24: { interval_hours: 8, words: t("the last day") }, 168: { interval_hours: 8, words: t("the last week") } };
 
 export class KindsView {
@@ -58,7 +57,7 @@ export class KindsView {
   }
 
   others() {
-    return Object.keys(this.found.known).filter((each) => each !== this.kind && each !== UNKNOWN);
+    return Object.keys(this.found.known).filter((each) => each !== this.kind && each !== UNKNOWN_KIND);
   }
 
   async load() {
@@ -70,7 +69,7 @@ export class KindsView {
       const found = await get(`${path}/kinds?${new URLSearchParams({ ...asked, interval_hours: String(PERIODS[this.hours].interval_hours) })}`);
       if (turn !== this.turn) return;
       this.found = found;
-      this.heaps.show(this.pipeline, this.hours, Object.keys(found.known).filter((kind) => kind !== UNKNOWN));
+      this.heaps.show(this.pipeline, this.hours, Object.keys(found.known).filter((kind) => kind !== UNKNOWN_KIND));
       this.pareto();
       this.actions();
       const positions = await get(`${path}/positions?${new URLSearchParams(this.kind === null ? asked : { ...asked, kind: this.kind })}`);
@@ -101,11 +100,11 @@ export class KindsView {
     all.style.width = `${(100 * sum) / total}%`;
     mine.style.width = `${(100 * number) / total}%`;
     const others = this.judged(kind).filter((each) => each !== kind);
-    const name = el("span", { class: "kind-name" }, kind ?? t("unnamed"), others.length > 0 && el("small", {}, others.join(", ")));
+    const name = el("span", { class: "kind-name" }, kindName(kind) ?? t("unnamed"), others.length > 0 && el("small", {}, others.join(", ")));
     const cells = [name, el("span", { class: "bar-of" }, all, mine), this.trend(kind), number_(count(number)), number_(percent(number, total)), number_(percent(sum, total))];
-    const about = { class: "pareto-row", "data-kind": kind, "data-unknown": kind === null || kind === UNKNOWN };
+    const about = { class: "pareto-row", "data-kind": kind, "data-unknown": kind === null || kind === UNKNOWN_KIND };
     if (kind === null) return el("li", {}, el("div", about, cells));
-    const label = t("{kind}: {number}, {share}, cumulative {sum}", { kind, number, share: percent(number, total), sum: percent(sum, total) });
+    const label = t("{kind}: {number}, {share}, cumulative {sum}", { kind: kindName(kind), number, share: percent(number, total), sum: percent(sum, total) });
     return el("li", {}, el("button", { ...about, "aria-label": label, "aria-current": kind === this.kind ? "true" : null, onclick: () => this.go(this.pipeline, kind) }, cells));
   }
 
@@ -122,8 +121,8 @@ export class KindsView {
   }
 
   actions() {
-    const known = this.kind !== UNKNOWN && Object.hasOwn(this.found.known, this.kind);
-    by("kind-title").textContent = this.kind ?? t("All rejects");
+    const known = this.kind !== UNKNOWN_KIND && Object.hasOwn(this.found.known, this.kind);
+    by("kind-title").textContent = kindName(this.kind) ?? t("All rejects");
     by("all-kinds").hidden = this.kind === null;
     by("rename-kind").hidden = !known;
     by("merge-kind").hidden = !known || !this.others().length;
@@ -151,7 +150,7 @@ const number_ = (text) => el("span", { class: "number" }, text);
 function thumb(verdict) {
   const name = ["heat.jpg", "frame.jpg"].find((each) => verdict.images.includes(each));
   const image = name ? el("img", { src: `/api/verdicts/${verdict.id}/images/${name}?pipeline=${verdict.pipeline}`, alt: "", loading: "lazy" }) : el("span", { class: "no-thumb" }, t("no image"));
-  const about = [el("span", {}, verdict.shown_kind ?? t("unnamed")), verdict.false_reject && el("span", { class: "marked" }, t("false reject"))];
+  const about = [el("span", {}, kindName(verdict.shown_kind) ?? t("unnamed")), verdict.false_reject && el("span", { class: "marked" }, t("false reject"))];
   return el(
     "li", {},
     el("button", { onclick: () => (location.hash = linkTo(verdict)) }, image, el("span", { class: "about" }, about), el("span", { class: "muted" }, `${stamp(verdict.captured_at)} · ${t("score {score}", { score: scoreText(verdict) })}`)),

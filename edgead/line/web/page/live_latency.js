@@ -3,7 +3,7 @@
 import { by, count, el, ms, say } from "./dom.js";
 import { t } from "./words.js";
 
-const STAGES = { age: t("waiting"), preprocess: t("resize"), infer: t("network"), score: t("scoring"), smooth: t("map"), sink: t("hand over"), total: t("total") };
+export const STAGES = { age: t("waiting"), preprocess: t("resize"), infer: t("network"), score: t("scoring"), smooth: t("map"), sink: t("hand over"), total: t("total") };
 const COLUMNS = { p50_ms: "p50", p90_ms: "p90", p99_ms: "p99", p99_9_ms: "p99.9", max_ms: t("max") };
 
 export function showLatency(latency) {

@@ -75,10 +75,10 @@ function showTally(state, shift) {
     shown.dataset.value = `${value} ${share}`;
     shown.replaceChildren(count(value), el("small", {}, share));
   }
-  const bad = (state?.late ?? 0) + (state?.missed ?? 0);
-  const wanted = { bad: count(bad), frames: count(judged + (state?.missed ?? 0)) };
-  say(by("tally-note"), bad ? t("Since the start: {bad} of {frames} not inspected in time", wanted) : shift ? t("This shift") : t("Since the start"));
-  by("tally-note").toggleAttribute("data-bad", bad > 0);
+  const { late = 0, missed = 0 } = state ?? {};
+  const bad = [missed > 0 && t("{number} without a verdict", { number: count(missed) }), late > 0 && t("{number} late", { number: count(late) })].filter(Boolean).join(", ");
+  say(by("tally-note"), bad ? t("Since the start: {bad}, of {frames}", { bad, frames: count(judged + missed) }) : shift ? t("This shift") : t("Since the start"));
+  by("tally-note").toggleAttribute("data-bad", bad !== "");
   const passed = [uninspected(counted.uninspected ?? state?.uninspected), state?.unasked && unaskedBy(state)].filter(Boolean);
   by("tally-trigger").hidden = !passed.length;
   say(by("tally-trigger"), passed.join(". "));

@@ -20,7 +20,7 @@ export async function drawPositions(canvas, note, found, image) {
   }
   const most = Math.max(0, ...found.counts.flat());
   pen.drawImage(heat(found.counts, most), 0, 0, canvas.width, canvas.height); // enlarged, and so made smooth
-  const text = most ? t("{rejects} rejects; at most {most} at one place", { rejects: count(found.verdicts), most: count(most) }) : t("no region stood out");
+  const text = most ? t("{placed} of {rejects} rejects have a place; up to {most} overlap", { placed: count(found.placed), rejects: count(found.verdicts), most: count(most) }) : t("no region stood out");
   say(note, text);
   canvas.setAttribute("aria-label", `${t("Positions of defects on the part")}: ${text}`);
 }

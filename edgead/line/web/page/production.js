@@ -24,10 +24,10 @@ export class ProductionBox {
     this.table = el("table", { class: "figures" });
     this.curve = el("div", { class: "yield-curve", role: "img", "aria-label": t("Yield by hour: {list}", { list: "—" }) });
     this.caption = el("p", { class: "muted" });
-    this.order = el("button", { "data-needs": "operate", onclick: () => startOrder(this.found?.order, () => this.load()) }, t("New order"));
+    this.order = el("button", { class: "quiet", "data-needs": "operate", onclick: () => startOrder(this.found?.order, () => this.load()) }, t("New order"));
     by("production").replaceChildren(
-      el("header", {}, el("h2", {}, t("Production")), this.title),
-      el("div", { class: "production-body" }, this.unitSelect, this.table, this.curve, this.caption, this.order),
+      el("header", {}, el("h2", {}, t("Production")), this.title, this.order),
+      el("div", { class: "production-body" }, this.unitSelect, this.table, this.curve, this.caption),
     );
     this.watch();
   }

@@ -1,7 +1,7 @@
 // Production report: a period, its groups with counts and yield, rejects and their places, and people's marks.
 
 import { fetchImage, get } from "./api.js";
-import { badge, by, complain, count, dated, el, say, stamp, toast } from "./dom.js";
+import { badge, by, complain, count, dated, el, kindName, say, stamp, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
 import { drawPositions } from "./positions.js";
 import { figure, share, shiftName } from "./production.js";
@@ -29,6 +29,7 @@ export class ReportView {
     this.period = "shift";
     this.turn = 0;
     this.names = [];
+    this.orders = []; // the newest first
     this.counted = null; // the time of what is shown; by orders it begins with the first of them
     by("report-period").addEventListener("click", ({ target: { dataset } }) => dataset.period && this.choose(dataset.period));
     for (const id of ["report-by", "report-unit", "report-since", "report-until"]) by(id).addEventListener("change", () => this.load());
@@ -77,9 +78,9 @@ export class ReportView {
 
   // Each order lasts until the next one starts; the newest comes first.
   async offerOrders() {
-    const orders = await get("/api/production/orders");
+    const orders = (this.orders = await get("/api/production/orders"));
     const time = ({ started_at: since }, index) => new URLSearchParams(index ? { since, until: orders[index - 1].started_at } : { since });
-    const options = orders.map((order, index) => el("option", { value: time(order, index) }, `${order.name || UNNAMED.order} · ${stamp(order.started_at)}`));
+    const options = orders.map((order, index) => el("option", { value: time(order, index) }, `${orderName(order)} · ${stamp(order.started_at)}`));
     by("report-order-label").hidden = !orders.length;
     by("report-order").replaceChildren(el("option", { value: "" }, t("any")), ...options);
   }
@@ -104,9 +105,12 @@ export class ReportView {
 
   show(found) {
     this.counted = { since: found.begin, until: found.end };
+    // A group has the name of its order alone; a report of a part of it begins later than the order.
+    if (found.by === "order") for (const group of found.groups) group.name = orderName(this.orders.find((order) => Date.parse(order.started_at) <= Date.parse(group.begin)) ?? group);
     const names = [...new Set(found.groups.map((group) => nameOf(group, found.by)))];
     const scope = `${by("report-by").selectedOptions[0].text}: ${names.length > LISTED ? count(names.length) : names.join(", ") || "—"}`;
-    say(by("report-title"), [t("Production report"), found.device, scope].join(" · "));
+    const order = this.period === "order" && found.by !== "order" && by("report-order").selectedOptions[0].text;
+    say(by("report-title"), [t("Production report"), found.device, order, scope].filter(Boolean).join(" · "));
     say(by("report-note"), t("{begin} to {end}, counted {now}", { begin: dated(found.begin), end: dated(found.end), now: dated(new Date()) }));
     by("report-total").replaceChildren(
       ...Object.entries(COLUMNS).map(([key, word]) => el("div", { "data-figure": key }, el("dt", {}, word), el("dd", {}, figure(key, found.total[key])))),
@@ -127,7 +131,7 @@ export class ReportView {
     const maps = [];
     for (const name of this.chosen()) {
       const counted = await get(`/api/pipelines/${name}/kinds?${time}`);
-      for (const each of counted.kinds) add(kinds, each.kind, each.count);
+      for (const each of counted.kinds) add(kinds, kindName(each.kind), each.count);
       add(kinds, t("unnamed"), counted.unsorted);
       const positions = await get(`/api/pipelines/${name}/positions?${time}`);
       const several = this.chosen().length > 1;
@@ -172,6 +176,7 @@ export class ReportView {
   }
 }
 
+const orderName = ({ name, batch }) => [name || UNNAMED.order, batch && t("batch {batch}", { batch })].filter(Boolean).join(", ");
 const nameOf = (group, grouped) => (grouped === "shift" ? shiftName(group.name) : group.name || UNNAMED[grouped]);
 
 function titleOf(group, grouped) {

@@ -133,7 +133,7 @@ export class TeachView {
     const about = { number, who: lesson.by, time: stamp(lesson.since) };
     const asked = lesson.good.length ? t("Parts: {number}, asked by {who}, {time}", about) : t("Known defects: {number}, asked by {who}, {time}", about);
     const lead = el("p", { class: "muted" }, lesson.because ? `${asked} · ${t("learnt all the same")}: ${lesson.because}` : asked);
-    const discard = (label) => el("button", { "data-needs": "engineer", onclick: () => this.decide("discard", label) }, label);
+    const discard = (label) => el("button", { "data-needs": "engineer", onclick: () => this.decide("discard") }, label);
     if (lesson.state === "running") {
       return [lead, el("p", { class: "lesson-state", role: "status" }, t("The lesson is being learnt, beside the line:"), " ", el("span", { id: "lesson-age" })), el("div", { class: "actions" }, discard(t("Cancel the lesson")))];
     }
@@ -143,7 +143,7 @@ export class TeachView {
       lead,
       lesson.report.left_out ? el("p", { class: "marked-note" }, t("Marked parts left out, as their images have not the depth that the model reads: {number}", { number: lesson.report.left_out })) : "",
       ...Object.keys(lesson.report.before).flatMap((precision, _, all) => this.comparison(lesson.report, precision, all.length > 1)),
-      el("div", { class: "actions" }, el("button", { class: "primary", "data-needs": "engineer", onclick: () => this.decide("accept", t("Accept")) }, t("Accept")), discard(t("Discard")), this.sheet(lesson)),
+      el("div", { class: "actions" }, el("button", { class: "primary", "data-needs": "engineer", onclick: () => this.decide("accept") }, t("Accept")), discard(t("Discard")), this.sheet(lesson)),
     ];
   }
 
@@ -218,10 +218,11 @@ export class TeachView {
     });
   }
 
-  decide(what, label) {
+  decide(what) {
     const accept = what === "accept";
     ask({
-      title: accept ? t("Accept the taught model?") : t("Discard the lesson?"), action: label, danger: accept,
+      title: accept ? t("Accept the taught model?") : t("Discard the lesson?"), action: accept ? t("Accept") : t("Discard"), danger: accept,
+      back: this.lesson()?.state === "running" ? t("Keep on") : undefined,
       done: accept ? t("The taught model judges now") : t("The lesson was discarded"),
       lead: accept
         ? t("It is tested with its golden images. If it passes, it judges from the next part on, also after a restart. The model of before can be rolled back to.")

@@ -135,8 +135,8 @@ def count_positions(
     else:
         height, width = latest[0].image.shape[:2]
     size = (width, height)
-    counts, places = box_density(boxes, size).tolist(), box_places(boxes, size)
-    return PositionsAnswer(width=width, height=height, verdicts=len(found), counts=counts, places=places)
+    counted = {"verdicts": len(found), "placed": sum(map(bool, found)), "places": box_places(boxes, size)}
+    return PositionsAnswer(width=width, height=height, counts=box_density(boxes, size).tolist(), **counted)
 
 
 @routes.post("/pipelines/{name}/kinds/rename")
