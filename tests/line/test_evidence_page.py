@@ -84,20 +84,6 @@ def test_a_search_without_a_hit_says_what_was_sought_and_leaves_no_part_to_mark(
         assert said(daemon) == [None, None]
 
 
-def test_facts_of_a_part_of_unknown_kind_are_in_the_language_of_the_page(browser, daemon):
-    daemon.judge(0, 0.9, "unknown kind", boxes=())
-    with served(daemon) as url, opened_page(browser, f"{url}/#evidence", locale="de") as page:
-        expect(page.locator("#verdicts .about")).to_contain_text("unbekannte Fehlerart")
-        expect(page.locator("#detail .words")).to_contain_text("keine einzelne Stelle sticht heraus")
-        facts = page.locator("#detail .facts")
-        expect(facts.locator("a")).to_have_text("unbekannte Fehlerart")
-        expect(facts.locator("a")).to_have_attribute("href", "#kinds/front/unknown%20kind")
-        expect(facts.locator("div", has_text="Stufen")).to_have_text(re.compile(r"Netz [\d,]+, "))
-        expect(facts).not_to_contain_text(re.compile("unknown|infer|preprocess"))
-        page.goto(f"{url}/#kinds")
-        expect(page.locator("#kind-images .about")).to_have_text("unbekannte Fehlerart")
-
-
 def test_what_a_model_measured_is_a_fact_of_its_verdict(browser, daemon):
     daemon.judge(0, 0.9, measured={"push_mm": -0.312, "alignment": 0.75})
     with served(daemon) as url, opened_page(browser, url) as page:

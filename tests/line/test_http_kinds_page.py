@@ -145,6 +145,20 @@ def test_positions_are_drawn_where_the_boxes_are(browser, daemon, url):
         expect(page.locator("#positions-note")).to_have_text("3 of 4 rejects have a place; up to 3 overlap")
 
 
+def test_facts_of_a_part_of_unknown_kind_are_in_the_language_of_the_page(browser, daemon, url):
+    daemon.judge(90, 0.9, "unknown kind", boxes=())
+    with opened_page(browser, f"{url}/#evidence", locale="de") as page:
+        expect(page.locator("#verdicts .about").first).to_contain_text("unbekannte Fehlerart")
+        expect(page.locator("#detail .words")).to_contain_text("keine einzelne Stelle sticht heraus")
+        facts = page.locator("#detail .facts")
+        expect(facts.locator("a")).to_have_text("unbekannte Fehlerart")
+        expect(facts.locator("a")).to_have_attribute("href", "#kinds/front/unknown%20kind")
+        expect(facts.locator("div", has_text="Stufen")).to_have_text(re.compile(r"Netz [\d,]+, "))
+        expect(facts).not_to_contain_text(re.compile("unknown|infer|preprocess"))
+        page.goto(f"{url}/#kinds")
+        expect(page.locator("#kind-images .about").first).to_have_text("unbekannte Fehlerart")
+
+
 def test_an_image_of_a_kind_leads_to_its_evidence(browser, daemon, url):
     with opened_page(browser, f"{url}/#kinds/front/kind%203") as page:
         image = page.locator("#kind-images img")

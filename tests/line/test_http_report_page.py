@@ -100,6 +100,7 @@ def test_a_report_names_the_order_and_its_batch_that_the_figures_are_of(browser,
         daemon.judge(10, 0.9, "dent")
     with opened_page(browser, f"{url}/#report") as page:
         title = page.locator("#report-title")
+        expect(page.locator("#report-kinds li")).to_have_count(2)  # all was loaded once
         page.locator("#report-order").select_option(index=2)
         expect(title).to_have_text(re.compile(r" · A-100, batch B 7 · \d\d:\d\d:\d\d · shift: "))
         page.locator("#report-by").select_option("order")

@@ -42,8 +42,8 @@ def say_who(page: Any, action: str, name: str = "Anna") -> None:
 
 
 def test_a_lesson_under_way_is_kept_or_discarded_in_these_words(browser, daemon):
-    about = {"pipeline": "front", "good": (daemon.store.rows[0]["id"],), "by": "Anna", "since": datetime.now(timezone.utc)}
-    daemon.lessons.found = [LessonState.model_validate({**about, "state": "running"})]
+    begun = {"pipeline": "front", "by": "Anna", "since": datetime.now(timezone.utc), "model_sha256": "0" * 64}
+    daemon.lessons.found = [LessonState(**begun, good=(daemon.store.rows[0]["id"],), bad=0)]
     with served(daemon) as url, opened_page(browser, f"{url}/#teach") as page:
         page.get_by_role("button", name="Cancel the lesson").click()
         expect(page.locator("dialog button")).to_have_text(["Keep on", "Discard"])
