@@ -95,9 +95,9 @@ def test_an_order_is_chosen_for_the_report_and_a_time_instead_of_it(browser, dae
 
 
 def test_a_report_names_the_order_and_its_batch_that_the_figures_are_of(browser, daemon, url):
-    for name, batch in (("A-100", "B 7"), ("A-101", "")):
+    for number, name, batch in ((10, "A-100", "B 7"), (11, "A-101", "")):
         daemon.store.production.orders.start(name=name, batch=batch, by="Anna")
-        daemon.judge(10, 0.9, "dent")
+        daemon.judge(number, 0.9, "dent")
     with opened_page(browser, f"{url}/#report") as page:
         title = page.locator("#report-title")
         expect(page.locator("#report-kinds li")).to_have_count(2)  # all was loaded once
