@@ -135,8 +135,9 @@ def count_positions(
     else:
         height, width = latest[0].image.shape[:2]
     size = (width, height)
-    counted = {"verdicts": len(found), "placed": sum(map(bool, found)), "places": box_places(boxes, size)}
-    return PositionsAnswer(width=width, height=height, counts=box_density(boxes, size).tolist(), **counted)
+    counts, places, placed = box_density(boxes, size).tolist(), box_places(boxes, size), sum(map(bool, found))
+    shown = {"verdicts": len(found), "placed": placed, "width": width, "height": height}
+    return PositionsAnswer(**shown, counts=counts, places=places)
 
 
 @routes.post("/pipelines/{name}/kinds/rename")
