@@ -104,7 +104,7 @@ def train(
     from edgead.adapt.training.log import training_log
     from edgead.adapt.training.preset import check_settings, preset_settings
 
-    check_options(options, inspect.signature(train).parameters)
+    check_options(train, options, TrainOptions, "a setting of the detector is given in settings={...}")
     for name, value, known in (("device", device, _DEVICES), ("colour", colour, (None, "bgr", "rgb"))):
         if value not in known:
             raise SettingsError(f"{name} {value!r}: choose one of {', '.join(each for each in known if each)}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.api.errors import names_parameters
-from edgead.api.options import RateOptions, StreamOptions, TeachOptions
+from edgead.api.options import RateOptions, StreamOptions, TeachOptions, check_options
 from edgead.api.paths import Paths, image_paths
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress, no_progress
@@ -191,6 +191,7 @@ class Model(Predictor):
         """
         from edgead.adapt.recalibrate import AskedRates, recalibrate, write_thresholds
 
+        check_options(self.calibrate, rates, RateOptions)
         if asked is not None and rates:
             raise SettingsError(f"{', '.join(rates)} and AskedRates are given: put all into AskedRates, or none")
         self._detector.artifact.check_unchanged()
@@ -235,6 +236,7 @@ class Model(Predictor):
         """
         from edgead.adapt.teach import TeachPlan, teach
 
+        check_options(self.teach, plan, TeachOptions)
         artifact, shown = self._detector.artifact, None if sheet is None else named_path(sheet)
         asked = TeachPlan(image_paths(images), calibration=image_paths(calibration), sheet=shown, **plan)
         artifact.check_unchanged()
@@ -303,6 +305,13 @@ class Model(Predictor):
         ToleranceError
             The new graph's scores are too far from those of fp32; nothing has changed then.
         """
+        from edgead.adapt.build import TOLERANCES
+
+        if precision not in (known := ("fp32", *TOLERANCES)):
+            raise SettingsError(
+                f"there is no precision {precision!r}: choose one of {', '.join(known)}; call export_standalone for "
+                "one ONNX file that runs without edgead"
+            )
         from edgead.export.add_graph import add_graph
         from edgead.export.precision import PrecisionPlan
 
@@ -343,6 +352,7 @@ class Model(Predictor):
         """
         from edgead.stream import run
 
+        check_options(self.stream, options, StreamOptions)
         return run(os.fspath(source) if isinstance(source, os.PathLike) else source, self._detector, sinks, **options)
 
     @names_parameters
@@ -444,3 +454,6 @@ class Model(Predictor):
             self._detector._take(artifact)
         else:
             self.close()  # the thresholds there are another graph's
+
+
+_Opened.__name__ = Model.__name__  # which an AttributeError names

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from edgead.adapt.training.options import TrainOptions
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -46,10 +46,14 @@ class StreamOptions(TypedDict, total=False):
     scheduling: Scheduling
 
 
-def check_options(options: Mapping[str, object], others: Iterable[str]) -> None:
-    """Raise SettingsError for a name that `TrainOptions` lacks; suggest a similar one of these or of `others`."""
-    names = TrainOptions.__annotations__
-    for wrong in options.keys() - names.keys():
-        near = get_close_matches(wrong, [*others, *names], 1)
-        meant = f": is {near[0]} meant? A" if near else ": a"
-        raise SettingsError(f"there is no option {wrong!r}{meant} setting of the detector is given in settings={{...}}")
+def check_options(function: Callable[..., Any], options: Mapping[str, object], known: type, advice: str = "") -> None:
+    """Raise SettingsError for a name that `known` lacks; suggest a similar one of its or of the function's parameters.
+
+    Without `advice` the message lists the names of `known`, a typed dictionary.
+    """
+    others = [each.name for each in signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
+    for wrong in options.keys() - known.__annotations__.keys():
+        near = get_close_matches(wrong, [*known.__annotations__, *others], 1)
+        then = advice or f"known are {', '.join(known.__annotations__)}"
+        then = f"is {near[0]} meant? {then[0].upper()}{then[1:]}" if near else then
+        raise SettingsError(f"there is no option {wrong!r}: {then}")

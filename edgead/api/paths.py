@@ -11,22 +11,24 @@ from edgead.dataset.layouts.place import is_data_set
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
 from edgead.images.files import as_bgr, write_image
-from edgead.images.inputs import Colour, OneImage, PathLike, each_image, read_image
-from edgead.images.volumes import is_volume
+from edgead.images.inputs import Colour, OneImage, PathLike, each_image, is_there, read_image
 
 Paths = PathLike | Sequence[PathLike]
 
 
 def image_paths(images: Paths) -> list[Path]:
-    """List the image files of a path, a folder, a pattern or several of these."""
+    """List the image files of a path, a folder, a pattern or several of these; refuse a path that is not there."""
     several = each_image(images)
     if several is None:
-        return [named_path(images)]  # type: ignore[arg-type]
+        path = named_path(images)  # type: ignore[arg-type]
+        if not is_there(path):
+            raise SettingsError(f"{path}: no such file or folder")
+        return [path]
     found: list[Path] = []
     for image, _ in several:
         if not isinstance(image, (str, os.PathLike)):
             raise SettingsError(f"files or folders of images are needed, found {type(image).__name__}")
-        found += image_paths(image) if Path(image).is_dir() or is_volume(Path(image)) else [Path(image)]
+        found += image_paths(image)
     return found
 
 

@@ -264,7 +264,9 @@ class Method(ABC, Generic[Config]):
         """Time one run of the untrained network, ms of processor time on one core of this machine."""
 
     def choose_device(self, name: str) -> Any:
-        """Find the device to train on by its name; None if the method needs none."""
+        """Find the device to train on by its name; None if the method learns without torch, and refuses a GPU."""
+        if name == "cuda":
+            raise SettingsError(f"{self.name} learns on the CPU: leave out --device")
         return None
 
     def open_checkpoint(self, folder: Path, belongs_to: Mapping[str, Any]) -> Any:

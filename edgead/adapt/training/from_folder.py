@@ -203,10 +203,12 @@ class _Training:
         self._good, self._weights, self._progress = good, weights, progress
         self._build = partial(_build, good, method, settings, weights, precision)
         paths = good.find()
-        # Too few images and invalid settings are reported before the images are read.
-        self.model = model = self._build(len(paths))
-        self._device = model.choose_device(device)
-        _check(good, model, len(paths))
+        try:  # too few images and invalid settings are reported before the images are read
+            self.model = model = self._build(len(paths))
+            self._device = model.choose_device(device)
+            _check(good, model, len(paths))
+        except ValidationError as error:
+            raise SettingsError(tell_invalid(error.errors())) from None
         self._looks: dict[Path, Look] = {}
         paths, self.problems, self._digest = check_images(
             paths,
@@ -347,7 +349,4 @@ def _check(good: GoodImages, model: Method[Any], images: int) -> None:
         good.check_count(images, leaves_out=model.leaves_out)
     else:
         good.refuse_rates(model.name)
-    try:
-        find_head(model.head.kind)  # otherwise a refusal would come only after hours of training
-    except ValidationError as error:
-        raise SettingsError(tell_invalid(error.errors())) from None
+    find_head(model.head.kind)  # otherwise a refusal would come only after hours of training

@@ -24,7 +24,7 @@ from edgead.artifact.preprocess import read_in_colour
 from edgead.artifact.tiling import Tiling
 from edgead.calibration.conformal import CalibrationError, check_rate
 from edgead.calibration.plan import choose_rates, plan_calibration
-from edgead.dataset.folders import find_good_images, find_test_images, rule_of, split_good
+from edgead.dataset.folders import check_region, find_good_images, find_test_images, rule_of, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
 from edgead.dataset.places import Place, with_places
 from edgead.dataset.ranges import with_colour
@@ -76,14 +76,20 @@ def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | Non
     -------
     Proportions
         Those of a square if images differ in proportions, or none can be read.
+
+    Raises
+    ------
+    DatasetError
+        The region is not inside the first image that can be read.
     """
-    if roi is not None:
-        return Proportions(roi[3] / roi[2], "as the region of interest")
     logarithms = []
     for pick in np.linspace(0, len(paths) - 1, min(LOOKED_AT, len(paths))).round().astype(int):
         with suppress(ImageError):  # the training reports or leaves out unreadable images
-            height, width = load_image(paths[pick], keep_depth=True).shape[:2]
-            logarithms.append(math.log(height / width))
+            image = load_image(paths[pick], keep_depth=True)
+            check_region(roi, paths[pick], image)
+            if roi is not None:
+                return Proportions(roi[3] / roi[2], "as the region of interest")
+            logarithms.append(math.log(image.shape[0] / image.shape[1]))
     if not logarithms:
         return Proportions(1.0, "a square")
     usual = float(np.median(logarithms))
