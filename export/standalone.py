@@ -29,6 +29,7 @@ from edgead.artifact.manifest import Manifest, Preprocessing
 from edgead.artifact.preprocess import covered, hidden_in
 from edgead.calibration.conformal import score_scale
 from edgead.detector import Detector
+from edgead.detector.golden_likeness import FormatCheck
 from edgead.detector.joined_tiles import Mosaic
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
@@ -59,7 +60,8 @@ class Standalone:
     """Result of writing: the file's facts, and its largest differences from edgead on `images` golden images.
 
     `size` is width and height of the images that it takes; `score_error` and `map_error` are the largest ones on the
-    compared `runtimes`. `warning` states that another graph was calibrated later; else it is empty.
+    compared `runtimes`. `warning` states that another graph was calibrated later, that the model learnt images of
+    another format, or that OpenVINO's values of an int8 graph differ; else it is empty.
     """
 
     file: Path
@@ -124,6 +126,14 @@ def write_standalone(
     errors = [_compare(artifact, precision, name, open_run(content), images) for name, open_run in runtimes.items()]
     write_whole(file, content)
     sides = [side.dim_value for side in model.graph.output[0].type.tensor_type.shape.dim]
+    worst = max(score for score, _ in errors), max(of_map for _, of_map in errors)
+    unlike = FormatCheck(artifact, artifact.graph(precision).golden).misfit((height, width))
+    warnings = [_calibrated_since(artifact.manifest, precision), unlike.text if unlike else ""]
+    if max(worst) > TOLERANCE:
+        warnings.append(
+            f"on openvino scores differ from edgead's by {worst[0]:.1g} and maps by {worst[1]:.1g}, as it rounds int8 "
+            "otherwise within a larger graph: run the file on onnxruntime, or write that of --precision fp32"
+        )
     return Standalone(
         file=file,
         bytes=len(content),
@@ -134,9 +144,9 @@ def write_standalone(
         map_size=(sides[1], sides[0]),
         runtimes=tuple(runtimes),
         images=len(images),
-        score_error=max(score for score, _ in errors),
-        map_error=max(of_map for _, of_map in errors),
-        warning=_calibrated_since(artifact.manifest, precision),
+        score_error=worst[0],
+        map_error=worst[1],
+        warning="; ".join(filter(None, warnings)),
     )
 
 

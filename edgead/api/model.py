@@ -308,10 +308,8 @@ class Model(Predictor):
         from edgead.adapt.build import TOLERANCES
 
         if precision not in (known := ("fp32", *TOLERANCES)):
-            raise SettingsError(
-                f"there is no precision {precision!r}: choose one of {', '.join(known)}; call export_standalone for "
-                "one ONNX file that runs without edgead"
-            )
+            one_file = "for one ONNX file call export_standalone"
+            raise SettingsError(f"there is no precision {precision!r}: choose one of {', '.join(known)}; {one_file}")
         from edgead.export.add_graph import add_graph
         from edgead.export.precision import PrecisionPlan
 

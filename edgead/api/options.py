@@ -47,13 +47,10 @@ class StreamOptions(TypedDict, total=False):
 
 
 def check_options(function: Callable[..., Any], options: Mapping[str, object], known: type, advice: str = "") -> None:
-    """Raise SettingsError for a name that `known` lacks; suggest a similar one of its or of the function's parameters.
-
-    Without `advice` the message lists the names of `known`, a typed dictionary.
-    """
+    """Raise SettingsError for a name that `known` lacks; suggest a similar one of its or of the function's parameters."""
     others = [each.name for each in signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
     for wrong in options.keys() - known.__annotations__.keys():
         near = get_close_matches(wrong, [*known.__annotations__, *others], 1)
         then = advice or f"known are {', '.join(known.__annotations__)}"
-        then = f"is {near[0]} meant? {then[0].upper()}{then[1:]}" if near else then
-        raise SettingsError(f"there is no option {wrong!r}: {then}")
+        meant = f"is {near[0]} meant? {then[0].upper()}{then[1:]}" if near else then
+        raise SettingsError(f"there is no option {wrong!r}: {meant}")

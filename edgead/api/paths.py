@@ -28,7 +28,8 @@ def image_paths(images: Paths) -> list[Path]:
     for image, _ in several:
         if not isinstance(image, (str, os.PathLike)):
             raise SettingsError(f"files or folders of images are needed, found {type(image).__name__}")
-        found += image_paths(image)
+        whole = isinstance(images, Path) and image == images  # a volume that cannot be opened is its own only slice
+        found += [Path(image)] if whole else image_paths(image)
     return found
 
 

@@ -70,7 +70,7 @@ class Pixels:
         return mean_precision(hits, flagged)
 
     def f1_max(self) -> tuple[float, float]:
-        """Find the best F1 over all pixels and thresholds, and the highest threshold that reaches it."""
+        """Find the best F1 over all pixels and thresholds, and the highest score from which pixels count for it."""
         return best_f1(*self._cuts())
 
     def aupro(self, limit: float = 0.3, images: Collection[int] | None = None) -> float:

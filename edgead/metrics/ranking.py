@@ -38,10 +38,14 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
 def f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
     """Find the best F1 over all thresholds, and the highest threshold that reaches it.
 
-    A score at or above the threshold counts as a defect. Parameters and errors are those of `auroc`. The
-    threshold is fitted to the labels at hand: it measures a ranking and is no threshold to ship.
+    A score above the threshold counts as a defect, as `set_thresholds(reject=...)` takes it: it lies midway to the next
+    lower score. Parameters and errors are those of `auroc`. The threshold is fitted to the labels at hand: it measures
+    a ranking and is no threshold to ship.
     """
-    return best_f1(*_cuts(labels, scores))
+    cuts = _cuts(labels, scores)
+    best, threshold = best_f1(*cuts)
+    below = max(cuts[0][cuts[0] < threshold], default=np.nextafter(threshold, -np.inf))
+    return best, float(min(below + (threshold - below) / 2, np.nextafter(threshold, -np.inf)))
 
 
 def mean_precision(hits: np.ndarray, flagged: np.ndarray) -> float:
@@ -50,7 +54,7 @@ def mean_precision(hits: np.ndarray, flagged: np.ndarray) -> float:
 
 
 def best_f1(thresholds: np.ndarray, hits: np.ndarray, flagged: np.ndarray) -> tuple[float, float]:
-    """Compute the best F1 and its threshold from the counts that `mean_precision` takes."""
+    """Compute the best F1 and the score from which items count as defects, from the counts of `mean_precision`."""
     f1 = 2 * hits / (flagged + hits[-1])
     best = int(np.argmax(f1))
     return float(f1[best]), float(thresholds[best])

@@ -27,6 +27,7 @@ from edgead.adapt.recalibrate import AskedRates
 from edgead.adapt.teach import TeachPlan
 from edgead.api.errors import in_python
 from edgead.api.options import RateOptions, StreamOptions, TeachOptions
+from edgead.api.paths import image_paths
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.cli.predict_files import predict_images
 from edgead.detector import ClosedError
@@ -737,7 +738,7 @@ def test_row_18_a_model_shows_what_is_called_and_nothing_else(model):
     }
     assert shown == judges | made
     assert model.session().judge and model.artifact.path  # of the Detector, not shown
-    with pytest.raises(AttributeError, match="no attribute 'pred_score'"):
+    with pytest.raises(AttributeError, match="'Model' object has no attribute 'pred_score'"):
         model.pred_score  # noqa: B018
 
 
@@ -750,6 +751,24 @@ def test_row_18_options_are_those_that_there_are(options, there):
     assert options.__annotations__.keys() <= names.keys()
     for name, kind in options.__annotations__.items():
         assert kind.__forward_arg__ == names[name].annotation
+
+
+def test_row_18_wrong_options_precisions_and_paths_are_refused_in_words(model, line_data, tmp_path):
+    good = line_data / "test" / "good"
+    (tmp_path / "x.nii.gz").write_bytes(b"no volume")
+    for call, words in (
+        (lambda: model.calibrate(good, reject=0.9), "no option 'reject': known are false_reject_rate"),
+        (lambda: model.calibrate(good, false_reject=0.9), "is false_reject_rate meant?"),
+        (lambda: model.teach(good, resaon="x"), "is reason meant?"),
+        (lambda: model.stream(good, on_verdit=print), "is on_verdict meant?"),
+        (lambda: model.export("onnx"), "no precision 'onnx': choose one of fp32, .*export_standalone"),
+        (lambda: model.calibrate("nodir"), "nodir: no such file or folder"),
+        (lambda: model.teach([good, "nodir"]), "nodir: no such file or folder"),
+        (lambda: edgead.train(good, tmp_path / "m", device="cuda", preset="fast"), "CPU: leave out device"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            call()
+    assert image_paths(tmp_path / "x.nii.gz") == [tmp_path / "x.nii.gz"]
 
 
 def test_row_18_a_model_judges_by_its_lesson(model_copy, line_data, part):

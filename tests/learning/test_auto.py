@@ -8,6 +8,7 @@ import pytest
 
 from edgead.adapt.training import auto
 from edgead.adapt.training.good_images import GoodImages, Proportions, find_proportions, input_size, keep_proportions
+from edgead.dataset.errors import DatasetError
 from edgead.adapt.training.preset import preset_settings
 from edgead.errors import SettingsError
 
@@ -38,6 +39,8 @@ def test_proportions_are_those_of_most_images_or_of_the_region(tmp_path):
     paths = write(tmp_path, [(100, 250)] * 9 + [(250, 100)])
     assert find_proportions(paths) == Proportions(pytest.approx(0.4), "as the images")
     assert find_proportions(paths, (0, 0, 50, 25)) == Proportions(0.5, "as the region of interest")
+    with pytest.raises(DatasetError, match="ends at 9999, 10"):
+        find_proportions(paths, (0, 0, 9999, 10))
 
 
 def test_images_of_different_proportions_are_filled_up_to_a_square(tmp_path):

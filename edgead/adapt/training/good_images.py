@@ -76,11 +76,6 @@ def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | Non
     -------
     Proportions
         Those of a square if images differ in proportions, or none can be read.
-
-    Raises
-    ------
-    DatasetError
-        The region is not inside the first image that can be read.
     """
     logarithms = []
     for pick in np.linspace(0, len(paths) - 1, min(LOOKED_AT, len(paths))).round().astype(int):
