@@ -47,7 +47,7 @@ class StreamOptions(TypedDict, total=False):
 
 
 def check_options(function: Callable[..., Any], options: Mapping[str, object], known: type, advice: str = "") -> None:
-    """Raise SettingsError for a name that `known` lacks; suggest a similar one of its or of the function's parameters."""
+    """Raise SettingsError for a name that `known` lacks; suggest a similar name there or of a parameter."""
     others = [each.name for each in signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
     for wrong in options.keys() - known.__annotations__.keys():
         near = get_close_matches(wrong, [*known.__annotations__, *others], 1)

@@ -8,8 +8,8 @@ import pytest
 
 from edgead.adapt.training import auto
 from edgead.adapt.training.good_images import GoodImages, Proportions, find_proportions, input_size, keep_proportions
-from edgead.dataset.errors import DatasetError
 from edgead.adapt.training.preset import preset_settings
+from edgead.dataset.errors import DatasetError
 from edgead.errors import SettingsError
 
 
