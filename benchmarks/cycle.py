@@ -67,7 +67,9 @@ def _delay(detector: Detector, period: float, fault: Fault, onset: int) -> int |
     """Frames of a fault up to the first reject, that one included; None where there is none in time."""
     at = LEAD + round(onset * period / ONSETS)
     found = _verdicts(detector, _frames(100 + onset, period, at + LASTS, [Happening(fault, at, LASTS)]))
-    return next((n for n, verdict in enumerate(found[at:], 1) if verdict is not None and verdict.is_reject), None)
+    return next(
+        (n for n, verdict in enumerate(found[at:], 1) if verdict is not None and (verdict.decision == "reject")), None
+    )
 
 
 def _account(delays: Sequence[int | None]) -> str:
@@ -81,7 +83,7 @@ def _undisturbed(detector: Detector, period: float) -> None:
     for stream in range(STREAMS):
         for verdict in _verdicts(detector, _frames(200 + stream, period, UNDISTURBED // STREAMS)):
             if verdict is not None:
-                alarms += verdict.is_reject
+                alarms += verdict.decision == "reject"
                 highest = max(highest, verdict.image_score / verdict.threshold)
     print(f"  undisturbed: {alarms} rejects in {UNDISTURBED} frames, highest score {highest:.3f} of the limit")
 

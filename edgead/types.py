@@ -327,8 +327,8 @@ class Verdict:
     Verdict(reject, score 250 > 100, raw score 0.8 > 0.5, 0 boxes)
     >>> verdict.mask.tolist()
     [[False, False], [False, True]]
-    >>> verdict.is_reject, verdict.to_dict()["decision"]
-    (True, 'reject')
+    >>> verdict.is_ok, verdict.to_dict()["decision"]
+    (False, 'reject')
     """
 
     image_score: float
@@ -357,9 +357,9 @@ class Verdict:
         return scaled_score(self.image_score, self.typical_score, self.threshold)
 
     @property
-    def is_reject(self) -> bool:
-        """Whether the decision is "reject"."""
-        return self.decision == "reject"
+    def is_ok(self) -> bool:
+        """Whether the part may pass: False for "reject", for "review", and for an image that could not be judged."""
+        return self.decision == "ok"
 
     @property
     def mask(self) -> np.ndarray:
@@ -413,7 +413,7 @@ class Verdict:
 
     def __bool__(self) -> bool:
         raise TypeError(
-            "a verdict is neither true nor false: ask for verdict.is_reject, or verdict.decision, which is "
+            "a verdict is neither true nor false: ask for verdict.is_ok, or verdict.decision, which is "
             f"{self.decision!r} here"
         )
 

@@ -103,7 +103,7 @@ class Inspector:
         judged_ms = (self._judged_ns - frame.captured_ns) / 1e6
         self.late += self._budget_ms is not None and judged_ms > self._budget_ms
         self._decisions[verdict.decision] += 1
-        if verdict.is_reject and verdict.kind is not None:
+        if verdict.decision == "reject" and verdict.kind is not None:
             known = verdict.kind in self._kinds or len(self._kinds) < MAX_KINDS
             self._kinds[verdict.kind if known else OTHER_KINDS] += 1
         return replace(verdict, stage_times=times)

@@ -220,7 +220,7 @@ def test_row_5_a_file_that_cannot_be_judged_stops_no_others(model, part, line_da
     for found in (verdicts, [verdicts[at] for at in range(3)], model.predict(paths), model.predict(iter(paths))):
         assert [one.decision for one in found] == ["ok", "fault", "ok"]
     _, broken, _ = verdicts
-    assert broken.problem.startswith(f"{paths[1]}: ") and not broken.is_reject and broken.score is None
+    assert broken.problem.startswith(f"{paths[1]}: ") and not broken.is_ok and broken.score is None
     assert json.loads(broken.to_json()) == {"name": "1.jpg", "decision": "fault", "problem": broken.problem}
     assert repr(broken) == f"Verdict(fault, {broken.problem})" and broken.sentence() == ""
     assert broken.mask_in_image().size == broken.mask.size == 0 and broken._repr_png_() is None
@@ -236,7 +236,7 @@ def test_row_5_the_cause_of_many_rejects_is_said_as_the_command_says_it(model, c
         write_image(tmp_path / f"{number}.png", np.zeros((480, 480, 3), np.uint8))
     verdicts = model.predict_all(tmp_path)
     assert verdicts.advice == ""
-    assert all(one.is_reject for one in verdicts)
+    assert all(not one.is_ok for one in verdicts)
     assert verdicts.advice.startswith("All 6 images are rejected: if some of them are good, another product")
     assert [record.getMessage() for record in caplog.records] == [verdicts.advice]
     assert verdicts.advice in predict_images(model, sorted(tmp_path.iterdir()))[1]
@@ -538,7 +538,7 @@ def test_row_13_a_verdict_says_what_it_is(model, verdict):
 
 
 def test_row_14_a_verdict_is_drawn_saved_and_written(model, path, verdict, tmp_path):
-    assert verdict.is_reject and verdict.mask.sum() == (verdict.anomaly_map > verdict.map_threshold).sum() > 0
+    assert not verdict.is_ok and verdict.mask.sum() == (verdict.anomaly_map > verdict.map_threshold).sum() > 0
     assert (verdict.plot(colour="rgb") == verdict.plot()[:, :, ::-1]).all()
     record = json.loads(verdict.to_json())
     assert record == verdict.to_dict() and record["decision"] == "reject" and record["boxes"]
@@ -589,7 +589,7 @@ def test_row_14_a_verdict_is_said_and_shown(model, verdict, line_data, monkeypat
 
 @pytest.mark.parametrize("score", [0.1, 0.9])
 def test_row_15_a_verdict_is_neither_true_nor_false(score):
-    with pytest.raises(TypeError, match="ask for verdict.is_reject"):
+    with pytest.raises(TypeError, match="ask for verdict.is_ok"):
         bool(make_verdict(score))
 
 

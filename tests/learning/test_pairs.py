@@ -277,7 +277,7 @@ def test_dents_and_stains_are_found_and_values_survive(pair_model, plates, tmp_p
         assert {kind: row["image_AUROC"] for kind, row in kinds.items()} == {"dent_0.5mm": 1.0, "stain_60": 1.0}
         model.report(plates / "pairs", tmp_path / "report.html")
         (verdict, *_) = model.predict_all(plates / "pairs/test/stain_60/rgb")
-        assert verdict.is_reject and verdict.plot().dtype == np.uint8
+        assert verdict.decision == "reject" and verdict.plot().dtype == np.uint8
         pair = model.read_image(plates / "pairs/test/stain_60/rgb/000.png")
         assert [each.name for each in model.predict_all(plates / "pairs/test/stain_60")] == [
             "000.png",

@@ -300,7 +300,7 @@ def test_defects_are_found_and_shown(grey_model, deep_data, tmp_path):
         assert model.evaluate(deep_data).to_dict()["image_AUROC"] == 1.0
         model.report(deep_data, tmp_path / "report.html")
         (verdict, *_) = model.predict_all(deep_data / "test/step")
-        assert verdict.is_reject and verdict.plot().dtype == np.uint8
+        assert verdict.decision == "reject" and verdict.plot().dtype == np.uint8
         of_array = model.predict(load_image(deep_data / "test/step/00.png", keep_depth=True))
         assert of_array == verdict and of_array.plot().dtype == np.uint8
         for wrong in (np.zeros((SIDE, SIDE, 3), np.uint8), rolled(0).astype(np.uint8)):

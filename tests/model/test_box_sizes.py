@@ -72,6 +72,6 @@ def test_a_trained_model_says_how_large_and_how_deep_a_dent_is(tmp_path):
     with edgead.train(heights, tmp_path / "model", mm_per_pixel=MM_PER_PIXEL, **settings) as model:
         verdict = model.predict(heights / "test/dent_1mm/000.png")
     box = verdict.boxes[0]
-    assert verdict.is_reject and -1.15 < box.lowest_mm < -0.7
+    assert verdict.decision == "reject" and -1.15 < box.lowest_mm < -0.7
     assert box.width_mm == pytest.approx(box.width * MM_PER_PIXEL)
     assert json.loads(verdict.to_json())["boxes"][0]["lowest_mm"] == box.lowest_mm
