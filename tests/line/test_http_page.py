@@ -175,7 +175,7 @@ def test_a_reject_without_a_region_says_where_to_look(browser, daemon, url):
     row = daemon.store.rows[2]
     row["boxes"] = []
     with opened_page(browser, f"{url}/#evidence/{row['id']}") as page:
-        expect(page.locator("#detail .facts")).to_contain_text("the dashed ring marks the highest place")
+        expect(page.locator("#detail .facts")).to_contain_text("the ring shows the most unusual place")
 
 
 def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
