@@ -109,11 +109,10 @@ def line_data(once: Once) -> Path:
 def trained_model(line_data: Path, once: Once) -> Path:
     """A small patchcore artifact; tests that change it copy it with `model_copy`."""
     pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.adapt.methods.patchcore import PatchCore
     from edgead.adapt.training.from_folder import train_from_folder
     from edgead.adapt.training.good_images import GoodImages
 
-    settings = {**PatchCore.presets["fast"], "image_size": (160, 160), "memory_bank_size": 500}
+    settings = {"backbone": "efficientnet_lite0", "image_size": (160, 160), "memory_bank_size": 500}
     settings["damp_length"] = True  # its scores are near 1; test_damping.py has the choice
     good = GoodImages(line_data, false_reject_rate=0.05)
     return once("patchcore", lambda path: train_from_folder(good, path, settings))

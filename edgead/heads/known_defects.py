@@ -33,7 +33,7 @@ _OfKinds = Annotated[tuple[_T, ...], Field(min_length=1, max_length=MAX_KINDS)]
 
 
 class KnownDefects(BaseModel):
-    """How known defects raise the image score: from which score of known defects, and how steeply.
+    """Rise of the image score by known defects: from which score of known defects, and how steeply.
 
     Attributes
     ----------

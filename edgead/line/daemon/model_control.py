@@ -229,7 +229,8 @@ class SteeredModel(ABC):
             if found and not reason:
                 raise BlindLimitError(found, by_hand=True)
             why = {"reason": reason} if reason else {}
-            scale = {"typical_score": good_scores_of(detector).typical_score}
+            limits = detector.graph.calibration  # there is one: `doubts_of` has found it
+            scale = {"typical_score": limits and limits.typical}
             with self._audited("thresholds", by, {**before.values(), **scale}, {**given.values(), **why}):
                 self.slot.set_thresholds(given)
 

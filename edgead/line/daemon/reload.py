@@ -33,7 +33,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class SiteDiff:
-    """What a reload stops and starts: names of cameras, pipelines and sinks; `store` is True if that section changed.
+    """Units that a reload stops and starts: cameras, pipelines and sinks by name; `store` is True if that section did.
 
     A pipeline that differs only in model, sinks, alarms or `follow` keeps running and is not listed.
     """

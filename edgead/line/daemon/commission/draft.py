@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -147,10 +147,11 @@ class Draft:
         """Names of the images of another size than most have; files that are sent may."""
         for name in self.images:
             if name not in self._sizes:
-                with (self.folder / IMAGES / name).open("rb") as file:
+                with suppress(OSError), (self.folder / IMAGES / name).open("rb") as file:
                     self._sizes[name] = file.read(24)[16:]  # a PNG's width and height
-        counted = Counter(self._sizes[name] for name in self.images).most_common(1)
-        return [name for name in self.images if self._sizes[name] != counted[0][0]]
+        there = {name: self._sizes[name] for name in self.images if name in self._sizes}
+        usual = Counter(there.values()).most_common(1)
+        return [name for name, size in there.items() if size != usual[0][0]]
 
     @classmethod
     def begin(cls, folder: Path, camera: str, by: str, bounds: Bounds = Bounds()) -> Draft:  # noqa: B008  frozen

@@ -44,7 +44,7 @@ function above({ parts, false_reject_rate }) {
 
 export function unlike({ parts }) {
   const number = parts.filter((part) => part.odd).length;
-  return number && t("Parts unlike the others were learnt: {number}. If they do not belong to this product, the limit is too loose and bad parts pass: take them out, and learn again.", { number });
+  return number > 0 && t("Parts unlike the others were learnt: {number}. If they do not belong to this product, the limit is too loose and bad parts pass: take them out, and learn again.", { number });
 }
 
 function words(draft) {
@@ -85,7 +85,7 @@ async function go(view, draft) {
     title: t("Put the model into service"), action: t("Test and change"), danger: true, done: t("The model is in its place"),
     lead: t("It is loaded beside the one in service and tested. If it passes, it judges from the next part on; the one before is kept for a roll-back, under System."),
     fields: [
-      unlike(draft.result) ? el("label", { class: "check" }, el("input", { type: "checkbox", required: true }), `${unlike(draft.result)} ${t("I have looked: they belong to it.")}`) : null,
+      unlike(draft.result) && el("label", { class: "check" }, el("input", { type: "checkbox", required: true }), `${unlike(draft.result)} ${t("I have looked: they belong to it.")}`),
       field("commission-model", t("Name of the model"), { name: "model", required: true, maxlength: "64", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", value: free }),
       el("label", { for: "commission-pipeline" }, t("Pipeline")),
       el("select", { id: "commission-pipeline", name: "pipeline" }, options, el("option", { value: "" }, t("a new one: show what to write into the site file"))),
