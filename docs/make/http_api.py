@@ -73,7 +73,7 @@ def _summary(operation: dict[str, Any]) -> str:
 
 
 def _exposed(metric: Any) -> str:
-    return metric.name + {"counter": "_total", "info": "_info"}.get(metric.type, "")
+    return metric.name + {"counter": "_total", "info": "_info", "histogram": "_bucket"}.get(metric.type, "")
 
 
 def _labels(metric: Any) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from array import array
+from bisect import bisect_left
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # Stages in the order of a frame; `total` runs from the capture to the last sink.
 STAGES = ("age", "preprocess", "infer", "score", "smooth", "sink", "total")
+BUCKETS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Upper ends of the buckets of `Latency.counts`; a last one has what took longer."""
 _CPU0 = Path("/sys/devices/system/cpu/cpu0")
 
 
@@ -28,7 +31,8 @@ class Latency:
     """Distribution of one stage's latency, in milliseconds.
 
     A percentile is the sample at or just above its rank (NumPy's "higher"), so it was really measured and is never too
-    low. `p99_9_ms` is None for fewer than 1000 samples, which are too few for it.
+    low. `p99_9_ms` is None for fewer than 1000 samples, which are too few for it. `counts` are of the buckets of
+    `BUCKETS_MS`, and of what took longer.
     """
 
     n: int
@@ -40,13 +44,14 @@ class Latency:
     p99_ms: float
     p99_9_ms: float | None
     max_ms: float
+    counts: tuple[int, ...]
 
 
 class LatencyRecorder:
     """Recorder of milliseconds per stage and of the times of finished frames.
 
-    n, mean, minimum and maximum cover every sample since the start; percentiles cover the newest `window` samples
-    of each stage, so that memory stays bounded over months. One thread adds; any thread may read.
+    n, mean, minimum, maximum and counts cover every sample since the start; percentiles cover the newest `window`
+    samples of each stage, so that memory stays bounded over months. One thread adds; any thread may read.
     """
 
     def __init__(self, *, window: int = 100_000):
@@ -126,7 +131,7 @@ def latency_table(latency: dict[str, Latency], *, title: str, caption: str) -> T
     """Format latencies in milliseconds as a table for the terminal, one row per stage."""
     from rich.table import Table
 
-    columns = [name for name in Latency.__dataclass_fields__ if name != "n"]
+    columns = [name for name in Latency.__dataclass_fields__ if name.endswith("_ms")]
     if all(values.p99_9_ms is None for values in latency.values()):
         columns.remove("p99_9_ms")
         caption += "; p99.9 takes 1000 frames"
@@ -149,6 +154,7 @@ class _Samples:
         self._n = 0
         self._sum = 0.0
         self._min, self._max = float("inf"), float("-inf")
+        self._counts = [0] * (len(BUCKETS_MS) + 1)
 
     def add(self, ms: float) -> None:
         if self._n < self._window:
@@ -157,6 +163,7 @@ class _Samples:
             self._newest[self._n % self._window] = ms
         self._n += 1
         self._sum += ms
+        self._counts[bisect_left(BUCKETS_MS, ms)] += 1
         self._min, self._max = min(self._min, ms), max(self._max, ms)
 
     def summary(self) -> Latency:
@@ -165,7 +172,8 @@ class _Samples:
         newest = np.frombuffer(self._newest.tobytes())
         p50, p90, p95, p99, p99_9 = map(float, np.percentile(newest, ranks, method="higher"))
         rare = p99_9 if len(newest) >= 1000 else None
-        return Latency(self._n, self._sum / self._n, self._min, p50, p90, p95, p99, rare, self._max)
+        counts = tuple(self._counts)
+        return Latency(self._n, self._sum / self._n, self._min, p50, p90, p95, p99, rare, self._max, counts)
 
 
 def _text(path: Path) -> str | None:

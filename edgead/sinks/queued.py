@@ -8,8 +8,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Annotated
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from edgead.process.log_rate import limited_log
 from edgead.serialization.notice import Notice
@@ -30,45 +32,22 @@ _NO_MAP = np.zeros((0, 0), np.float32)
 _DRAIN_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class QueueStatus:
-    """Counts of the verdicts that were given to a sink, and its state.
-
-    Attributes
-    ----------
-    waiting : int
-        Verdicts that the sink has not taken yet, including the current one.
-    written : int
-        Verdicts that the sink has taken; for MQTT, HTTP and Modbus the receiver has acknowledged them.
-    dropped : int
-        Verdicts that a full queue dropped, oldest first, or that were left at the close.
-    failed : int
-        Verdicts that the sink refused, or at which it failed.
-    problem : str or None
-        Problem of the sink now.
-    required : bool
-        Whether the device is ready only while this sink works.
-    failing_s : float
-        Seconds for which the sink has failed; 0 while it works.
-    blocks : bool
-        Whether the sink is required and has failed for longer than tolerated.
-    notices_waiting, notices_written, notices_lost : int
-        Same counts for notices, which all other counts leave out; lost ones were dropped or failed.
-    """
+class QueueStatus(BaseModel, from_attributes=True):
+    """State of a sink, and counts of the verdicts that were given to it; notices have counts of their own."""
 
     name: str
     uri: str
-    waiting: int
-    written: int
-    dropped: int
-    failed: int
-    problem: str | None
-    required: bool = False
-    failing_s: float = 0.0
-    blocks: bool = False
+    waiting: Annotated[int, Field(description="Verdicts not taken yet, including the current one.")]
+    written: Annotated[int, Field(description="Verdicts taken; by MQTT, HTTP and Modbus: acknowledged.")]
+    dropped: Annotated[int, Field(description="Verdicts that a full queue dropped, or that were left at the close.")]
+    failed: Annotated[int, Field(description="Verdicts that the sink refused, or at which it failed.")]
+    problem: Annotated[str | None, Field(description="Problem of the sink now.")]
+    required: Annotated[bool, Field(description="Whether the device is ready only while it works.")] = False
+    failing_s: Annotated[float, Field(description="Seconds for which it has failed; 0 while it works.")] = 0.0
+    blocks: Annotated[bool, Field(description="Whether it is required, and has failed for too long.")] = False
     notices_waiting: int = 0
     notices_written: int = 0
-    notices_lost: int = 0
+    notices_lost: Annotated[int, Field(description="Notices that were dropped or failed.")] = 0
 
 
 @dataclass(slots=True)

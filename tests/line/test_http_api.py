@@ -83,16 +83,24 @@ def test_status_tells_every_part_with_its_reason(client, daemon):
 
 def test_metrics_are_those_of_the_status(client, daemon):
     daemon.judge(1, 0.9)
+    daemon.pipelines["front"].uninspected = 6
     families = text_string_to_metric_families(client.get("/metrics").text)
     found = {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
     assert found["edgead_camera_fps", "conveyor"] == 24.5
     assert found["edgead_frames_dropped_total", "front", "stale"] == 4
     assert found["edgead_frames_dropped_total", "fault", "front"] == 1
+    assert found["edgead_frames_dropped_total", "front", "pause"] == 6
     assert found["edgead_reconnects_total", "conveyor"] == 3
     assert found["edgead_verdicts_total", "front", "reject"] == 1
     assert found["edgead_rejects_by_kind_total", "front", "scratch"] == 1
     assert found["edgead_latency_seconds", "0.5", "front", "infer"] == pytest.approx(0.002)
     assert found["edgead_latency_seconds_count", "front", "total"] == 1
+    up_to = {
+        end_s: found["edgead_stage_seconds_bucket", end_s, "front", "infer"] for end_s in ("0.001", "0.002", "+Inf")
+    }
+    assert up_to == {"0.001": 0, "0.002": 1, "+Inf": 1}
+    assert found["edgead_stage_seconds_count", "front", "infer"] == 1
+    assert found["edgead_stage_seconds_sum", "front", "infer"] == pytest.approx(0.002)
     assert found["edgead_camera_state", "conveyor", "streaming"] == 1
     assert found["edgead_camera_state", "conveyor", "lost"] == 0
     assert found["edgead_sink_dropped_total", "plc"] == 2

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+from itertools import accumulate
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from edgead.profiling.latency import STAGES, LatencyRecorder, latency_table, machine_facts
+from edgead.profiling.latency import BUCKETS_MS, STAGES, LatencyRecorder, latency_table, machine_facts
 from edgead.types import StageTimes
 
 
@@ -30,6 +31,7 @@ def test_percentiles_are_samples_at_or_above_their_rank(n):
         assert value == ordered[math.ceil(round(percent * (n - 1) / 100, 9))]
     assert (latency.n, latency.min_ms, latency.max_ms) == (n, ordered[0], ordered[-1])
     assert latency.mean_ms == pytest.approx(np.mean(samples))
+    assert list(accumulate(latency.counts)) == [*(sum(samples <= end_ms) for end_ms in BUCKETS_MS), n]
     if n < 1000:
         assert latency.p99_9_ms is None
     else:

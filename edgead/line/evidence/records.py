@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, func, select
 
@@ -23,6 +23,9 @@ from edgead.line.evidence.settings import StoreSection
 from edgead.line.evidence.tables import NAMES_PART, WITH_DEFECT, audit, corrections, marks, names, verdicts
 from edgead.line.evidence.versions import check_version
 from edgead.types import DECISIONS, NO_PART, Opinion, Part, scaled_score
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # Kind as it is shown: a person's correction, else the name given to the model's kind, else the model's kind.
 SHOWN: ColumnElement[str] = func.coalesce(corrections.c.kind, names.c.name, verdicts.c.kind)
@@ -123,41 +126,43 @@ def _correction(row: Row) -> dict[str, Any] | None:
     return None if row.corrected_at is None else {"at": row.corrected_at.isoformat(), "by": row.corrected_by}
 
 
+class Asked(TypedDict, total=False):
+    """Records that a query asks for; see `EvidenceStore.verdicts`."""
+
+    pipeline: str | None
+    decision: str | None
+    kind: str | None
+    part: Part
+    mark: Opinion | None
+    before_id: str | None
+    until: datetime | None
+    at_least: float | None
+
+
 class Records:
     """Queries of the store for the page and the API; safe from any thread."""
 
     def __init__(self, access: Access):
         self._access = access
 
-    def newest(
-        self,
-        *,
-        limit: int,
-        pipeline: str | None = None,
-        decision: str | None = None,
-        kind: str | None = None,
-        part: Part = NO_PART,
-        mark: Opinion | None = None,
-        before_id: str | None = None,
-        until: datetime | None = None,
-        at_least: float | None = None,
-    ) -> list[tuple[dict[str, Any], str | None]]:
+    def newest(self, *, limit: int, **asked: Unpack[Asked]) -> list[tuple[dict[str, Any], str | None]]:
         """List records with the folders of their images, newest first; see `EvidenceStore.verdicts`."""
+        pipeline, decision, before_id = asked.get("pipeline"), asked.get("decision"), asked.get("before_id")
         if not all(_NAME.fullmatch(name) for name in (pipeline, decision, before_id) if name):
             return []
         query = with_opinions().order_by(verdicts.c.seq.desc()).limit(max(0, min(limit, _MAX_ROWS)))
-        query = query.where(*is_of_part(part))
+        query = query.where(*is_of_part(asked.get("part", NO_PART)))
         if pipeline is not None:
             query = query.where(verdicts.c.pipeline == pipeline)
         if decision is not None:
             query = query.where(verdicts.c.decision == decision)
-        if kind is not None:
+        if (kind := asked.get("kind")) is not None:
             query = query.where(is_shown_as(kind, pipeline))
-        if mark is not None:
+        if (mark := asked.get("mark")) is not None:
             query = query.where(is_marked(mark))
-        if until is not None:
+        if (until := asked.get("until")) is not None:
             query = query.where(verdicts.c.judged_at <= until)
-        if at_least is not None:
+        if (at_least := asked.get("at_least")) is not None:
             reach = verdicts.c.threshold - verdicts.c.typical_score
             query = query.where(verdicts.c.image_score >= verdicts.c.typical_score + at_least / 100 * reach)
         if before_id is not None:

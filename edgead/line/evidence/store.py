@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,14 +23,17 @@ from edgead.line.evidence.marks import Marks
 from edgead.line.evidence.parts import PartRecords
 from edgead.line.evidence.production.production import Production
 from edgead.line.evidence.recent import RecentFrames
-from edgead.line.evidence.records import Records
+from edgead.line.evidence.records import Asked, Records
 from edgead.line.evidence.rows import RowWriter
 from edgead.line.evidence.settings import StoreSection
 from edgead.line.evidence.tables import verdicts
 from edgead.line.evidence.upkeep import Upkeep
 from edgead.line.evidence.versions import begin_tables, prepare_tables
 from edgead.serialization import verdict_record
-from edgead.types import DECISIONS, NO_PART, Frame, Opinion, Part, Verdict
+from edgead.types import DECISIONS, Frame, Verdict
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
 
@@ -147,23 +150,13 @@ class EvidenceStore(Records):
 
     # Reading
 
-    def verdicts(
-        self,
-        *,
-        pipeline: str | None = None,
-        decision: str | None = None,
-        kind: str | None = None,
-        part: Part = NO_PART,
-        mark: Opinion | None = None,
-        before_id: str | None = None,
-        until: datetime | None = None,
-        at_least: float | None = None,
-        limit: int = 50,
-    ) -> list[dict[str, Any]]:
+    def verdicts(self, *, limit: int = 50, **asked: Unpack[Asked]) -> list[dict[str, Any]]:
         """List records with their `images`, newest first by arrival, whatever the clock said.
 
         Parameters
         ----------
+        pipeline, decision : str, optional
+            Only verdicts of this pipeline, or with this decision.
         kind : str, optional
             Only verdicts with this kind, by its shown name.
         part : Part, optional
@@ -177,18 +170,7 @@ class EvidenceStore(Records):
         at_least : float, optional
             Only scores of at least this, on the scale where 100 was the limit; records without a scale are left out.
         """
-        found = self.newest(
-            limit=limit,
-            pipeline=pipeline,
-            decision=decision,
-            kind=kind,
-            part=part,
-            mark=mark,
-            before_id=before_id,
-            until=until,
-            at_least=at_least,
-        )
-        return [self._with_images(*one) for one in found]
+        return [self._with_images(*one) for one in self.newest(limit=limit, **asked)]
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
         """Return one record with the names of its `images`, or None; the first one if pipelines share the capture."""

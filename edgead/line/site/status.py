@@ -31,6 +31,10 @@ class LatencyAnswer(Answer):
     p99_ms: float
     p99_9_ms: Number
     max_ms: float
+    counts: Annotated[
+        tuple[int, ...],
+        Field(description="Samples up to 1, 2, 5, 10, 20, 50, 100, 200, 500 and 1000 ms, and longer ones."),
+    ]
 
 
 class PipelineStatus(Answer):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from edgead.line.site.status import Answer, Number, PartStatus, PipelineStatus
+from edgead.sinks.queued import QueueStatus
 from edgead.sources.supervised import CameraStatus
 from edgead.types import Decision
 
@@ -22,21 +23,8 @@ class PipelineAnswer(PipelineStatus):
     takes_images: Annotated[bool, Field(description="Whether its camera is `request:`, for sent images.")] = False
 
 
-class SinkAnswer(Answer):
+class SinkAnswer(QueueStatus):
     """Sink with its queue."""
-
-    name: str
-    uri: str
-    waiting: int
-    written: int
-    dropped: int
-    failed: int
-    problem: str | None
-    required: Annotated[bool, Field(description="Whether the device is ready only while it works.")]
-    failing_s: Annotated[Number, Field(description="Seconds for which it has failed.")]
-    blocks: Annotated[bool, Field(description="Whether it is required, and has failed for too long.")]
-    notices_waiting: Annotated[int, Field(description="Waiting notices; other counts are of verdicts.")] = 0
-    notices_lost: int = 0
 
 
 class BoxAnswer(Answer):

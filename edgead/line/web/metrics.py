@@ -7,16 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
+from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from edgead.errors import EdgeadError
 from edgead.line.evidence.production.periods import Period
 from edgead.line.site.shifts import shift_at
 from edgead.line.web.contract import all_units, running
+from edgead.profiling.latency import BUCKETS_MS
 from edgead.version import __version__
 
 if TYPE_CHECKING:
@@ -108,6 +117,7 @@ class DaemonCollector(Collector):
         pipelines = [pipeline.status() for pipeline in daemon.pipelines.values()]
         yield from _of_pipelines(pipelines)
         yield _latency(pipelines)
+        yield _latency_histogram(pipelines)
         yield from _of_parts([parts.status() for parts in list(daemon.parts.values())])
         yield from _of_sinks([sink.status() for sink in daemon.sinks.values()])
         yield from _of_notices(daemon.notices.counts())
@@ -119,10 +129,7 @@ class DaemonCollector(Collector):
 
 
 def _of_cameras(cameras: list[CameraStatus]) -> Iterator[Metric]:
-    def rows(name: str) -> dict[Any, Any]:
-        return {(camera.name,): getattr(camera, name) for camera in cameras}
-
-    label = ("camera",)
+    label, rows = ("camera",), partial(_rows, cameras)
     yield _gauge("edgead_camera_fps", "Frames that a camera gives in a second.", label, rows("fps"))
     yield _gauge("edgead_frame_age_seconds", "Age of the newest frame.", label, rows("age_s"))
     yield _counter("edgead_frames_captured", "Frames that a camera gave.", label, rows("captured"))
@@ -140,25 +147,24 @@ def _of_cameras(cameras: list[CameraStatus]) -> Iterator[Metric]:
 
 
 def _of_pipelines(pipelines: list[PipelineStatus]) -> Iterator[Metric]:
-    label = ("pipeline",)
+    label, rows = ("pipeline",), partial(_rows, pipelines)
     decided = {(one.name, decision): count for one in pipelines for decision, count in one.decisions.items()}
     yield _counter("edgead_verdicts", "Verdicts.", ("pipeline", "decision"), decided)
     kinds = {(one.name, kind): count for one in pipelines for kind, count in one.kinds.items()}
     yield _counter("edgead_rejects_by_kind", "Rejects by the kind of their defect.", ("pipeline", "kind"), kinds)
-    reasons = {"stale": "dropped", "fault": "skipped"}
+    reasons = {"stale": "dropped", "fault": "skipped", "pause": "uninspected"}
     dropped = {(one.name, why): getattr(one, count) for one in pipelines for why, count in reasons.items()}
     yield _counter(
         "edgead_frames_dropped",
-        "Frames without a verdict: a newer one replaced them, or the pipeline was in fault.",
+        "Frames without a verdict: a newer one replaced them, or the pipeline was in fault or paused.",
         ("pipeline", "reason"),
         dropped,
     )
-    yield _counter("edgead_verdicts_late", "Verdicts over the budget.", label, {(p.name,): p.late for p in pipelines})
-    missed = {(p.name,): p.parts_missed for p in pipelines}
-    yield _counter("edgead_parts_missed", "Parts that were named and got no verdict.", label, missed)
+    yield _counter("edgead_verdicts_late", "Verdicts over the budget.", label, rows("late"))
+    yield _counter("edgead_parts_missed", "Parts that were named and got no verdict.", label, rows("parts_missed"))
     codes = {(p.name, result): count for p in pipelines for result, count in p.codes.items()}
     yield _counter("edgead_part_codes", "Codes of parts by what became of them.", ("pipeline", "result"), codes)
-    yield _counter("edgead_restarts", "Restarts of a pipeline.", label, {(p.name,): p.restarts for p in pipelines})
+    yield _counter("edgead_restarts", "Restarts of a pipeline.", label, rows("restarts"))
     states = {(one.name, state): one.state == state for one in pipelines for state in _PIPELINE_STATES}
     yield _gauge("edgead_pipeline_state", "1 for the state that a pipeline is in.", ("pipeline", "state"), states)
     refused = {(p.name,): p.realtime_problem is not None for p in pipelines}
@@ -184,19 +190,28 @@ def _latency(pipelines: list[PipelineStatus]) -> Metric:
     return metric
 
 
+def _latency_histogram(pipelines: list[PipelineStatus]) -> Metric:
+    """Make the metric of latencies whose quantiles exist for a fleet and for any time: counts over all frames."""
+    text = "Time that a frame spent in a stage; total is from the capture to the last sink."
+    family = HistogramMetricFamily("edgead_stage_seconds", text, labels=("pipeline", "stage"))
+    ends = [*(str(end_ms / 1e3) for end_ms in BUCKETS_MS), "+Inf"]
+    for one in pipelines:
+        for stage, latency in one.latency.items():
+            buckets = list(zip(ends, accumulate(latency.counts), strict=True))
+            family.add_metric((one.name, stage), buckets, latency.n * latency.mean_ms / 1e3)
+    return family
+
+
 def _of_parts(parts: list[PartStatus]) -> Iterator[Metric]:
     decided = {(one.name, decision): count for one in parts for decision, count in one.decisions.items()}
     text = "Verdicts of several pipelines together; fault where a view is missing."
     yield _counter("edgead_part_verdicts", text, ("part", "decision"), decided)
-    unmatched = {(one.name,): one.unmatched for one in parts}
-    yield _counter("edgead_part_views_unmatched", "Views too late, or of several parts.", ("part",), unmatched)
+    text = "Views too late, or of several parts."
+    yield _counter("edgead_part_views_unmatched", text, ("part",), _rows(parts, "unmatched"))
 
 
 def _of_sinks(sinks: list[QueueStatus]) -> Iterator[Metric]:
-    def rows(name: str) -> dict[Any, Any]:
-        return {(sink.name,): getattr(sink, name) for sink in sinks}
-
-    label = ("sink",)
+    label, rows = ("sink",), partial(_rows, sinks)
     yield _gauge("edgead_sink_waiting", "Verdicts that a sink has not taken yet.", label, rows("waiting"))
     yield _counter("edgead_sink_written", "Verdicts that a sink took.", label, rows("written"))
     yield _counter("edgead_sink_dropped", "Verdicts pushed out of a full queue.", label, rows("dropped"))
@@ -222,6 +237,10 @@ def _of_evidence(status: dict[str, Any], problems: Iterable[str]) -> Iterator[Me
         "edgead_images_dropped", "Images not kept for want of disk or time.", (), {(): status["images_dropped"]}
     )
     yield _gauge("edgead_images_bytes", "What the images take.", (), {(): status["images_mib"] * 2**20})
+
+
+def _rows(parts: Iterable[Any], name: str) -> dict[tuple[str], Any]:
+    return {(one.name,): getattr(one, name) for one in parts}
 
 
 def _gauge(name: str, text: str, labels: tuple[str, ...], rows: dict[Any, Any]) -> Metric:
