@@ -109,7 +109,8 @@ def _connect(url: str, shown: str, limits: LiveLimits) -> cv2.VideoCapture:
     authority = _authority()
     if is_redirected(url, limits.open_timeout_s, authority):
         raise SourceError(f"{shown}: {_NOT_FOLLOWED}")
-    with _only_streams({"tls_verify": "1", "ca_file": authority} if authority else {}):
+    # Said either way: FFmpeg 9 verifies by default.
+    with _only_streams({"tls_verify": "1", "ca_file": authority} if authority else {"tls_verify": "0"}):
         capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, settings)
     if not capture.isOpened():
         capture.release()

@@ -614,10 +614,10 @@ def test_row_17_a_model_is_measured_and_reported(model, line_data, tmp_path):
 
 
 def test_row_17_a_model_is_calibrated(model_copy, line_data, part):
-    good = [line_data / "test" / "good", line_data / "test" / "dent" / "000.jpg"]
+    good = [line_data / "test" / "good", line_data / "test" / "missing_hole" / "000.jpg"]
     with edgead.load(model_copy) as model, edgead.load(model_copy) as elsewhere:
         before = model.threshold
-        with pytest.raises(SettingsError, match="dent/000.jpg .*: are these defects"):
+        with pytest.raises(SettingsError, match="missing_hole/000.jpg .*: are these defects"):
             model.calibrate(good, false_reject_rate=0.2)
         with pytest.raises(SettingsError, match="false_reject_rate and AskedRates are given"):
             model.calibrate(good, AskedRates(accept_outliers=True), false_reject_rate=0.2)

@@ -187,7 +187,7 @@ def test_each_graph_keeps_what_it_was_calibrated_for(model_copy, under_lamp):
 
 def test_a_limit_that_may_be_blind_needs_a_reason_and_one_that_stays_needs_none(model_copy, under_lamp, monkeypatch):
     limits = calibrated(model_copy, under_lamp[:16])
-    plan = TeachPlan(passing(model_copy, under_lamp[16:])[:1], held_out_share=0)
+    plan = TeachPlan(passing(model_copy, under_lamp[16:]), held_out_share=0)
     monkeypatch.setattr("edgead.adapt.teach.run.doubts", lambda *_: ["it would rise"])
     with pytest.raises(LessonRefusedError, match="it would rise"):
         teach(model_copy, plan)
