@@ -30,6 +30,7 @@ def kernel_threads():
     kernels.set_threads(2)
     rows = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)
     kernels.NearestPatches(rows).search(rows[:500])
+    wait_until(lambda: len(threads_named(KERNEL_THREADS)) == 1)  # those of before end a little after they are joined
     yield threads_named(KERNEL_THREADS)
     kernels.set_threads(before)
 
