@@ -137,7 +137,7 @@ def _of_patches(nodes: Nodes, head: PatchHead, scores: str, shape: tuple[int, ..
 
 
 def _nearest(nodes: Nodes, head: NearestHead, features: str, shape: tuple[int, ...], bank: np.ndarray) -> str:
-    """Add the nodes of `NearestPatches`: products select candidate rows, differences give the distances (n h w,)."""
+    """Add nodes that select rows by a matrix product and compute their exact distances, (n h w,), by subtraction."""
     count, height, width, depth = shape
     patches = count * height * width
     measured = min(head.num_neighbors + _CANDIDATES - 1, len(bank))

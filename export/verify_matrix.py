@@ -77,7 +77,7 @@ def verify_pairs(
     *,
     progress: StageProgress = no_progress,
 ) -> list[PairReport]:
-    """Compare every pair with torch on the images, and with its golden images.
+    """Compare the model under each (runtime, precision) with torch, and with what its golden images scored.
 
     Parameters
     ----------

@@ -134,6 +134,6 @@ def _by_group(values: Sequence[float], groups: Sequence[int]) -> np.ndarray:
 
 
 def _spread(scores: np.ndarray) -> float:
-    """Robust standard deviation of good scores, which a few of them or a lucky sample cannot make too small."""
+    """Spread of good scores: the larger of the robust and the plain standard deviation, with a floor."""
     floor = _MIN_SPREAD * abs(np.median(scores))
     return float(max(robust_deviation(scores), np.std(scores), floor, np.finfo(np.float32).tiny))

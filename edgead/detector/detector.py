@@ -446,9 +446,9 @@ class Detector(Measurer, Predictor):
         )
 
     def shown(self, frame: Frame) -> Frame:
-        """Return the frame for display and storage: for a model of values, with an image rendered from the values.
+        """Return the frame for display and storage.
 
-        For a model of 8-bit images the values are dropped, as they were not judged.
+        For a model of heights, or of more than 8 bits, the image is drawn from these values; else they are dropped.
         """
         values = frame.others.get(VALUES)
         if values is None:

@@ -101,7 +101,7 @@ class Tensor(NamedTuple):
 
 
 def check_inputs(graph: Graph, manifest: Manifest, inputs: Sequence[Tensor]) -> dict[str, np.ndarray]:
-    """Check that a graph's inputs are one batch of images as in the manifest, and the arrays that it names.
+    """Check a graph's inputs, one batch of images as in the manifest and the arrays that it names; read the arrays.
 
     Returns
     -------

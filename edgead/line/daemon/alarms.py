@@ -203,7 +203,7 @@ class _Yield:
 
 
 class _NotInspected:
-    """Alarm of frames without a verdict in time: raised above the limit in a minute, resolved at half of it."""
+    """Alarm on the share of frames without a verdict in time, of the last minute; resolved at half its limit."""
 
     def __init__(self, above: float | None):
         self.stands = self.known = False

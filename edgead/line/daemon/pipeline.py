@@ -146,7 +146,7 @@ class Pipeline(SteeredModel):
         self._judging.receivers = replace(self._judging.receivers, sinks=sinks)
 
     def limit(self, limits: LimitsSection) -> None:
-        """Set other limits of restarts, valid from now on."""
+        """Replace the limits of restarts, from now on."""
         self._supervisor.budget.limits = limits
 
     def look_after(self) -> None:

@@ -130,7 +130,7 @@ class Production:
         return total(self._counted(unit, [*pieces, *hours_of(period._replace(begin=begins[-1]))]))
 
     def report(self, asked: ReportQuery) -> list[Group]:
-        """Count the groups of a report.
+        """Count the parts by decision in each group of a report, such as a shift, order or recipe.
 
         Raises
         ------

@@ -125,7 +125,7 @@ def start(given: NewLesson, daemon: Daemon, address: ClientAddress) -> LessonsAn
 
 @routes.get("/{name}/sheet", response_class=Response, responses={200: JPEG, **problems(404)})
 def sheet(name: str, pipeline: Pipeline, daemon: Daemon) -> Response:
-    """Return the sheet of the parts that a lesson teaches, with heat maps and scores."""
+    """Return one JPEG of all parts that a lesson teaches, with heat maps and scores."""
     return image_file(daemon.lessons.sheet(name), f"there is no sheet of a lesson of {name}")
 
 
