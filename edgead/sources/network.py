@@ -37,10 +37,11 @@ _FFMPEG = {
     "protocol_whitelist": "rtsp,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto",
     "format_whitelist": "rtsp,mpjpeg,mjpeg,mpegts,mpeg,mpegvideo,h264,hevc,flv,matroska,mov",
     "max_redirects": "0",
+    "tls_verify": "0",  # unless an authority is named; from FFmpeg 9 on the default is 1
 }
 _NOT_FOLLOWED = "redirects and playlists are not followed: give the address of the stream itself"
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-# Variable that names a file of certificates; FFmpeg verifies none by itself.
+# Variable that names a file of certificates; without it none is verified.
 _AUTHORITY = "EDGEAD_CAMERA_CA"
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
@@ -109,8 +110,7 @@ def _connect(url: str, shown: str, limits: LiveLimits) -> cv2.VideoCapture:
     authority = _authority()
     if is_redirected(url, limits.open_timeout_s, authority):
         raise SourceError(f"{shown}: {_NOT_FOLLOWED}")
-    # Said either way: FFmpeg 9 verifies by default.
-    with _only_streams({"tls_verify": "1", "ca_file": authority} if authority else {"tls_verify": "0"}):
+    with _only_streams({"tls_verify": "1", "ca_file": authority} if authority else {}):
         capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, settings)
     if not capture.isOpened():
         capture.release()

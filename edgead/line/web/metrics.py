@@ -116,8 +116,7 @@ class DaemonCollector(Collector):
         yield from _of_cameras([camera.status() for camera in daemon.cameras.values()])
         pipelines = [pipeline.status() for pipeline in daemon.pipelines.values()]
         yield from _of_pipelines(pipelines)
-        yield _latency(pipelines)
-        yield _latency_histogram(pipelines)
+        yield from _latencies(pipelines)
         yield from _of_parts([parts.status() for parts in list(daemon.parts.values())])
         yield from _of_sinks([sink.status() for sink in daemon.sinks.values()])
         yield from _of_notices(daemon.notices.counts())
@@ -175,31 +174,24 @@ def _of_pipelines(pipelines: list[PipelineStatus]) -> Iterator[Metric]:
     yield _gauge("edgead_threshold", "Scores above it are for review or rejected.", ("pipeline", "kind"), thresholds)
 
 
-def _latency(pipelines: list[PipelineStatus]) -> Metric:
-    """Make the metric of latencies: quantiles over the newest frames, sum and count over all frames."""
+def _latencies(pipelines: list[PipelineStatus]) -> Iterator[Metric]:
+    """Make the metrics of latencies: quantiles over the newest frames, and a histogram of all frames."""
     name = "edgead_latency_seconds"
-    metric = Metric(name, "Time that a frame spent in a stage; total is from the capture to the last sink.", "summary")
-    for one in pipelines:
-        for stage, latency in one.latency.items():
-            labels = {"pipeline": one.name, "stage": stage}
-            for quantile, field in _QUANTILES.items():
-                if (value_ms := getattr(latency, field)) is not None:
-                    metric.add_sample(name, {**labels, "quantile": quantile}, value_ms / 1e3)
-            metric.add_sample(f"{name}_sum", labels, latency.n * latency.mean_ms / 1e3)
-            metric.add_sample(f"{name}_count", labels, latency.n)
-    return metric
-
-
-def _latency_histogram(pipelines: list[PipelineStatus]) -> Metric:
-    """Make the metric of latencies whose quantiles exist for a fleet and for any time: counts over all frames."""
     text = "Time that a frame spent in a stage; total is from the capture to the last sink."
-    family = HistogramMetricFamily("edgead_stage_seconds", text, labels=("pipeline", "stage"))
+    summary = Metric(name, text, "summary")
+    histogram = HistogramMetricFamily("edgead_stage_seconds", text, labels=("pipeline", "stage"))
     ends = [*(str(end_ms / 1e3) for end_ms in BUCKETS_MS), "+Inf"]
     for one in pipelines:
         for stage, latency in one.latency.items():
-            buckets = list(zip(ends, accumulate(latency.counts), strict=True))
-            family.add_metric((one.name, stage), buckets, latency.n * latency.mean_ms / 1e3)
-    return family
+            labels, sum_s = {"pipeline": one.name, "stage": stage}, latency.n * latency.mean_ms / 1e3
+            for quantile, field in _QUANTILES.items():
+                if (value_ms := getattr(latency, field)) is not None:
+                    summary.add_sample(name, {**labels, "quantile": quantile}, value_ms / 1e3)
+            summary.add_sample(f"{name}_sum", labels, sum_s)
+            summary.add_sample(f"{name}_count", labels, latency.n)
+            histogram.add_metric((one.name, stage), [*zip(ends, accumulate(latency.counts), strict=True)], sum_s)
+    yield summary
+    yield histogram
 
 
 def _of_parts(parts: list[PartStatus]) -> Iterator[Metric]:
