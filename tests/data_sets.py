@@ -288,6 +288,58 @@ def roboflow(folder: Path, made: Sequence[Part]) -> Path:
     return folder
 
 
+def yolo(folder: Path, made: Sequence[Part]) -> Path:
+    """Boxes and polygons as shares of the image; the files of good images are empty or missing."""
+    for part in made:
+        where = f"{subset_of(part)}/{part.name}"
+        write(folder / "images" / f"{where}.png", part.image)
+        lines = []
+        for number, box in enumerate(boxes_of(part.mask) if part.kind != "good" else []):
+            x, y, width, height = (side / SIDE for side in box)
+            corners = [side / SIDE for corner in corners_of(box) for side in corner]
+            shares = corners if number % 2 else (x + width / 2, y + height / 2, width, height)
+            lines.append(" ".join(map(str, (int(part.kind == "dent"), *shares))))
+        if lines or part.number % 2:
+            (folder / "labels" / where).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "labels" / f"{where}.txt").write_text("\n".join(lines), encoding="utf-8")
+    listed = "".join(f"./images/train/{part.name}.png\n" for part in made if part.split == "train")
+    (folder / "train.txt").write_text(listed, encoding="utf-8")
+    (folder / "data.yaml").write_text(YOLO_DATA, encoding="utf-8")
+    return folder
+
+
+YOLO_DATA = """path: /content/parts
+train: train.txt
+val: images/val
+test: ../images/test
+nc: 2
+names:
+  0: stain
+  1: dent
+"""
+
+
+def good_and_bad(folder: Path, made: Sequence[Part]) -> Path:
+    """Folders of anomalib's Folder with masks, in the splits of a bucket of Lookout."""
+    for part in made:
+        kind = "normal" if part.kind == "good" else "anomaly"
+        if part.split != "validation":
+            write(folder / part.split / kind / f"{part.name}.png", part.image)
+        if kind == "anomaly":
+            write(folder / "ground_truth" / kind / f"{part.name}.png", part.mask)
+    return folder
+
+
+def anomalib_table(folder: Path, made: Sequence[Part]) -> Path:
+    """A table as pandas writes the samples of anomalib's Tabular."""
+    rows = [
+        [number, image, "normal" if kind == "good" else kind, int(kind != "good"), mask, split.replace("idation", "")]
+        for number, (image, kind, mask, _, split) in enumerate(table_rows(folder, made))
+    ]
+    head = ["", "image_path", "label", "label_index", "mask_path", "split"]
+    return write_csv(folder / "samples.csv", [head, *rows])
+
+
 def datumaro(folder: Path, made: Sequence[Part]) -> Path:
     labels = [{"name": name, "parent": "", "attributes": []} for name in ("normal", "stain", "dent")]
     for subset in ("train", "val", "test"):

@@ -164,7 +164,7 @@ def find_images(paths: list[Path], *, below: bool = True) -> list[Path]:
         A wildcard that matches no file.
     """
     from edgead.images.files import is_image_path, list_images
-    from edgead.images.pairs import colour_folder, is_height_file
+    from edgead.images.pairs import belongs_to_colours, colour_folder
     from edgead.images.volume_readers import NIFTI_SUFFIXES
     from edgead.images.volumes import is_volume, slices_of, volume_of
 
@@ -180,7 +180,7 @@ def find_images(paths: list[Path], *, below: bool = True) -> list[Path]:
         if is_file:
             found.append(path)
         elif below:
-            found += [image for image in list_images(path, below=True) if not is_height_file(image)]
+            found += [image for image in list_images(path, below=True) if not belongs_to_colours(image)]
         else:
             found += list_images(colour_folder(path))
     return found

@@ -28,7 +28,7 @@ from edgead.dataset.layouts.registry import DataSet, read_layout
 from edgead.dataset.made_sets import refuse_made
 from edgead.dataset.masks import find_mask
 from edgead.images.files import ImageError, is_image_path, list_images, load_image, natural_key, refuse_video
-from edgead.images.pairs import colour_folder
+from edgead.images.pairs import MASKS, colour_folder
 from edgead.images.volumes import is_volume, volume_of
 
 # Folders beside `good` that are no kind of defect.
@@ -212,7 +212,7 @@ def _test_folders(data: Path) -> tuple[Path, Path]:
 
 def _masks_of(folder: Path, truth: Path) -> Path:
     """Return the folder of masks for the images of a kind; in MVTec 3D-AD it is `gt` beside `rgb`."""
-    masks = folder / "gt"
+    masks = folder / MASKS
     return masks if masks.is_dir() and colour_folder(folder) != folder else truth / folder.name
 
 

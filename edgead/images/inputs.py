@@ -26,7 +26,7 @@ from edgead.images.files import (
     no_array,
     refuse_video,
 )
-from edgead.images.pairs import colour_folder, is_height_file, load_deep
+from edgead.images.pairs import belongs_to_colours, colour_folder, load_deep
 from edgead.images.volumes import is_volume, slices_of, volume_of
 
 Colour = Literal["bgr", "rgb"]
@@ -213,7 +213,7 @@ def _of_folder(folder: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
             below = any(is_image_path(path) and path.is_file() for path in folder.rglob("*"))
             raise ImageError(f"{error}{', or give recursive=True' if below else ''}") from None
     try:
-        found = [path for path in list_images(folder, below=True) if not is_height_file(path)]
+        found = [path for path in list_images(folder, below=True) if not belongs_to_colours(path)]
     except ImageError:
         raise ImageError(f"{folder}: no images found, nor in the folders below it") from None
     return ((path, path.relative_to(folder).as_posix()) for path in found)

@@ -22,7 +22,7 @@ from edgead.images.files import (
 )
 from edgead.types import COLOUR, VALUES, Frame
 
-COLOURS, HEIGHTS = "rgb", ("height", "xyz")
+COLOURS, HEIGHTS, MASKS = "rgb", ("height", "xyz"), "gt"
 _SUFFIXES = (".tiff", ".tif", ".png", ".pgm")
 
 
@@ -108,9 +108,9 @@ def _height_folder(colours: Path) -> Path | None:
     return next((folder for name in HEIGHTS if (folder := colours.parent / name).is_dir()), None)
 
 
-def is_height_file(path: Path) -> bool:
-    """Whether a file holds the heights of a colour image beside it."""
-    return path.parent.name in HEIGHTS and (path.parent.parent / COLOURS).is_dir()
+def belongs_to_colours(path: Path) -> bool:
+    """Whether a file holds the heights or the mask of a colour image beside it."""
+    return path.parent.name in (*HEIGHTS, MASKS) and (path.parent.parent / COLOURS).is_dir()
 
 
 def files_of(path: Path) -> list[Path]:

@@ -38,7 +38,7 @@ from edgead.dataset.masks import (
 )
 from edgead.dataset.survey import survey
 from edgead.errors import SettingsError
-from edgead.line.evidence.production.coco import _defects_of
+from edgead.line.evidence.production.annotations import _defects_of
 from edgead.report.evaluate import evaluate
 
 
@@ -57,12 +57,15 @@ LAID_OUT = {
     "Real-IAD": data_sets.real_iad,
     "COCO": data_sets.coco,
     "COCO, of Roboflow": data_sets.roboflow,
+    "YOLO": data_sets.yolo,
+    "good beside bad": data_sets.good_and_bad,
     "Datumaro": data_sets.datumaro,
     "LabelMe": data_sets.labelme,
     "CVAT": data_sets.cvat,
     "Label Studio": data_sets.label_studio,
     "a manifest of Lookout for Vision": data_sets.lookout,
     "a table": data_sets.table,
+    "a table, of anomalib": data_sets.anomalib_table,
 }
 UNSPLIT = ("Label Studio", "a manifest of Lookout for Vision")
 """Of these, what is named is a test set: its good images would be learnt, too."""
@@ -186,7 +189,7 @@ WRONG = {
     "VisA, all objects": (lambda *to: data_sets.visa(*to).parent, "several objects: name the folder of one"),
     "a table without a path": (
         partial(listed, header=["file", *COLUMNS[1:]]),
-        "has no column path; it has file, label",
+        "has no column path or image_path; it has file, label",
     ),
     "a table with an absolute path": (partial(listed, path="/etc/passwd"), "'/etc/passwd', which lies outside of"),
     "a table that goes up": (partial(listed, path="images/../../x.png"), "which lies outside of"),
@@ -222,6 +225,7 @@ def replaced(tmp_path, made, make, path, old, new):
 of_coco = partial(edited, make=data_sets.coco, path="annotations/instances_test.json")
 of_datumaro = partial(edited, make=data_sets.datumaro, path="annotations/test.json")
 of_labelme = partial(edited, make=data_sets.labelme, path="test/011.json")
+of_yolo = partial(replaced, make=data_sets.yolo)
 of_studio = partial(edited, make=data_sets.label_studio, path="export.json")
 of_lookout = partial(edited, make=data_sets.lookout, path="test.manifest")
 of_real_iad = partial(edited, make=data_sets.real_iad, path="realiad_jsons/audiojack.json")
@@ -265,6 +269,31 @@ WRONG |= {
         partial(cut, make=data_sets.coco, path="images/test/009.png"),
         "1 of 5 images|1 of 12 im",
     ),
+    "YOLO of an unknown class": (
+        partial(of_yolo, path="labels/test/009.txt", old="0 ", new="7 "),
+        "line 1 of .*009.txt is of class 7: data.yaml names 2",
+    ),
+    "YOLO with half a box": (
+        partial(of_yolo, path="labels/test/009.txt", old="0 ", new="0 0.5\n0 "),
+        "line 1 of .*009.txt has 1 values: a box has 4, a polygon 6 or more",
+    ),
+    "YOLO with no number": (
+        partial(of_yolo, path="labels/test/009.txt", old="0 ", new="0 nan "),
+        "line 1 of .*009.txt",
+    ),
+    "YOLO without labels": (
+        partial(cut, make=data_sets.yolo, path="labels"),
+        "none of 12 images has a file of labels, .*labels/train/000.txt first",
+    ),
+    "YOLO without an image": (
+        partial(cut, make=data_sets.yolo, path="images/train/000.png"),
+        "1 of 12 images are missi",
+    ),
+    "YOLO that goes up": (
+        partial(of_yolo, path="data.yaml", old="../images/test", new="../../images/test"),
+        "which lies outside of",
+    ),
+    "YOLO that is broken": (partial(of_yolo, path="data.yaml", old="names:", new="names: ["), "data.yaml is no YAML"),
     "Datumaro with a polyline": (
         partial(of_datumaro, change=lambda c: c["items"][2]["annotations"][0].update(type="polyline")),
         "marks 009.png by a polyline: label, polygon, bbox and mask are read",
@@ -598,8 +627,12 @@ def test_a_mask_of_another_size_is_refused(tmp_path, made):
 
 def test_a_file_that_lists_nothing_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("good")
-    with pytest.raises(DatasetError, match="lists no images in a layout edgead knows. Those are MVTec AD 2: "):
+    with pytest.raises(DatasetError, match="lists no images in a layout that edgead knows. The nearest are "):
         find_good_images(tmp_path / "notes.txt")
+    unknown = write_json(tmp_path / "unknown.json", {"images": [], "labels": [], "categories": []})
+    with pytest.raises(DatasetError, match="The nearest are COCO: .*; Datumaro: .*; ") as said:
+        find_good_images(unknown)
+    assert sum(f"{layout.name}: " in str(said.value) for layout in LAYOUTS) == 3
     (tmp_path / "empty.csv").write_text("path,label\n")
     with pytest.raises(DatasetError, match="lists no images"):
         find_good_images(tmp_path / "empty.csv")
@@ -691,7 +724,7 @@ def test_a_kind_that_is_called_good_returns_as_a_defect():
     """Of `edgead evidence export --format coco`, which must not write what is read as no defect."""
     row = SimpleNamespace(mark_verdict=None, decision="reject", shown_kind=None, boxes=[])
     categories: dict[str, int] = {}
-    for name in [*kinds._GOOD_NAMES, "Good", "dent"]:
+    for name in [*kinds.GOOD_NAMES, "Good", "dent"]:
         row.shown_kind = name
         _defects_of(row, 1, categories, 1)
     assert "dent" in categories and len(categories) == 5

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
+import numpy as np
 import pytest
 from command_line import run_here
 from patience import wait_until
@@ -106,6 +107,29 @@ def test_what_a_stream_judged_is_exported_into_the_folder_although_it_is_of_no_p
     assert [path.name for path in (tmp_path / "out" / "images").iterdir()] == [f"{frame.id}.jpg"]
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         assert f"images/{frame.id}/frame.jpg" in archive.namelist()
+
+
+def test_boxes_go_out_as_yolo_and_are_read_again(store, tmp_path):
+    """The same images, kinds and boxes as COCO's, a part without a place as a whole; an image that is good is empty."""
+    for name in ("coco", "yolo"):
+        said = run_here("evidence", "export", store, "-o", tmp_path / name, "--format", name)
+        assert (said.returncode, said.stdout) == (0, f"6 verdicts, 4 with images: {tmp_path / name}\n")
+    found = survey(tmp_path / "yolo")
+    assert (found.found.layout, found.problems) == ("YOLO", [])
+    coco, yolo = (
+        {image.path.relative_to(tmp_path / name / "images"): image for image in find_test_images(tmp_path / name)}
+        for name in ("coco", "yolo")
+    )
+    assert coco.keys() == yolo.keys()
+    for name, image in yolo.items():
+        assert image.defect == coco[name].defect
+        shape = load_image(image.path).shape[:2]
+        expected = coco[name].load_mask(shape)
+        if expected is None:
+            expected = np.full(shape, image.is_defective)
+        np.testing.assert_array_equal(image.load_mask(shape), expected)
+    empty = [file for file in (tmp_path / "yolo" / "labels").rglob("*.txt") if not file.read_text()]
+    assert len(empty) == 1
 
 
 def test_annotations_are_a_folder_and_no_report(store, tmp_path):

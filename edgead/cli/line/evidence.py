@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 from rich.table import Table
@@ -14,7 +14,7 @@ from rich.table import Table
 from edgead.cli.app import Json, StoreUrl, app, print_report
 from edgead.cli.console import stage_bars, stderr
 from edgead.errors import SettingsError
-from edgead.line.evidence.production.formats import Format
+from edgead.line.evidence.production.formats import Annotations, Format
 from edgead.line.evidence.production.periods import By
 from edgead.types import DetectorDecision
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from edgead.line.evidence.production.report import Printed
 
 
-ExportFormat = Literal["csv", "parquet", "jsonl", "coco"]
+ExportFormat = Literal[Format, Annotations]
+_ANNOTATED = get_args(Annotations)
 
 
 class EvidenceWork(str, Enum):
@@ -67,8 +68,8 @@ def evidence(
         ExportFormat,
         typer.Option(
             "--format",
-            help="Format of the table; parquet needs the extra parquet. For export also coco: images and their defects "
-            "as annotations.",
+            help="Format of the table; parquet needs the extra parquet. For export also coco and yolo: images and "
+            "their defects as annotations.",
         ),
     ] = "csv",
     images: Annotated[bool, typer.Option("--images", help="For export: add the images that the store keeps.")] = False,
@@ -90,8 +91,8 @@ def evidence(
         begin, end = _time(since, until, access.now())
         if work is EvidenceWork.report:
             _refuse(work, decision=decision, batch=batch, recipe=recipe, marked=marked, images=images)
-            if table == "coco":
-                raise SettingsError("--format coco goes with `edgead evidence export`: a report has no images")
+            if table in _ANNOTATED:
+                raise SettingsError(f"--format {table} goes with `edgead evidence export`: a report has no images")
             found = _report(access, (begin, end), by, pipeline, config)
             _write_report(found, output, table)
             print_report(_as_json(found), json, lambda: _table(found))
@@ -99,7 +100,7 @@ def evidence(
         if output is None:
             raise SettingsError("--output is missing: a new folder, or a file such as -o verdicts.zip")
         wanted = VerdictQuery(begin, end, pipeline, decision, batch, recipe, marked)
-        report = _save(access, wanted, store if images or table == "coco" else None, table, output)
+        report = _save(access, wanted, store if images or table in _ANNOTATED else None, table, output)
     print_report(report, json, lambda: _sentence(report))
 
 
@@ -133,24 +134,28 @@ def _refuse(work: EvidenceWork, **given: Any) -> None:
 def _save(access: Access, query: VerdictQuery, store: Path | None, table: ExportFormat, output: Path) -> dict[str, Any]:
     from edgead.files.atomic import new_folder
     from edgead.line.evidence.folder import ImageFolder
-    from edgead.line.evidence.production.coco import write_coco
+    from edgead.line.evidence.production.annotations import write_annotated
     from edgead.line.evidence.production.export import Export, export_to_zip, write_export, write_into
 
     folder = None if store is None else ImageFolder(store / "pictures")
     as_zip = output.suffix.lower() == ".zip"
-    if table == "coco" and as_zip:
-        raise SettingsError(f"--output {output}: --format coco writes a folder: name a new one")
-    export = Export(access, query, "csv" if table == "coco" else table, folder)
+    if table in _ANNOTATED and as_zip:
+        raise SettingsError(f"--output {output}: --format {table} writes a folder: name a new one")
+    export = Export(access, query, "csv" if table == "coco" or table == "yolo" else table, folder)
     if not (verdicts := export.count()):
         raise SettingsError("there are no such verdicts: choose a longer time with --since, or fewer conditions")
-    write = write_coco if table == "coco" else write_export
     report: dict[str, Any] = {"verdicts": verdicts}
     with stage_bars() as progress:
         if as_zip:
             report["with_images"] = export_to_zip(export, output, progress)
         else:
             with new_folder(output) as draft:
-                report["with_images"] = write(export, write_into(draft), progress)
+                into = write_into(draft)
+                report["with_images"] = (
+                    write_annotated(export, table, into, progress)
+                    if table == "coco" or table == "yolo"
+                    else write_export(export, into, progress)
+                )
     return {**report, "output": str(output)}
 
 

@@ -1,4 +1,4 @@
-"""Data sets with a folder for each kind: MVTec AD 2, MVTec LOCO AD and BTAD; see `dataset.folders` for MVTec AD."""
+"""Data sets with a folder for each kind: MVTec AD 2, LOCO AD, BTAD, good beside bad; not MVTec AD."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from edgead.dataset.errors import DatasetError
-from edgead.dataset.labelled import GOOD, TEST, TRAIN, UNLABELLED, VALIDATION, LabelledImage
+from edgead.dataset.labelled import GOOD, TEST, TRAIN, UNLABELLED, UNSPLIT, VALIDATION, LabelledImage
+from edgead.dataset.layouts.kinds import GOOD_NAMES
 from edgead.dataset.layouts.place import DataSetPath, names_in
 from edgead.dataset.masks import Mask, add_file, find_mask
 from edgead.images.files import list_images, natural_key
 
 _LOCO_KINDS = ("logical_anomalies", "structural_anomalies")
+_BAD_NAMES = {"abnormal", "anomaly", "anomalous", "bad", "defect", "defective", "ng", "nok"}
 _PRIVATE = ("test_private", "test_private_mixed")
 
 
@@ -65,6 +67,32 @@ def read_btad(place: DataSetPath) -> Iterable[LabelledImage] | None:
     return _all_of(
         _good(place.path, "train/ok", "test/ok"),
         _defects(place.path / "test" / "ko", partial(find_mask, place.path / "ground_truth" / "ko"), "ko"),
+    )
+
+
+def read_good_and_bad(place: DataSetPath) -> Iterable[LabelledImage] | None:
+    """Read good and bad images in folders beside each other, such as `normal` and `anomaly`.
+
+    They may be inside `train` and `test`. anomalib's Folder and buckets of Lookout for Vision have them. Masks, if any,
+    are in `ground_truth/anomaly`.
+    """
+    if (place.path / "train" / GOOD).is_dir() or (place.path.parent / "train" / GOOD).is_dir():
+        return None  # MVTec AD, or its folder `test`
+    parts = [(split, place.path / split) for split in names_in(place.path, (TRAIN, VALIDATION, TEST))]
+    found = [
+        (split, entry)
+        for split, folder in parts or [(UNSPLIT, place.path)]
+        for entry in sorted(folder.iterdir() if folder.is_dir() else ())
+        if entry.is_dir() and entry.name.lower() in GOOD_NAMES | _BAD_NAMES
+    ]
+    if len({entry.name.lower() in GOOD_NAMES for _, entry in found}) < 2:
+        return None
+    return (
+        LabelledImage(path, GOOD, None, split)
+        if entry.name.lower() in GOOD_NAMES
+        else LabelledImage(path, entry.name, find_mask(place.path / "ground_truth" / entry.name, path), split)
+        for split, entry in found
+        for path in list_images(entry, below=True)
     )
 
 

@@ -10,7 +10,7 @@ from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import GOOD, TEST, TRAIN, UNSPLIT, VALIDATION, LabelledImage
 from edgead.dataset.masks import Draw, Mask
 
-_GOOD_NAMES = {"good", "ok", "normal"}
+GOOD_NAMES = {"good", "ok", "normal"}
 _SPLITS = {
     **dict.fromkeys(("train", "training"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation"), VALIDATION),
@@ -31,7 +31,7 @@ def kind_of(names: Iterable[str]) -> str:
     wrong = next((name for name in clean if not 0 < len(name) <= _MAX_NAME or not name.isprintable()), None)
     if wrong is not None:
         raise DatasetError(f"{wrong[:_MAX_NAME]!r} is no name of a kind: 1 to {_MAX_NAME} characters")
-    return "+".join(sorted(name for name in clean if name.lower() not in _GOOD_NAMES)) or GOOD
+    return "+".join(sorted(name for name in clean if name.lower() not in GOOD_NAMES)) or GOOD
 
 
 def split_of(*names: str) -> str:

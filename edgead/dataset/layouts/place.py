@@ -74,7 +74,7 @@ class DataSetPath:
     def find(
         self, name: str, source: Path, bases: Sequence[Path] = (), root: Path | None = None, *, by_end: bool = False
     ) -> Path:
-        """Resolve the name of an image or mask in an annotation file to a path.
+        """Resolve the name of an image, mask or folder in an annotation file to a path.
 
         Parameters
         ----------
@@ -114,7 +114,7 @@ class DataSetPath:
         if not plain or not found:
             raise DatasetError(f"{source} names no file for an image or a mask")
         try:
-            return next((path for path in found if path.is_file()), found[0])
+            return next((path for path in found if path.exists()), found[0])
         except OSError as error:  # name too long, or folder without permission
             raise DatasetError(f"{source} names {name[:100]!r}: {error.strerror}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,16 +10,17 @@ from pathlib import Path
 
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import GOOD, TEST, TRAIN, UNLABELLED, UNSPLIT, LabelledImage
-from edgead.dataset.layouts.class_folders import read_btad, read_mvtec_ad_2, read_mvtec_loco
+from edgead.dataset.layouts.class_folders import read_btad, read_good_and_bad, read_mvtec_ad_2, read_mvtec_loco
 from edgead.dataset.layouts.coco import read_coco, read_datumaro
 from edgead.dataset.layouts.cvat import read_cvat
 from edgead.dataset.layouts.label_studio import read_label_studio
 from edgead.dataset.layouts.labelme import read_labelme
 from edgead.dataset.layouts.lookout import read_lookout
-from edgead.dataset.layouts.place import DataSetPath
+from edgead.dataset.layouts.place import DataSetPath, read_text
 from edgead.dataset.layouts.real_iad import read_real_iad
 from edgead.dataset.layouts.tables import read_table
 from edgead.dataset.layouts.visa import read_visa
+from edgead.dataset.layouts.yolo import read_yolo
 from edgead.dataset.masks import Mask
 from edgead.images.files import ImageError
 
@@ -53,6 +55,9 @@ LAYOUTS = (
         "their images masks ground_truth/KIND/NAME/000.png",
         read_mvtec_loco,
     ),
+    Layout(
+        "YOLO", "data.yaml with train, val and names, and labels/NAME.txt for images/NAME.jpg with a defect", read_yolo
+    ),
     Layout("BTAD", "train/ok, test/ok, test/ko and ground_truth/ko/NAME.png", read_btad),
     Layout("VisA", "OBJECT/Data/Images, OBJECT/Data/Masks and beside OBJECT split_csv/1cls.csv", read_visa),
     Layout(
@@ -66,8 +71,18 @@ LAYOUTS = (
     Layout("CVAT", "annotations.xml of CVAT for images 1.1, and images", read_cvat),
     Layout("Label Studio", "its export JSON, a list of tasks with data and annotations, and images", read_label_studio),
     Layout("a manifest of Lookout for Vision", "JSON lines with source-ref and anomaly-label-metadata", read_lookout),
-    Layout("a table", "a row an image, with the columns path and label, and mask, group and split if any", read_table),
+    Layout(
+        "a table", "CSV, a row an image, with the columns path and label, and mask, group and split if any", read_table
+    ),
+    Layout(
+        "good beside bad",
+        "good, ok or normal beside bad, ng, anomaly or defect, also in train and test",
+        read_good_and_bad,
+    ),
 )
+
+
+_BEGINNING = 20_000  # characters of an unknown file that are compared with the layouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +135,25 @@ def read_layout(data: Path) -> DataSet | None:
                 f"{data} is read as {layout.name}: {error}. Expected: {layout.expected}{alone * data.is_dir()}"
             ) from error
     if data.is_file():
-        known = "; ".join(f"{layout.name}: {layout.expected}" for layout in LAYOUTS)
-        raise DatasetError(f"{data} is a file that lists no images in a layout edgead knows. Those are {known}")
+        known = "; ".join(f"{layout.name}: {layout.expected}" for layout in _nearest(place))
+        raise DatasetError(f"{data} lists no images in a layout that edgead knows. The nearest are {known}")
     return None
+
+
+def _nearest(place: DataSetPath) -> list[Layout]:
+    """Return the three layouts whose files are described by most words of this file: its type, keys or columns."""
+    suffix = place.path.suffix[1:].lower()
+    found = _words(read_text(place.path)[:_BEGINNING])
+
+    def shared(layout: Layout) -> tuple[bool, int]:
+        expected = _words(layout.expected)
+        return suffix in expected, len(found & expected)
+
+    return sorted(LAYOUTS, key=shared, reverse=True)[:3]
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w{3,}", text.lower()))
 
 
 def _check(images: Sequence[LabelledImage]) -> None:

@@ -14,18 +14,21 @@ from edgead.dataset.layouts.kinds import kind_of, split_of
 from edgead.dataset.layouts.place import DataSetPath, read_text
 
 MAX_ROWS = 1_000_000
-_COLUMNS = ("path", "label")
+# Names that anomalib's table has for the columns, after ours.
+_OTHER_NAMES = {"path": "image_path", "label": "label_index", "mask": "mask_path"}
 
 
 def read_table(place: DataSetPath) -> Iterable[LabelledImage] | None:
-    """Read a table in edgead's format; paths are relative to the folder of the table."""
+    """Read a table in edgead's format or of anomalib's Tabular; paths are relative to the table's folder."""
     if file := place.file(".csv"):
-        return _images(place, file, read_csv(file, _COLUMNS))
+        return _images(place, file, read_csv(file, ("path or image_path", "label or label_index")))
     return None
 
 
 def read_csv(file: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     """Read the rows of a CSV file, separated by commas, or by semicolons as some spreadsheets do.
+
+    Of a column "path or image_path" it needs one.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def _check_most(file: Path, found: int, what: str, most: int) -> None:
 
 
 def _check_columns(file: Path, found: Iterable[str], wanted: Iterable[str]) -> None:
-    missing = [name for name in wanted if name not in found]
+    missing = [names for names in wanted if not set(names.split(" or ")) & set(found)]
     if missing:
         raise DatasetError(f"{file} has no column {' and no '.join(missing)}; it has {', '.join(found) or 'nothing'}")
 
@@ -61,6 +64,12 @@ def _check_columns(file: Path, found: Iterable[str], wanted: Iterable[str]) -> N
 def _images(place: DataSetPath, file: Path, rows: Iterable[Mapping[str, Any]]) -> Iterator[LabelledImage]:
     for number, row in enumerate(rows, 2):
         cells = {name: "" if value is None else str(value).strip() for name, value in row.items()}
+        if cells.get("label_index") in ("0", "1"):
+            cells["label"] = "anomaly" if int(cells["label_index"]) else "good"
+        cells = {
+            **cells,
+            **{ours: cells[other] for ours, other in _OTHER_NAMES.items() if ours not in cells and other in cells},
+        }
         if not cells["label"]:
             raise DatasetError(f"row {number} of {file} has no label: write good, or the kind of the defect")
         split = split_of(cells.get("split", ""))

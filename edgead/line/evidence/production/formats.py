@@ -14,6 +14,7 @@ from edgead.files.table import safe_cell
 from edgead.process.installation import install_command
 
 Format = Literal["csv", "parquet", "jsonl"]
+Annotations = Literal["coco", "yolo"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 Columns = Mapping[str, str]
 """Names of columns with their types: text, whole, number, instant."""

@@ -1,31 +1,36 @@
-"""Export of evidence as COCO annotations: images and their defects, for annotation tools and `edgead eval`."""
+"""Export of evidence as annotated images in the formats of COCO and YOLO, for annotation tools and `edgead eval`."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
+import yaml
 from sqlalchemy import Row
 
+from edgead.dataset.layouts.kinds import GOOD_NAMES
 from edgead.images.header import image_size
 from edgead.line.evidence.folder import ImageFolder
 from edgead.line.evidence.production.counts import QueryBudget
 from edgead.line.evidence.production.export import Export, Progress, Write, exported_name, pages
+from edgead.line.evidence.production.formats import Annotations
 from edgead.line.evidence.tables import verdicts
 from edgead.types import scaled_score
 
 ANNOTATIONS = "annotations/instances_default.json"
 _UNSORTED = "anomaly"
 # Names that readers of data sets take for no defect: such a kind is written as "anomaly good".
-_GOOD_NAMES = {"good", "ok", "normal"}
 
 
-def write_coco(export: Export, write: Write, progress: Progress) -> int:
+def write_annotated(export: Export, kind: Annotations, write: Write, progress: Progress) -> int:
     """Write the kept frames, one image per verdict, then the annotations of their defects.
 
     A part that a person marked as good has no annotation, whatever its verdict. A part that is marked as bad, or whose
-    verdict is not ok, has the boxes of its verdict, or without boxes one annotation without a place. Each image has its
-    `decision`, scores, `measured` and `mark`, and `other_format` if it does not fit the model.
+    verdict is not ok, has the boxes of its verdict, or without boxes one annotation without a place; in YOLO's format
+    that is a box of the whole image. In COCO's format each image has its `decision`, scores, `measured` and `mark`, and
+    `other_format` if it does not fit the model.
 
     Returns
     -------
@@ -51,14 +56,33 @@ def write_coco(export: Export, write: Write, progress: Progress) -> int:
                 annotations += _defects_of(row, image["id"], categories, len(annotations) + 1)
         done += len(page)
         progress("write images", done, total)
-    content = {
-        "info": {"description": "verdicts of edgead"},
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": id, "name": name} for name, id in categories.items()],
-    }
-    write(ANNOTATIONS, [json.dumps(content, indent=1).encode()])
+    if kind == "yolo":
+        _write_yolo(images, annotations, categories, write)
+    else:
+        listed = [{"id": id, "name": name} for name, id in categories.items()]
+        info = {"description": "verdicts of edgead"}
+        content = {"info": info, "images": images, "annotations": annotations, "categories": listed}
+        write(ANNOTATIONS, [json.dumps(content, indent=1).encode()])
     return len(images)
+
+
+def _write_yolo(
+    images: list[dict[str, Any]], annotations: list[dict[str, Any]], categories: Mapping[str, int], write: Write
+) -> None:
+    """Write data.yaml, and a file of labels for each image: class, and middle and size of the box as shares."""
+    lines: dict[int, list[str]] = {image["id"]: [] for image in images}
+    sizes = {image["id"]: (image["width"], image["height"]) for image in images}
+    for one in annotations:
+        width, height = sizes[one["image_id"]]
+        x, y, across, down = one.get("bbox", (0, 0, width, height))
+        shares = ((x + across / 2) / width, (y + down / 2) / height, across / width, down / height)
+        lines[one["image_id"]].append(" ".join([str(one["category_id"] - 1), *(f"{share:.6f}" for share in shares)]))
+    for image in images:
+        label = PurePosixPath("labels", image["file_name"]).with_suffix(".txt")
+        write(str(label), ["".join(f"{line}\n" for line in lines[image["id"]]).encode()])
+    names = {number - 1: name for name, number in categories.items()}
+    data = {"path": ".", "train": "images", "val": "images", "names": names}
+    write("data.yaml", [yaml.safe_dump(data, allow_unicode=True, sort_keys=False).encode()])
 
 
 def _write_image(kept: ImageFolder, row: Row, write: Write, id: int) -> dict[str, Any] | None:
@@ -84,7 +108,7 @@ def _defects_of(row: Row, image: int, categories: dict[str, int], first: int) ->
     if row.mark_verdict == "good" or (row.decision == "ok" and row.mark_verdict != "bad"):
         return []
     kind = row.shown_kind or _UNSORTED
-    if kind.lower() in _GOOD_NAMES:
+    if kind.lower() in GOOD_NAMES:
         kind = f"{_UNSORTED} {kind}"
     of_kind = categories.setdefault(kind, len(categories) + 1)
     common = {"image_id": image, "category_id": of_kind, "iscrowd": 0}
