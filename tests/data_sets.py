@@ -392,33 +392,6 @@ def labelme(folder: Path, made: Sequence[Part]) -> Path:
     return folder
 
 
-def cvat(folder: Path, made: Sequence[Part]) -> Path:
-    """Polygons, boxes, and a mask whose runs go row by row through its box; subsets as of a project."""
-    lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "<version>1.1</version>", "<meta><task>"]
-    lines += ["<labels><label><name>dent</name><type>polygon</type></label></labels>", "</task></meta>"]
-    for part in made:
-        subset = part.split.title()
-        write(folder / "images" / subset / f"{part.name}.png", part.image)
-        head = f'id="{part.number}" name="{part.name}.png" subset="{subset}" width="{SIDE}" height="{SIDE}"'
-        lines.append(f"<image {head}>")
-        if part.kind == "stain":
-            ys, xs = np.nonzero(part.mask)
-            box = part.mask[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
-            runs = ", ".join(map(str, runs_of(box.ravel())))
-            place = f'left="{xs.min()}" top="{ys.min()}" width="{box.shape[1]}" height="{box.shape[0]}"'
-            lines.append(f'<mask label="stain" source="manual" occluded="0" rle="{runs}" {place} z_order="0"></mask>')
-        for x, y, width, height in boxes_of(part.mask) if part.kind == "dent" else ():
-            if part.number % 2:
-                ends = f'xtl="{x}.00" ytl="{y}.00" xbr="{x + width}.00" ybr="{y + height}.00"'
-                lines.append(f'<box label="dent" source="manual" occluded="0" {ends} z_order="0"></box>')
-            else:
-                points = ";".join(f"{x}.00,{y}.00" for x, y in corners_of((x, y, width, height)))
-                lines.append(f'<polygon label="dent" occluded="0" points="{points}" z_order="0"></polygon>')
-        lines.append("</image>")
-    (folder / "annotations.xml").write_text("\n".join([*lines, "</annotations>"]), encoding="utf-8")
-    return folder
-
-
 def packed(mask: np.ndarray) -> list[int]:
     """What Label Studio's brush writes: runs of RGBA values, as `encode_rle` of its SDK, the first value by itself."""
     values = np.repeat(mask.ravel().astype(np.uint8) * 255, 4)

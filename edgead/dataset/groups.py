@@ -5,7 +5,6 @@ Groups come from folders, a table, or file names and capture times, if these are
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import struct
@@ -20,6 +19,7 @@ import numpy as np
 from edgead.calibration.plan import GROUPS, IMAGES
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.layouts.registry import read_layout
+from edgead.dataset.layouts.tables import read_csv
 from edgead.dataset.made_sets import refuse_made
 from edgead.dataset.near_duplicates import near_duplicates
 from edgead.errors import SettingsError
@@ -383,17 +383,7 @@ def _name_in(root: Path | None, path: Path) -> str:
 
 def _read_csv(file: Path) -> tuple[dict[str, str], dict[str, set[str]]]:
     """Read groups by path, and sets of groups by file name, as a name may occur in several folders."""
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            rows = csv.DictReader(lines)
-            if not {"path", "group"} <= set(rows.fieldnames or ()):
-                found = ", ".join(rows.fieldnames or ()) or "nothing"
-                raise SettingsError(f"{file} must have the columns path and group, found {found}")
-            by_path = {row["path"]: row["group"] for row in rows}
-    except OSError as error:
-        raise SettingsError(f"--group {file} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SettingsError(f"--group {file} is no CSV file in UTF-8: {error}") from error
+    by_path = {row["path"]: row["group"] for row in read_csv(file, ("path", "group"))}
     if not all(by_path.values()):
         raise SettingsError(f"{file} gives no group to {next(path for path, group in by_path.items() if not group)}")
     by_name: dict[str, set[str]] = {}

@@ -108,19 +108,11 @@ def turned(corners: Corners, about: tuple[float, float], degrees: float) -> Corn
     return [(about[0] + x * cos - y * sin, about[1] + x * sin + y * cos) for x, y in moved]
 
 
-def fill_runs(canvas: np.ndarray, counts: Sequence[int], place: tuple[int, int, int, int], *, by_columns: bool) -> None:
-    """Mark runs of pixels: `counts` are the lengths of unmarked and marked runs in turn.
-
-    Runs go through the rectangle `place` (x, y, width, height) row by row, or column by column as in COCO.
-    """
-    x, y, width, height = place
-    if min(x, y, width, height, *counts) < 0 or y + height > canvas.shape[0] or x + width > canvas.shape[1]:
-        raise ValueError(f"runs of pixels at {x},{y} of {width}x{height} stick out of the image")
-    if sum(counts) != width * height:
-        raise ValueError(f"runs of {sum(counts)} pixels do not fill {width}x{height}")
-    marked = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-    part = marked.reshape(width, height).T if by_columns else marked.reshape(height, width)
-    canvas[y : y + height, x : x + width] |= part
+def fill_runs(canvas: np.ndarray, counts: Sequence[int]) -> None:
+    """Mark runs of pixels, column by column as in COCO: `counts` are the lengths of unmarked and marked runs in turn."""
+    if min(counts, default=0) < 0 or sum(counts) != canvas.size:
+        raise ValueError(f"runs of {sum(counts)} pixels do not fill {canvas.shape[1]}x{canvas.shape[0]}")
+    canvas |= np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(canvas.shape[::-1]).T
 
 
 def coco_counts(text: str) -> list[int]:

@@ -43,10 +43,13 @@ class PatchDescriber:
     def describe(self, outputs: Outputs, patch_scores: np.ndarray) -> np.ndarray:
         """Describe a frame; see `edgead.heads.contract.Describer`.
 
-        Patches are ordered by the mean score of their 3 x 3 neighbourhood, the highest first. The vector has three
-        parts: the mean residual of every second of the first 80 patches to their nearest rows, scaled to the root of
-        its length; the mean feature of the first 40, of length 1; and the mean feature of the first 160 (a quarter of
-        all at most) minus that of every second row of the grid, of length 1.
+        Patches are ordered by the mean score of their 3 x 3 neighbourhood, the highest first. The vector joins:
+
+        - how the defect differs from good parts: the mean of patch minus nearest patch of the memory bank, over every
+          second of the first 80; its length is replaced by the root of its length;
+        - how it looks: the mean feature of the first 40, scaled to length 1;
+        - how it differs from the rest: the mean feature of the first 160 (a quarter of all at most) minus that of the
+          frame, of which every second line of patches counts; scaled to length 1.
         """
         features = self._on_host(outputs[self._name])[0][self._inner]
         scores = cv2.blur(patch_scores, _NEIGHBOURHOOD, borderType=cv2.BORDER_REPLICATE)[self._inner]

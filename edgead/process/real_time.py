@@ -97,7 +97,7 @@ class Scheduling:
             set_fifo(self.priority)
 
     def give_kernels(self) -> None:
-        """Apply this to the threads that kernels and OpenCV have started so far; all pipelines share them.
+        """Apply these settings to the threads that kernels and OpenCV have started so far; all pipelines share them.
 
         A refusal by the system is ignored here: `take` has reported it for the calling thread before.
         """

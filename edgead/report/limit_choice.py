@@ -161,7 +161,7 @@ def _step(found: Findings, limit: float) -> LimitOption:
 
 
 def _beyond(scores: np.ndarray) -> list[float]:
-    """Return a value above all scores, by the mean gap of scores."""
+    """Return one more limit to offer, in a list: the highest score, plus the mean gap between neighbouring scores."""
     return [float(scores[-1] + ((scores[-1] - scores[0]) / len(scores) or abs(scores[-1]) or 1.0))]
 
 

@@ -61,7 +61,6 @@ LAID_OUT = {
     "good beside bad": data_sets.good_and_bad,
     "Datumaro": data_sets.datumaro,
     "LabelMe": data_sets.labelme,
-    "CVAT": data_sets.cvat,
     "Label Studio": data_sets.label_studio,
     "a manifest of Lookout for Vision": data_sets.lookout,
     "a table": data_sets.table,
@@ -229,8 +228,6 @@ of_yolo = partial(replaced, make=data_sets.yolo)
 of_studio = partial(edited, make=data_sets.label_studio, path="export.json")
 of_lookout = partial(edited, make=data_sets.lookout, path="test.manifest")
 of_real_iad = partial(edited, make=data_sets.real_iad, path="realiad_jsons/audiojack.json")
-of_cvat = partial(replaced, make=data_sets.cvat, path="annotations.xml")
-ENTITIES = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY e "x">]><annotations>'
 WRONG |= {
     "COCO that is broken": (
         partial(replaced, make=data_sets.coco, path="annotations/instances_test.json", old="{", new="{,"),
@@ -323,19 +320,6 @@ WRONG |= {
         partial(of_labelme, change=lambda c: c["shapes"][0].update(shape_type="mask", points=[[0, 0]] * 2, mask="*")),
         "a mask that is no base64",
     ),
-    "CVAT that is cut off": (partial(of_cvat, old="</annotations>", new=""), "annotations.xml is no XML"),
-    "CVAT with entities": (
-        partial(of_cvat, old='<?xml version="1.0" encoding="utf-8"?>\n<annotations>', new=ENTITIES),
-        "declares a DOCTYPE",
-    ),
-    "CVAT with a polyline": (
-        partial(of_cvat, old="<polygon", new="<polyline"),
-        "line 2.*a polyline has no area; tag, box",
-    ),
-    "CVAT of a video": (partial(of_cvat, old="<image", new="<track/><image"), "a track has no area"),
-    "CVAT with no number": (partial(of_cvat, old='xtl="', new='xtl="nan'), "line .*: xtl"),
-    "CVAT with an absolute path": (partial(of_cvat, old='name="0', new='name="/0'), "which lies outside of"),
-    "CVAT without images": (partial(cut, make=data_sets.cvat, path="images"), "12 of 12 images are missing"),
     "Label Studio with keypoints": (
         partial(of_studio, change=lambda c: c[-1]["annotations"][0]["result"][0].update(type="keypointlabels")),
         "task 5: a result keypointlabels is none of choices, brushlabels, polygonlabels, rect",
@@ -488,7 +472,7 @@ def test_names_of_label_studio(tmp_path, made):
             ),
             300,
         ),
-        (partial(fill_runs, counts=[1, 2, 3], place=(2, 1, 2, 3), by_columns=True), 2),
+        (partial(fill_runs, counts=[1, 2, 1597]), 2),
     ],
 )
 def test_shapes_mark_the_pixels_whose_centres_they_hold(draw, marked):
@@ -512,10 +496,10 @@ def test_turned_clockwise_a_box_hangs_down_to_the_left():
     assert canvas[10:16, 8:10].all() and canvas.sum() == 12
 
 
-@pytest.mark.parametrize("place", [(-1, 0, 2, 3), (39, 0, 2, 3), (0, 38, 2, 3)])
-def test_runs_that_stick_out_are_refused(place):
-    with pytest.raises(ValueError, match="stick out of the image"):
-        fill_runs(np.zeros((40, 40), bool), [1, 5], place, by_columns=False)
+@pytest.mark.parametrize("counts", [[], [1, 5], [-1, 1601], [1600, 1]])
+def test_runs_that_do_not_fill_the_image_are_refused(counts):
+    with pytest.raises(ValueError, match="do not fill 40x40"):
+        fill_runs(np.zeros((40, 40), bool), counts)
 
 
 @pytest.mark.parametrize("text", ["P", "1" * 3 + "Q" * 13, "\x7f", "é"])
@@ -531,7 +515,7 @@ def test_a_damaged_brush_is_refused(cut_off):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["MVTec LOCO AD", "a table", "CVAT"])
+@pytest.mark.parametrize("layout", ["MVTec LOCO AD", "a table", "YOLO"])
 def test_a_layout_is_learnt_and_measured(tmp_path, made, layout):
     pytest.importorskip("torch", reason="training needs the workstation's packages")
     data, model = LAID_OUT[layout](tmp_path / "data", made), tmp_path / "model"

@@ -193,4 +193,4 @@ def _fill(canvas: np.ndarray, runs: _Runs) -> None:
     if runs.size != canvas.shape:
         raise ValueError(f"runs of pixels are for {runs.size}, the image is {canvas.shape} (rows, columns)")
     counts = coco_counts(runs.counts) if isinstance(runs.counts, str) else runs.counts
-    fill_runs(canvas, counts, (0, 0, canvas.shape[1], canvas.shape[0]), by_columns=True)
+    fill_runs(canvas, counts)

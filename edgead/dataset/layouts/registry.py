@@ -12,7 +12,6 @@ from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import GOOD, TEST, TRAIN, UNLABELLED, UNSPLIT, LabelledImage
 from edgead.dataset.layouts.class_folders import read_btad, read_good_and_bad, read_mvtec_ad_2, read_mvtec_loco
 from edgead.dataset.layouts.coco import read_coco, read_datumaro
-from edgead.dataset.layouts.cvat import read_cvat
 from edgead.dataset.layouts.label_studio import read_label_studio
 from edgead.dataset.layouts.labelme import read_labelme
 from edgead.dataset.layouts.lookout import read_lookout
@@ -68,7 +67,6 @@ LAYOUTS = (
     Layout("COCO", "JSON with images, annotations and categories, in annotations/ or beside the images", read_coco),
     Layout("Datumaro", "annotations/SUBSET.json with categories and items, and images/SUBSET", read_datumaro),
     Layout("LabelMe", "a JSON file with shapes and imagePath beside each image", read_labelme),
-    Layout("CVAT", "annotations.xml of CVAT for images 1.1, and images", read_cvat),
     Layout("Label Studio", "its export JSON, a list of tasks with data and annotations, and images", read_label_studio),
     Layout("a manifest of Lookout for Vision", "JSON lines with source-ref and anomaly-label-metadata", read_lookout),
     Layout(

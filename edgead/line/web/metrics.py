@@ -105,7 +105,7 @@ def build_registry(daemon: Served) -> CollectorRegistry:
 
 
 class DaemonCollector(Collector):
-    """Collector of all metrics; it reads the status of each part once per request."""
+    """Collector of all metrics of the daemon; it reads each status once per request."""
 
     def __init__(self, daemon: Served):
         self._daemon = daemon

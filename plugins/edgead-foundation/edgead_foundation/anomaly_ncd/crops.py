@@ -52,16 +52,16 @@ class Crop:
 def cut_crops(
     image: np.ndarray, mask: np.ndarray, count: int | None, anomaly_map: np.ndarray, found_in: SearchRange
 ) -> list[Crop]:
-    """Cut an image into crops around its regions; the whole image if it has none.
+    """Cut an image into crops around the regions of its mask; the whole image if the mask is empty.
 
     Parameters
     ----------
     image : ndarray of shape (h, w, 3), uint8, RGB
     mask, anomaly_map : ndarray of shape (h', w'), uint8
     count : int, optional
-        Number of reliable regions; the largest `count + 1` boxes are kept, or all if it is None.
+        Number of regions from `main_elements`; the largest `count + 1` boxes are kept, or all if it is None.
     found_in : SearchRange
-        Search range of the set that the map belongs to.
+        Range by which the maps of the whole set are scaled, for the scores of the crops.
 
     Returns
     -------
