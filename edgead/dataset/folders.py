@@ -24,15 +24,13 @@ from edgead.artifact.training_hashes import content_sha256
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.groups import AUTO, FOLDERS
 from edgead.dataset.labelled import GOOD, LabelledImage
+from edgead.dataset.layouts.mvtec_ad import BESIDE, read_mvtec_tests
+from edgead.dataset.layouts.place import contents
 from edgead.dataset.layouts.registry import DataSet, read_layout
 from edgead.dataset.made_sets import refuse_made
-from edgead.dataset.masks import find_mask
 from edgead.images.files import ImageError, is_image_path, list_images, load_image, natural_key, refuse_video
-from edgead.images.pairs import MASKS, colour_folder
-from edgead.images.volumes import is_volume, volume_of
-
-# Folders beside `good` that are no kind of defect.
-_BESIDE = ("ground_truth", "train")
+from edgead.images.pairs import colour_folder
+from edgead.images.volumes import is_volume
 
 
 def is_pattern(normal_dir: str | None) -> bool:
@@ -59,11 +57,6 @@ def find_images(data: Path, pattern: str) -> list[Path]:
     if not folders:
         raise DatasetError(f"no folder of {data} matches {pattern}; it holds {contents(data)}")
     return [path for folder in folders for path in list_images(colour_folder(folder))]
-
-
-def contents(data: Path) -> str:
-    """List the first names in a folder, for a message."""
-    return ", ".join(sorted(entry.name + "/" * entry.is_dir() for entry in data.iterdir())[:8]) or "nothing"
 
 
 Progress = Callable[[int, int], None]
@@ -133,7 +126,7 @@ def _is_plain(data: Path) -> bool:
 def is_test_set(data: Path) -> bool:
     """Whether a folder is a test set: it holds `good` and a folder for a kind of defect, and no training images."""
     names = {entry.name for entry in data.iterdir() if entry.is_dir()}
-    return GOOD in names and not names & {"train", "test"} and len(names - {GOOD, *_BESIDE}) > 0 and not _is_plain(data)
+    return GOOD in names and not names & {"train", "test"} and len(names - {GOOD, *BESIDE}) > 0 and not _is_plain(data)
 
 
 def find_test_images(data: Path) -> list[LabelledImage]:
@@ -155,16 +148,7 @@ def find_test_images(data: Path) -> list[LabelledImage]:
     listed = _listed(data)
     if listed is not None:
         return _both_kinds(listed.tested(), data)
-    test, truth = _test_folders(data)
-    folders = sorted((entry for entry in test.iterdir() if entry.is_dir()), key=lambda f: (f.name != GOOD, f.name))
-    folders = [folder for folder in folders if test != data or folder.name not in _BESIDE]
-    found = [
-        _labelled(path, folder.name, _masks_of(folder, truth))
-        for folder in folders
-        for path in list_images(colour_folder(folder))
-    ]
-    _refuse_half(truth, found)
-    return _both_kinds(found, test)
+    return _both_kinds(read_mvtec_tests(data), data)
 
 
 def _listed(data: Path) -> DataSet | None:
@@ -181,46 +165,6 @@ def _both_kinds(images: list[LabelledImage], where: Path) -> list[LabelledImage]
             f"{where} must hold good and defective images ({GOOD} and a folder for each kind of defect), found {kinds}"
         )
     return images
-
-
-def _refuse_half(masks: Path, images: Sequence[LabelledImage]) -> None:
-    """Raise DatasetError if there are masks but none belongs to an image, because their folders or names are wrong."""
-    if not masks.is_dir() or any(image.mask is not None for image in images):
-        return
-    if any(is_image_path(file) or is_volume(file) for file in masks.rglob("*")):
-        raise DatasetError(
-            f"{masks} holds masks, but none that is called as a test image is: expected ground_truth/<type>/"
-            f"NAME_mask.png or NAME.png for test/<type>/NAME, found {contents(masks)}"
-        )
-
-
-def _test_folders(data: Path) -> tuple[Path, Path]:
-    """Return the folder with `good` and the kinds of defects, and the folder with the masks of each kind."""
-    if not data.is_dir():
-        raise DatasetError(f"{data}: no such folder")
-    test = data / "test" if (data / "test").is_dir() else data
-    refuse_made([test / GOOD])
-    if test == data and not (data / GOOD).is_dir():
-        raise DatasetError(
-            f"{data} is no test set: it needs test/{GOOD} and test/<kind of defect>, or {GOOD} and a folder for each "
-            f"kind of defect; it holds {contents(data)}"
-        )
-    parent = data.resolve().parent
-    of_mvtec = test == data and not (data / "ground_truth").is_dir() and data.resolve() == parent / "test"
-    return test, (parent if of_mvtec else data) / "ground_truth"
-
-
-def _masks_of(folder: Path, truth: Path) -> Path:
-    """Return the folder of masks for the images of a kind; in MVTec 3D-AD it is `gt` beside `rgb`."""
-    masks = folder / MASKS
-    return masks if masks.is_dir() and colour_folder(folder) != folder else truth / folder.name
-
-
-def _labelled(path: Path, kind: str, masks: Path) -> LabelledImage:
-    mask = find_mask(masks, path)
-    if kind != GOOD and mask and volume_of(path) and not load_image(mask, keep_depth=True).any():
-        return LabelledImage(path, GOOD, None)
-    return LabelledImage(path, kind, mask)
 
 
 def split_good(

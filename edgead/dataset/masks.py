@@ -109,7 +109,7 @@ def turned(corners: Corners, about: tuple[float, float], degrees: float) -> Corn
 
 
 def fill_runs(canvas: np.ndarray, counts: Sequence[int]) -> None:
-    """Mark runs of pixels, column by column as in COCO: `counts` are the lengths of unmarked and marked runs in turn."""
+    """Mark pixels, column by column as in COCO; `counts` are the lengths of unmarked and marked runs in turn."""
     if min(counts, default=0) < 0 or sum(counts) != canvas.size:
         raise ValueError(f"runs of {sum(counts)} pixels do not fill {canvas.shape[1]}x{canvas.shape[0]}")
     canvas |= np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(canvas.shape[::-1]).T

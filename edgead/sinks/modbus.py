@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from edgead.plant.modbus import ModbusPlc, PlcOptions, float32_registers
+from edgead.plant.modbus_connection import ModbusPlc, PlcOptions, float32_registers
 from edgead.sinks.contract import SinkError
 from edgead.sinks.options import read_host
 from edgead.sinks.plc import PlcSink, PlcSinkOptions, decision_number

@@ -200,7 +200,7 @@ def test_rules_from_a_file(tmp_path):
     with pytest.raises(SettingsError, match="gives 2 groups to the name of the image 0.png"):
         group_images(paths, str(file))
     file.write_text("path,part\n")
-    with pytest.raises(SettingsError, match="columns path and group, found path, part"):
+    with pytest.raises(DatasetError, match="no column group; it has path, part"):
         group_images(paths, str(file), data)
     file.write_text("path,group\n0.png,\n")
     with pytest.raises(SettingsError, match="gives no group to 0.png"):

@@ -103,6 +103,15 @@ def operations(daemon) -> list[str]:
     return [f"{method.upper()} {path}" for path, item in paths.items() for method in item]
 
 
+def test_each_operation_has_a_name_of_its_own_for_generated_clients(daemon):
+    paths = build_app(daemon).openapi()["paths"]
+    named = {(method, path): one["operationId"] for path, item in paths.items() for method, one in item.items()}
+    assert len(set(named.values())) == len(named)
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", name) for name in named.values())
+    assert named["post", "/api/commission/{name}/learn"] == "commission_learn"
+    assert named["get", "/api/status"] == "status"
+
+
 def effects(daemon: FakeDaemon) -> list[str]:
     """What the daemon was made to do since the last look; each is forgotten then."""
     lists = (

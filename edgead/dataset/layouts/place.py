@@ -165,3 +165,8 @@ def refuse_bare(annotated: Iterable[Path]) -> None:
 def names_in(folder: Path, names: Iterable[str]) -> list[str]:
     """List those of `names` that are folders below `folder`."""
     return [name for name in names if (folder / name).is_dir()]
+
+
+def contents(data: Path) -> str:
+    """List the first names in a folder, for a message."""
+    return ", ".join(sorted(entry.name + "/" * entry.is_dir() for entry in data.iterdir())[:8]) or "nothing"

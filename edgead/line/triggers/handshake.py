@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edgead.plant.modbus import float32_of, float32_registers
+from edgead.plant.modbus_connection import float32_of, float32_registers
 from edgead.types import DECISIONS, NO_PART, Decision, Part
 
 NOT_JUDGED = len(DECISIONS)

@@ -11,7 +11,7 @@ from edgead.line.triggers.contract import TriggerOptions
 from edgead.line.triggers.handshake import STATUS_REGISTERS, Command
 from edgead.line.triggers.plc import HandshakeOptions, PlcError, PlcTrigger, text_of
 from edgead.line.triggers.registry import register
-from edgead.plant.modbus import ModbusPlc, PlcOptions
+from edgead.plant.modbus_connection import ModbusPlc, PlcOptions
 
 FIRST_TEXT = 4
 """Number of a command's registers before its texts."""

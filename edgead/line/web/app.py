@@ -9,6 +9,7 @@ from typing import Any
 
 from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
 from edgead.line.site.schema import HttpSection
@@ -64,6 +65,7 @@ def build_app(daemon: Served) -> FastAPI:
         docs_url=None,  # FastAPI's pages load scripts from elsewhere; this one's is /docs
         redoc_url=None,
         openapi_url="/openapi.json",
+        generate_unique_id_function=_operation_id,
         responses=problems(400, 401, 403, 413, 421, 422, 429, 503),
     )
     app.state.daemon = daemon
@@ -102,6 +104,12 @@ def build_app(daemon: Served) -> FastAPI:
     static_files.add(app)
     _describe_problems(app)
     return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Name a route for generated clients by its group and its function, like `commission_learn`."""
+    group = route.endpoint.__module__.rpartition(".")[2]
+    return group if route.name == group else f"{group}_{route.name}"
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgead.plant.modbus import float32
+from edgead.plant.modbus_connection import float32
 from edgead.sinks import SinkError, register
 from edgead.sinks.plc import PlcSink, PlcSinkOptions, decision_number
 from edgead.types import Frame, Verdict
