@@ -7,7 +7,7 @@ is written unless its verdicts on the model's golden images equal edgead's.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,6 +50,7 @@ DECISIONS = ("ok", "review", "reject")
 IMAGE, MAP, SCORE, DECISION = "image", "anomaly_map", "image_score", "decision"
 _FINITE = np.float32(3e38)
 _NETWORK = "network/"
+_AXES = 3  # of one image
 
 Run = Callable[[np.ndarray], tuple[np.ndarray, float, int]]
 """Function from an image to map, score and decision."""
@@ -82,7 +83,12 @@ class Standalone:
 
 
 def write_standalone(
-    artifact: Artifact, file: Path, *, precision: str | None = None, size: tuple[int, int] | None = None
+    artifact: Artifact,
+    file: Path,
+    *,
+    precision: str | None = None,
+    size: tuple[int, int] | None = None,
+    batch: bool = False,
 ) -> Standalone:
     """Write a graph that needs no edgead, after a check that it gives edgead's verdicts on the golden images.
 
@@ -95,6 +101,8 @@ def write_standalone(
         Precision of the graph and thresholds to use; by default the one that the model opens.
     size : (int, int), optional
         Width and height of the images that it takes; by default those of the golden images.
+    batch : bool
+        Whether it takes any number of images, (n, height, width, 3), and judges one after the other.
 
     Raises
     ------
@@ -118,6 +126,7 @@ def write_standalone(
     # Resized golden images show the same scene: they test the arithmetic, not the verdict.
     images = [image if image.shape[:2] == (height, width) else cv2.resize(image, (width, height)) for image in images]
     model = standalone_graph(artifact, precision, (height, width))
+    model = over_batch(model) if batch else model
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString()
     runtimes = {"onnxruntime": run_by_onnxruntime}
@@ -141,7 +150,7 @@ def write_standalone(
         size=(width, height),
         precision=precision,
         tiles=_tiles_of(artifact.manifest.preprocessing, (height, width)),
-        map_size=(sides[1], sides[0]),
+        map_size=(sides[-1], sides[-2]),
         runtimes=tuple(runtimes),
         images=len(images),
         score_error=worst[0],
@@ -223,6 +232,23 @@ def standalone_graph(artifact: Artifact, precision: str, shape: tuple[int, int])
     entry = model.metadata_props.add()
     entry.key, entry.value = "edgead.standalone", json.dumps(said)
     return model
+
+
+def over_batch(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Make the graph for images (n, H, W, 3) from that for one; its outputs have n as first axis, too."""
+
+    def listed(values: Iterable[onnx.ValueInfoProto]) -> list[onnx.ValueInfoProto]:
+        kinds = [(value.name, value.type.tensor_type) for value in values]
+        make = onnx.helper.make_tensor_value_info
+        return [make(name, kind.elem_type, ["n", *(side.dim_value for side in kind.shape.dim)]) for name, kind in kinds]
+
+    each = onnx.compose.add_prefix(model, "each/").graph  # names of a body are none of the graph around it
+    outputs = [output.name for output in model.graph.output]
+    scan = onnx.helper.make_node("Scan", [IMAGE], outputs, name=f"{PREFIX}each", body=each, num_scan_inputs=1)
+    graph = onnx.helper.make_graph([scan], "verdicts", listed(model.graph.input), listed(model.graph.output))
+    made = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    made.metadata_props.extend(model.metadata_props)
+    return made
 
 
 def _kept_in_float(graph: onnx.GraphProto, constants: Nodes) -> list[onnx.NodeProto]:
@@ -308,9 +334,11 @@ def run_by_onnxruntime(content: bytes) -> Run:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
+    several = len(session.get_inputs()[0].shape) > _AXES
+
     def run(image: np.ndarray) -> tuple[np.ndarray, float, int]:
-        anomaly_map, score, decision = session.run([MAP, SCORE, DECISION], {IMAGE: image})
-        return anomaly_map, float(score[0]), int(decision[0])
+        anomaly_map, score, decision = session.run([MAP, SCORE, DECISION], {IMAGE: image[None] if several else image})
+        return anomaly_map[0] if several else anomaly_map, score.item(), decision.item()
 
     return run
 
@@ -323,9 +351,11 @@ def run_by_openvino(content: bytes) -> Run:
     options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     request = core.compile_model(core.read_model(content), "CPU", options)
 
+    several = len(request.input(IMAGE).partial_shape) > _AXES
+
     def run(image: np.ndarray) -> tuple[np.ndarray, float, int]:
-        given = request(image)
-        return given[MAP], float(given[SCORE][0]), int(given[DECISION][0])
+        given = request(image[None] if several else image)
+        return given[MAP][0] if several else given[MAP], given[SCORE].item(), given[DECISION].item()
 
     return run
 

@@ -327,7 +327,7 @@ class Model(Predictor):
 
     @names_parameters
     def export_standalone(
-        self, file: PathLike, *, precision: str | None = None, size: tuple[int, int] | None = None
+        self, file: PathLike, *, precision: str | None = None, size: tuple[int, int] | None = None, batch: bool = False
     ) -> Standalone:
         """Write an ONNX file from a decoded image to map, score and decision, which runs without edgead.
 
@@ -336,7 +336,7 @@ class Model(Predictor):
         """
         from edgead.export.standalone import write_standalone
 
-        return write_standalone(self._detector.artifact, named_path(file), precision=precision, size=size)
+        return write_standalone(self._detector.artifact, named_path(file), precision=precision, size=size, batch=batch)
 
     @names_parameters
     def stream(

@@ -65,6 +65,9 @@ def export(
             help="With --standalone: WIDTHxHEIGHT of the images that it takes; by default as in the training."
         ),
     ] = None,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="With --standalone: take any number of images at once.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write a graph: fp32 again from the torch weights, or another precision beside it, with its own thresholds."""
@@ -76,8 +79,10 @@ def export(
             raise SettingsError(f"--standalone writes what the model has: leave out {', '.join(given)}")
         if standalone.exists() and not force:
             raise SettingsError(f"{standalone} exists already: name another file, or give --force to replace it")
-        _export_standalone(model, standalone, None if precision is None else str(precision), size, json)
+        _export_standalone(model, standalone, None if precision is None else str(precision), size, batch, json)
         return
+    if batch:
+        raise SettingsError("--batch goes with --standalone: the model's own graphs take one image")
     if force:
         raise SettingsError("--force goes with --standalone: the model keeps its graph until a new one is checked")
     if size is not None:
@@ -94,14 +99,20 @@ def export(
     print_report(report, json, lambda: facts_table(str(model), report))
 
 
-def _export_standalone(model: Path, file: Path, precision: str | None, size: str | None, json: bool) -> None:
+def _export_standalone(
+    model: Path, file: Path, precision: str | None, size: str | None, batch: bool, json: bool
+) -> None:
     sides = None if size is None else read_numbers("--size", size, (2,))
     from edgead.export.standalone import write_standalone
 
     from edgead.artifact.folder import Artifact
 
     written = write_standalone(
-        Artifact.load(model), file, precision=precision, size=None if sides is None else (sides[0], sides[1])
+        Artifact.load(model),
+        file,
+        precision=precision,
+        size=None if sides is None else (sides[0], sides[1]),
+        batch=batch,
     )
     if written.warning:
         stderr.print(f"warning: {written.warning}", style="yellow", soft_wrap=True)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import deal_groups, split_good
 from edgead.dataset.groups import by_counter, by_stem, by_time, capture_time, group_images, leak_warning, leaks, runs
 from edgead.dataset.near_duplicates import near_duplicates, thumbnail

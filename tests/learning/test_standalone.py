@@ -283,6 +283,30 @@ def test_a_file_judges_as_edgead_does(trained_model, line_data, tmp_path):
     assert {"ok", "reject"} <= decisions
 
 
+def test_a_file_with_a_batch_axis_judges_each_image_as_alone(trained_model, line_data, tmp_path):
+    alone, several = tmp_path / "verdict.onnx", tmp_path / "models" / "verdict" / "1" / "model.onnx"
+    edgead.load(trained_model).export_standalone(alone)
+    done = run_here("export", trained_model, "--standalone", several, "--batch", "--json")
+    assert json.loads(done.stdout)["score_error"] <= standalone.TOLERANCE
+    run = standalone.run_by_onnxruntime(alone.read_bytes())
+    images = np.stack([cv2.imread(str(path)) for path in _test_images(line_data)[:5]])
+    found = [run(image) for image in images]
+    assert len({decision for _, _, decision in found}) > 1
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(several)
+    names = [standalone.MAP, standalone.SCORE, standalone.DECISION]
+    for count in (1, 5):
+        maps, scores, decisions = session.run(names, {standalone.IMAGE: images[:count]})
+        assert scores.shape == decisions.shape == (count, 1)
+        for number in range(count):
+            np.testing.assert_allclose(maps[number], found[number][0], rtol=1e-5, atol=1e-6)
+            assert scores[number, 0] == pytest.approx(found[number][1], rel=1e-6)
+            assert decisions[number, 0] == found[number][2]
+    refused = run_here("export", trained_model, "--batch")
+    assert refused.returncode == 2 and "--batch goes with --standalone" in refused.stderr
+
+
 @pytest.fixture(scope="module")
 def int8_model(trained_model, line_data, once):
     """The shared model with an int8 graph, which is the one that it opens by default."""
