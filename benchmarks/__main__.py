@@ -42,7 +42,6 @@ BENCHMARKS = (
     "guarantee",
     "highest",
     "imported",
-    "inp_lite",
     "push",
     "rates",
     "realtime",

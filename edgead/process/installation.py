@@ -12,7 +12,7 @@ from shlex import quote
 from urllib.parse import urlsplit
 
 # Components of this repository's plug-ins, by groups of entry points, each with its package and the extra it needs.
-_FOUNDATION = "anomaly_clip crane filo metauas inp_former inp_lite"
+_FOUNDATION = "anomaly_clip crane filo metauas inp_former"
 _PLUGINS = {
     "edgead.defects": {"seas": "edgead-diffusion", "anogen": "edgead-diffusion"},
     "edgead.heads": {"area_opened": "edgead-reconstruction"},

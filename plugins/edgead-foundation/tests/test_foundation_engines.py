@@ -23,7 +23,6 @@ from edgead.runtime.flavour import find_flavour  # noqa: E402
 pytestmark = pytest.mark.slow
 SMALL = {
     "inp_former": {"backbone": "dino_vits16", "layers": ["block1", "block2"], "image_size": (64, 64), "map_size": 64},
-    "inp_lite": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
     "metauas": {"image_size": (64, 64)},
     "anomaly_clip": {"backbone": "clip_vitb32", "image_size": (64, 64), "layers": ("block2",), "refined_blocks": 1},
     "crane": {"backbone": "clip_vitb32", "image_size": (64, 64), "layers": ("block1", "block2"), "refined_blocks": 2},

@@ -72,8 +72,7 @@ class InpFormerConfig(MethodConfig):
     def __post_init__(self) -> None:
         if self.backbone not in TOWERS:
             raise SettingsError(
-                f"backbone {self.backbone!r} has no tokens: inp_former needs one of {', '.join(TOWERS)}; "
-                "inp_lite takes packaged ones"
+                f"backbone {self.backbone!r} has no tokens: inp_former needs one of {', '.join(TOWERS)}"
             )
         check_backbone(self.backbone, self.layers)
         if len(set(self.layers)) % GROUPS or self.blocks % GROUPS or self.blocks < GROUPS:
