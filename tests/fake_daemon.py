@@ -395,7 +395,7 @@ class FakeStore:
 
 class FakeNotices(NoticeLedger):
     def acknowledge(self, id: str, *, by: str) -> Notice | None:
-        return super().acknowledge(id, by)[0]
+        return self.note_seen(id, by)[0]
 
 
 class FakeDaemon:

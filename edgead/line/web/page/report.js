@@ -1,6 +1,6 @@
 // Production report: a period, its groups with counts and yield, rejects and their places, and people's marks.
 
-import { fetchImage, get } from "./api.js";
+import { fetchFile, fetchImage, get } from "./api.js";
 import { badge, by, complain, count, dated, el, kindName, say, stamp, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
 import { drawPositions } from "./positions.js";
@@ -157,7 +157,7 @@ export class ReportView {
   async download(button, path, format) {
     button.disabled = true;
     try {
-      const answer = await patiently(() => file(`/api/production/${path}?${this.query({ ...this.counted, format })}`));
+      const answer = await patiently(() => fetchFile(`/api/production/${path}?${this.query({ ...this.counted, format })}`));
       save(URL.createObjectURL(await answer.blob()), answer.headers.get("Content-Disposition").match(/"(.*)"/)[1]);
     } catch (problem) {
       toast(problem.message, true);
@@ -218,14 +218,6 @@ async function patiently(ask, wanted = () => true) {
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
     }
   }
-}
-
-async function file(path) {
-  const answer = await fetch(path).catch(() => null);
-  if (answer === null) throw new Error(t("No connection to the device"));
-  if (answer.ok) return answer;
-  const { detail } = await answer.json().catch(() => ({}));
-  throw Object.assign(new Error(detail || t("The device answered {status}", { status: answer.status })), { status: answer.status });
 }
 
 function save(url, name) {
