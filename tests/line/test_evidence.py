@@ -19,7 +19,7 @@ from fakes import FakeDetector, read_number, write_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from patience import wait_for, wait_until
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, select
 from verdicts import Line, ids
 
 from edgead.errors import SettingsError
@@ -454,9 +454,9 @@ def test_a_connection_in_use_while_the_store_closes_is_closed_by_who_returns_it(
 def test_a_newer_schema_is_refused_with_what_to_do(tmp_path):
     open_store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
-        connection.execute("UPDATE schema_version SET version = 9")
+        connection.execute("UPDATE schema_version SET version = 10")
         connection.commit()
-    with pytest.raises(EvidenceError, match="tables are of version 9, this edgead knows 8: install the newer"):
+    with pytest.raises(EvidenceError, match="tables are of version 10, this edgead knows 9: install the newer"):
         open_store(tmp_path)
 
 

@@ -96,7 +96,9 @@ class EvidenceStore(Records):
         self._images = ImageKeeper(section, self._folder)
         self.recent = RecentFrames(section.recent)
         self.marks = Marks(access, self._folder, self._images, self.recent)
-        self._upkeep = Upkeep(self._engine, self._folder, section.keep_days, now, self.audit_chain.watch)
+        self._upkeep = Upkeep(
+            self._engine, self._folder, section.keep_days, now, self.audit_chain.watch, self.production.passed
+        )
 
     # Writing
 

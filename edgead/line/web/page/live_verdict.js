@@ -79,7 +79,7 @@ function showTally(state, shift) {
   const bad = [missed > 0 && t("{number} without a verdict", { number: count(missed) }), late > 0 && t("{number} late", { number: count(late) })].filter(Boolean).join(", ");
   say(by("tally-note"), bad ? t("Since the start: {bad}, of {frames}", { bad, frames: count(judged + missed) }) : shift ? t("This shift") : t("Since the start"));
   by("tally-note").toggleAttribute("data-bad", bad !== "");
-  const passed = [uninspected(counted.uninspected ?? state?.uninspected), state?.unasked && unaskedBy(state)].filter(Boolean);
+  const passed = [uninspected(shift?.paused ?? state?.uninspected), state?.unasked && unaskedBy(state)].filter(Boolean);
   by("tally-trigger").hidden = !passed.length;
   say(by("tally-trigger"), passed.join(". "));
 }
