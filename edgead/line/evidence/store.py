@@ -163,6 +163,8 @@ class EvidenceStore(Records):
             Only verdicts with this kind, by its shown name.
         part : Part, optional
             Only verdicts on parts with the values that this names.
+        search : str, optional
+            Only verdicts whose part's serial number, file or id begins with this, or with this number of the frame.
         mark : {"good", "bad"}, optional
             Only verdicts on parts that a person gave this mark.
         before_id : str, optional

@@ -58,9 +58,9 @@ def _sequence() -> Column:
 
 # Written out, never as a parameter: only then does a database see that the index of these rows answers a query.
 WITH_DEFECT: ColumnElement[bool] = literal_column("decision <> 'ok'")
-# Look-ups by part: only rows that name one are in the index, so that lines without parts pay nothing.
+# Look-ups by part or file: only rows that name one are in the index, so that lines without them pay nothing.
 NAMES_PART: dict[str, ColumnElement[bool]] = {
-    name: literal_column(f"{name} <> ''") for name in ("serial", "batch", "recipe")
+    name: literal_column(f"{name} <> ''") for name in ("serial", "batch", "recipe", "name")
 }
 
 

@@ -17,6 +17,7 @@ from edgead.line.web.dependencies import (
     Daemon,
     ImageName,
     Language,
+    Value,
     VerdictId,
     words_of,
 )
@@ -41,6 +42,9 @@ def list_verdicts(
     daemon: Daemon,
     part: AskedPart,
     pipeline: Annotated[str | None, Query(pattern=NAME)] = None,
+    search: Annotated[
+        Value, Query(description="Only parts whose serial number, file or verdict's id begins with this, or number is.")
+    ] = "",
     mark: Annotated[Opinion | None, Query(description="Only verdicts on parts that a person gave this mark.")] = None,
     decision: Decision | None = None,
     kind: Annotated[Kind | None, Query(description="Only this kind, by its shown name.")] = None,
@@ -57,6 +61,7 @@ def list_verdicts(
         decision=decision,
         kind=kind,
         part=part,
+        search=search,
         mark=mark,
         before_id=before_id,
         until=until,
