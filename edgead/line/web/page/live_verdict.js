@@ -86,6 +86,9 @@ function showTally(state, shift) {
 
 function showDetails(state, verdict) {
   say(by("raw-score"), score(verdict?.image_score));
-  say(by("review-threshold"), score(state?.thresholds?.review));
-  say(by("reject-threshold"), score(state?.thresholds?.reject));
+  say(by("review-threshold"), limitText(state?.thresholds?.review, verdict?.review_threshold));
+  say(by("reject-threshold"), limitText(state?.thresholds?.reject, verdict?.threshold));
 }
+
+// The limit in force; with that of the shown part where another one has judged it, whose score stands beside it.
+const limitText = (now, then) => (then == null || now == null || then === now ? score(now) : t("{now}, for this part {then}", { now: score(now), then: score(then) }));
