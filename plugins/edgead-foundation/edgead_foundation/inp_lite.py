@@ -137,11 +137,7 @@ class InpLite(NetworkMethod[InpLiteConfig]):
     preset_purposes = {"default": "a CPU to train on: ours, INP-Former's idea on a packaged backbone; minutes"}
 
     def __init__(
-        self,
-        config: InpLiteConfig = InpLiteConfig(),
-        *,
-        weights: Path | None = None,
-        pretrained: bool = True,
+        self, config: InpLiteConfig = InpLiteConfig(), *, weights: Path | None = None, pretrained: bool = True
     ):
         super().__init__(config)
         backbone = build_backbone(

@@ -28,10 +28,8 @@ export class ProductionBox {
     this.curve = el("div", { class: "yield-curve", role: "img", "aria-label": t("Yield by hour: {list}", { list: "—" }) });
     this.caption = el("p", { class: "muted" });
     this.order = el("button", { class: "quiet", "data-needs": "operate", onclick: () => startOrder(this.found?.order, () => this.load()) }, t("New order"));
-    by("production").replaceChildren(
-      el("header", {}, el("h2", {}, t("Production")), this.title, this.order),
-      el("div", { class: "production-body" }, this.unitSelect, this.table, this.curve, this.caption),
-    );
+    const body = el("div", { class: "production-body" }, this.unitSelect, this.table, this.curve, this.caption);
+    by("production").replaceChildren(el("header", {}, el("h2", {}, t("Production")), this.title, this.order), body);
     this.watch();
   }
 

@@ -18,10 +18,8 @@ const COLUMNS = {
 };
 const UNNAMED = { order: t("without a name"), batch: t("without a batch"), recipe: t("without a recipe") };
 const DOWNLOADS = [
-  ["report/table", "csv", t("This table, CSV")],
-  ["report/table", "parquet", t("This table, Parquet")],
-  ["verdicts", "csv", t("All verdicts, CSV")],
-  ["verdicts", "parquet", t("All verdicts, Parquet")],
+  ["report/table", "csv", t("This table, CSV")], ["report/table", "parquet", t("This table, Parquet")],
+  ["verdicts", "csv", t("All verdicts, CSV")], ["verdicts", "parquet", t("All verdicts, Parquet")],
 ];
 
 export class ReportView {
