@@ -92,13 +92,19 @@ class NoticeLedger:
             self._raised[finding.kind, finding.severity] += 1
             return notice
 
+    def measure(self, key: NoticeKey, value_now: float | None) -> None:
+        """Give a notice, if it stands, its value of now."""
+        with self._lock:
+            if (known := self._standing.get(key)) is not None:
+                self._standing[key] = replace(known, value_now=value_now)
+
     def resolve(self, key: NoticeKey) -> Notice | None:
         """Resolve a standing notice; None if there is none."""
         with self._lock:
             notice = self._standing.pop(key, None)
             if notice is None:
                 return None
-            self._resolved.append(replace(notice, resolved_at=self._now()))
+            self._resolved.append(replace(notice, resolved_at=self._now(), value_now=None))
             return self._resolved[-1]
 
     def note_seen(self, id: str, by: str) -> tuple[Notice | None, bool]:
@@ -118,7 +124,7 @@ class NoticeLedger:
     def save(self) -> None:
         """Keep the notices for the next start, if they have changed; a failed write is logged."""
         with self._lock:
-            content = [*self._resolved, *self._standing.values()]
+            content = [*self._resolved, *(replace(one, value_now=None) for one in self._standing.values())]
         if content == self._saved:
             return
         try:
@@ -247,6 +253,7 @@ class Notices(NoticeLedger):
         standing, unknown = dict(found.standing), set(found.unknown)
         for name, (_, watch) in list(self._watches.items()):
             unknown.update((kind, name) for kind in watch.kinds if kind in OF_VERDICTS)
+            self.measure(("yield_below", name), watch.yield_now())
             pipeline = parts.pipelines.get(name)
             running = pipeline is not None and pipeline.state == "running"
             finding = watch.no_part(running=running)

@@ -20,7 +20,10 @@ const ICONS = { critical: "fault", warning: "review" };
 // Details of a notice: measured values and texts of a closed list in the page's language; other texts as the device sends them.
 const DETAILS = {
   rejects_in_a_row: ({ value }) => t("{count} parts in a row were rejected: is it the right model for this part?", { count: count(value) }),
-  yield_below: ({ value, limit }) => t("{value} % of the newest parts passed, the limit is {limit} %", { value: decimal(value, 1), limit: count(limit) }),
+  yield_below: ({ value, value_now: now, limit }) => {
+    const then = t("{value} % of the newest parts passed, the limit is {limit} %", { value: decimal(value, 1), limit: count(limit) });
+    return now == null ? then : `${then}; ${t("now {value} %", { value: decimal(now, 1) })}`;
+  },
   no_part: ({ limit }) => t("no part for {time}", { time: span(limit) }),
   not_inspected: ({ text }) => notInspected(...text.match(/\d+/g).map(Number)),
   frame_format: ({ text }) => formatReason(text),
