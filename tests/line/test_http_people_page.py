@@ -46,7 +46,7 @@ def test_a_name_ends_with_the_shift_and_where_the_page_is_left_alone(browser, tm
     gone = "!localStorage.getItem('edgead-name')"
     server = serve(build_app(daemon), daemon.site.http)
     with closing(server), opened_page(browser, f"http://127.0.0.1:{server.port}/#evidence") as page:
-        page.wait_for_function("localStorage.getItem('edgead-name-shift')")
+        wait_until(lambda: page.evaluate("localStorage.getItem('edgead-name-shift')"))
         page.get_by_role("button", name="This part was bad").click()
         page.get_by_label("Your name").fill("Anna")
         page.get_by_role("dialog").get_by_role("button", name="Mark as bad").click()
@@ -57,14 +57,14 @@ def test_a_name_ends_with_the_shift_and_where_the_page_is_left_alone(browser, tm
         wait_until(lambda: daemon.store.rows[0]["mark"]["verdict"] == "good")
         late = ShiftSection(starts=(datetime.now() - timedelta(minutes=1)).time())
         daemon.site = daemon.site.model_copy(update={"shifts": {"late": late}})
-        page.wait_for_function(gone)
+        wait_until(lambda: page.evaluate(gone))
         page.get_by_role("button", name="This part was bad").click()
         expect(page.get_by_label("Your name")).to_have_value("")
         page.get_by_label("Your name").fill("Ben")
         page.get_by_role("dialog").get_by_role("button", name="Mark as bad").click()
         expect(page.get_by_role("dialog")).to_have_count(0)
         page.evaluate("localStorage.setItem('edgead-touched', Date.now() - 3_700_000)")
-        page.wait_for_function(gone)
+        wait_until(lambda: page.evaluate(gone))
 
 
 def test_a_person_signs_in_and_sees_what_the_role_may(browser, tmp_path):
