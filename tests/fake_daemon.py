@@ -340,6 +340,7 @@ class FakeStore:
         decision=None,
         kind=None,
         part=NO_PART,
+        search="",
         mark=None,
         before_id=None,
         until=None,
@@ -351,6 +352,7 @@ class FakeStore:
         asked = {"pipeline": pipeline, "decision": decision, "kind": kind}
         asked |= {name: value or None for name, value in asdict(part).items()}
         wanted = [row for row in rows if all(value in (None, row[key]) for key, value in asked.items())]
+        wanted = [row for row in wanted if row["serial"].startswith(search)]
         wanted = [row for row in wanted if mark in (None, (row["mark"] or {}).get("verdict"))]
         wanted = [row for row in wanted if until is None or datetime.fromisoformat(row["captured_at"]) <= until]
         wanted = [row for row in wanted if at_least is None or row["score"] >= at_least]
@@ -395,7 +397,7 @@ class FakeStore:
 
 class FakeNotices(NoticeLedger):
     def acknowledge(self, id: str, *, by: str) -> Notice | None:
-        return super().acknowledge(id, by)[0]
+        return self.note_seen(id, by)[0]
 
 
 class FakeDaemon:

@@ -51,12 +51,7 @@ class Inspector:
     """
 
     def __init__(
-        self,
-        pipeline: str = "",
-        *,
-        window: int = 100_000,
-        budget_ms: float | None = None,
-        palette: Palette = "warm",
+        self, pipeline: str = "", *, window: int = 100_000, budget_ms: float | None = None, palette: Palette = "warm"
     ):
         self.recorder = LatencyRecorder(window=window)
         self.warming_up = self.late = 0

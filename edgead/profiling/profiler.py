@@ -192,9 +192,7 @@ class ProfileReport:
         sizes = ", ".join(f"{width} x {height}" for height, width in self.image_sizes[:3])
         more = ", ..." if len(self.image_sizes) > 3 else ""
         return latency_table(
-            self.latency,
-            title=f"latency of {self.n} frames, {sizes}{more} px",
-            caption=self.summary(),
+            self.latency, title=f"latency of {self.n} frames, {sizes}{more} px", caption=self.summary()
         )
 
     def summary(self) -> str:
@@ -241,12 +239,7 @@ class ProfileReport:
 
 
 def profile(
-    detector: Detector,
-    images: Sequence[np.ndarray],
-    *,
-    warmup: int = 20,
-    n: int = 300,
-    pace: Pace | None = None,
+    detector: Detector, images: Sequence[np.ndarray], *, warmup: int = 20, n: int = 300, pace: Pace | None = None
 ) -> ProfileReport:
     """Measure a detector's latency on images one after the other, without pause or at a pace.
 

@@ -71,6 +71,8 @@ class Notice:
         Time when it was raised: UTC, ISO 8601.
     value : float
         Measured value of an alarm when it was raised: parts in a row, yield or frames in per cent, seconds. Else null.
+    value_now : float
+        Yield in per cent of now, while the alarm of a low yield stands and parts have come since the start. Else null.
     limit : float
         Limit of an alarm in the site file. Else null.
     resolved_at : datetime
@@ -93,6 +95,7 @@ class Notice:
     resolved_at: datetime | None = None
     acknowledged_by: str | None = None
     acknowledged_at: datetime | None = None
+    value_now: float | None = None
 
     @property
     def key(self) -> NoticeKey:

@@ -101,6 +101,10 @@ class CameraRecord:
     def captured(self) -> int:
         return self._captured
 
+    @property
+    def lost(self) -> int:
+        return self._lost.frames + self._corrupt
+
     def become(self, state: CameraState, reason: str | None = None) -> None:
         """Change the state; without a new reason, the reason of the last trouble stays until frames come."""
         with self._lock:
@@ -295,6 +299,11 @@ class SupervisedCamera:
         if not isinstance(source, RequestSource):
             raise SettingsError(f"camera {self.name} takes no images: that needs a camera with `uri: request:`")
         return source.offer(data, part)
+
+    @property
+    def lost(self) -> int:
+        """Number of frames that did not arrive, or could not be decoded."""
+        return self._record.lost
 
     def status(self) -> CameraStatus:
         """Report the state of the camera."""

@@ -56,6 +56,9 @@ def test_judges_tells_of_it_and_ends_in_time_with_every_verdict_on_record(traine
         reported = daemon.wait_judged(10)
         assert reported["late"] == reported["judged"] == sum(reported["decisions"].values())
         assert {"age", "infer", "sink", "total"} <= reported["latency"].keys()
+        counted = {one["unit"]: one["shift"] for one in daemon.api.get("/api/production/counters").json()["units"]}
+        assert counted["a"]["late"] >= 10 and counted["a"]["uninspected"] == counted["a"]["late"] + counted["a"]["lost"]
+        assert counted["b"]["late"] == 0
         assert daemon.api.get("/readyz").status_code == 200
         daemon.stop()
     check_records(daemon)

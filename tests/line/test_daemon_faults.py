@@ -78,6 +78,8 @@ def test_a_model_that_fails_its_self_test_is_not_in_service(trained_model, tmp_p
         check_rate(daemon, "a")
         reported = daemon.pipeline("b")
         assert reported["judged"] == 0 and reported["skipped"] > 0
+        counted = {one["unit"]: one["shift"] for one in daemon.api.get("/api/production/counters").json()["units"]}
+        assert counted["b"]["in_fault"] >= reported["skipped"] - 1 and counted["a"]["in_fault"] == 0
         assert daemon.api.get("/readyz").status_code == 503
         # Repaired, and tested again on demand.
         shutil.rmtree(tampered)

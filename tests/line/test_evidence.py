@@ -19,12 +19,13 @@ from fakes import FakeDetector, read_number, write_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from patience import wait_for, wait_until
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, select
 from verdicts import Line, ids
 
 from edgead.errors import SettingsError
 from edgead.files.folder_lock import FolderLock
 from edgead.line.evidence import EvidenceError, EvidenceStore
+from edgead.line.evidence.records import is_found_by
 from edgead.line.evidence.rows import RowCounts, RowWriter
 from edgead.line.evidence.settings import FOLDER_MODE, StoreSection
 from edgead.line.evidence.tables import verdicts
@@ -111,6 +112,31 @@ def test_verdicts_of_a_part_are_found_by_the_index(tmp_path):
     query = "EXPLAIN QUERY PLAN SELECT * FROM verdicts WHERE serial <> '' AND serial = 'A1' ORDER BY seq DESC LIMIT 50"
     with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
         assert "verdicts_by_serial" in str(connection.execute(query).fetchall())
+
+
+def test_a_part_is_found_by_what_its_number_its_file_or_its_id_begins_with(tmp_path):
+    with closing(open_store(tmp_path)) as store:
+        line = Line()
+        for serial, name in (("A_1", ""), ("AB1", "7.png"), ("", "seven.png"), ("a_1", ""), ("A_12", "")):
+            frame, verdict = line.part()
+            store.add(replace(frame, part=Part(serial), name=name), verdict)
+
+        def found(text, **also):
+            return [record["number"] for record in store.verdicts(search=text, **also)]
+
+        ids = [record["id"] for record in store.verdicts()][::-1]
+        assert found("A_1") == [4, 0] and found("A_12") == [4] and found("7") == [1] and found("sev") == [2]
+        assert found("3") == [3] and found("9" * 40) == found("%") == found("_1") == [] and found("") == [4, 3, 2, 1, 0]
+        assert found(ids[2]) == [2] and found(ids[2].upper()) == [2] and found(ids[0][:8])[-1] == 0
+        assert found("A_1", decision="reject") == [] and found("A_1", before_id=ids[4]) == [0]
+        query = str(store_query("A_1").compile(store._engine, compile_kwargs={"literal_binds": True}))
+        with store._engine.connect() as connection:
+            plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}").fetchall())
+        assert all(f"verdicts_by_{name}" in plan for name in ("serial", "name", "id")) and "SCAN verdicts" not in plan
+
+
+def store_query(text):
+    return select(verdicts.c.seq).where(is_found_by(text)).order_by(verdicts.c.seq.desc()).limit(50)
 
 
 def test_a_database_that_is_away_is_tried_again_ever_less_often(monkeypatch):
@@ -454,9 +480,9 @@ def test_a_connection_in_use_while_the_store_closes_is_closed_by_who_returns_it(
 def test_a_newer_schema_is_refused_with_what_to_do(tmp_path):
     open_store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
-        connection.execute("UPDATE schema_version SET version = 9")
+        connection.execute("UPDATE schema_version SET version = 10")
         connection.commit()
-    with pytest.raises(EvidenceError, match="tables are of version 9, this edgead knows 8: install the newer"):
+    with pytest.raises(EvidenceError, match="tables are of version 10, this edgead knows 9: install the newer"):
         open_store(tmp_path)
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from browser import PANEL, opened_page, shot
 from fake_daemon import FakeDaemon, FakePipeline
-from http_side import served
+from http_side import daemon_with_store, served
 from patience import wait_until
+
+from edgead.types import Part
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 expect = sync_api.expect
@@ -58,6 +60,28 @@ def test_a_verdict_on_a_frame_of_another_format_says_so(browser, daemon):
         expect(said).to_have_count(0)
 
 
+def test_a_part_is_found_by_the_beginning_of_its_number_its_id_or_its_place_in_the_stream(browser, tmp_path):
+    with daemon_with_store(tmp_path) as daemon, served(daemon) as url, opened_page(browser, url) as page:
+        named = {number: daemon.judge(number, 0.9, part=Part(f"A-00{number}")) for number in (17, 18, 21)}
+        nameless = daemon.judge(7, 0.9)
+        page.goto(f"{url}/#evidence")
+        ids = page.locator("#verdicts button")
+        expect(ids).to_have_count(4)
+        for text, found in (
+            ("A-001", [18, 17]),
+            ("A-0021", [21]),
+            (named[17][:8].upper(), [17]),
+            ("7", [7]),
+            ("A-", [21, 18, 17]),
+        ):
+            page.locator("#evidence-part").fill(text)
+            page.keyboard.press("Tab")
+            links = [f"evidence/{named.get(number, nameless)}/front" for number in found]
+            expect(ids).to_have_count(len(found))
+            assert [one.get_attribute("data-link") for one in ids.all()] == links
+        shot(page, tmp_path, "searched")
+
+
 def test_a_search_without_a_hit_says_what_was_sought_and_leaves_no_part_to_mark(browser, daemon):
     for number in range(2):
         daemon.judge(number, 0.9)
@@ -69,13 +93,13 @@ def test_a_search_without_a_hit_says_what_was_sought_and_leaves_no_part_to_mark(
         page.locator("#evidence-part").fill("36")
         page.keyboard.press("Tab")
         none = page.locator("#no-verdicts")
-        expect(none).to_have_text("No part found with: serial number 36")
+        expect(none).to_have_text("No part found with: number or id 36")
         expect(page.locator("#detail button")).to_have_count(0)
         page.locator("body").press("g")  # marks nothing
         page.get_by_text("Filters").click()
         page.locator("#evidence-kind").fill("dent")
         page.get_by_role("button", name="Review", exact=True).click()
-        expect(none).to_have_text("No part found with: Review, serial number 36, Kind of defect dent")
+        expect(none).to_have_text("No part found with: Review, number or id 36, Kind of defect dent")
         for id in ("part", "kind"):
             page.locator(f"#evidence-{id}").fill("")
         page.get_by_role("button", name="All", exact=True).click()

@@ -91,7 +91,7 @@ def test_a_database_of_version_4_opens_with_all_it_holds(earlier):
 
 def test_who_only_reads_says_what_brings_version_4_to_todays(earlier):
     before = schema_of(earlier)
-    with pytest.raises(EvidenceError, match="tables are of version 4, this edgead reads version 8: start this edgead"):
+    with pytest.raises(EvidenceError, match="tables are of version 4, this edgead reads version 9: start this edgead"):
         kept_rejects(earlier, None, timedelta(days=1))
     assert schema_of(earlier) == before
     (earlier / "verdicts.sqlite").write_bytes(b"")
@@ -164,7 +164,7 @@ def test_tables_without_their_version_are_damage(earlier):
 def test_one_that_cannot_be_changed_is_named_with_what_to_do(earlier):
     before = (earlier / "verdicts.sqlite").read_bytes()
     engine = create_engine(f"sqlite:///file:{earlier}/verdicts.sqlite?mode=ro&uri=true")
-    with pytest.raises(EvidenceError, match="of version 4 and cannot be brought to version 8: attempt to write a read"):
+    with pytest.raises(EvidenceError, match="of version 4 and cannot be brought to version 9: attempt to write a read"):
         prepare_tables(engine)
     engine.dispose()
     assert (earlier / "verdicts.sqlite").read_bytes() == before

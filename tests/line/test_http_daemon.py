@@ -99,7 +99,7 @@ def test_the_line_is_seen_and_steered_from_the_page(browser, url):
         change.click()
         page.get_by_label("Why").fill("to see it")  # asked for with the doubt
         change.click()
-        expect(page.locator("#reject-threshold")).to_have_text("1000")
+        expect(page.locator("#reject-threshold")).to_have_text(re.compile("^1000(, for this part .*)?$"))
         page.get_by_role("link", name="Changes").click()
         expect(page.locator("#audit tr").first).to_contain_text("Anna (127.0.0.1)")
         expect(page.locator("#audit tr").first).to_contain_text('"reject":1000')

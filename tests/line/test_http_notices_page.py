@@ -42,6 +42,15 @@ def raise_row(daemon: FakeDaemon) -> Notice:
     return daemon.raise_notice("rejects_in_a_row", "5 parts in a row were rejected", value=5.0, limit=5.0)
 
 
+def test_a_low_yield_shows_the_figure_of_now_beside_the_one_of_then(browser, daemon, url):
+    raised = daemon.raise_notice("yield_below", "yield 91.0 %", value=91.0, limit=95.0)
+    with opened_page(browser, url) as page:
+        notice = page.locator(".notice p span")
+        expect(notice).to_have_text("91.0 % of the newest parts passed, the limit is 95 %")
+        daemon.notices.measure(raised.key, 93.5)
+        expect(notice).to_have_text("91.0 % of the newest parts passed, the limit is 95 %; now 93.5 %", timeout=20_000)
+
+
 def test_an_alarm_stands_over_every_view_until_somebody_has_seen_it(browser, daemon, url):
     with opened_page(browser, url) as page:
         expect(page.locator("#word")).to_have_text("OK")

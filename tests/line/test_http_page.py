@@ -202,6 +202,9 @@ def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
         assert daemon.pipelines["front"].calls == []  # not before it was confirmed
         page.locator("dialog").last.get_by_role("button", name="Change limits").click()
         expect(page.locator("#toast")).to_have_text("Limits changed")
+        expect(page.locator("#reject-threshold")).to_have_text("0.1600, for this part 0.5000")
+        daemon.judge(100, 0.2, threshold=0.16, review_threshold=0.12)
+        expect(page.locator("#raw-score")).to_have_text("0.2000")
         expect(page.locator("#reject-threshold")).to_have_text("0.1600")
         page.get_by_role("link", name="Changes").click()
         row = page.locator("#audit tr").first

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
 
 import pytest
 from browser import opened_page
 from fake_daemon import FakeDaemon
+from patience import wait_until
 from people import PANEL, PASSWORDS, PIN, make_section
 
+from edgead.line.site.shifts import ShiftSection
 from edgead.line.web.app import build_app
 from edgead.line.web.server import serve
 
@@ -35,6 +38,33 @@ def sign_in(page, name: str) -> None:
     page.get_by_label("Password").fill(PASSWORDS[name])
     page.get_by_role("button", name="Sign in").click()
     expect(page.locator("#who")).to_contain_text(name)
+
+
+def test_a_name_ends_with_the_shift_and_where_the_page_is_left_alone(browser, tmp_path):
+    daemon = FakeDaemon(tmp_path)
+    daemon.judge(1, 0.9)
+    gone = "!localStorage.getItem('edgead-name')"
+    server = serve(build_app(daemon), daemon.site.http)
+    with closing(server), opened_page(browser, f"http://127.0.0.1:{server.port}/#evidence") as page:
+        wait_until(lambda: page.evaluate("localStorage.getItem('edgead-name-shift')"))
+        page.get_by_role("button", name="This part was bad").click()
+        page.get_by_label("Your name").fill("Anna")
+        page.get_by_role("dialog").get_by_role("button", name="Mark as bad").click()
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        page.reload()
+        page.wait_for_timeout(1500)
+        page.keyboard.press("g")  # the same shift: nobody is asked
+        wait_until(lambda: daemon.store.rows[0]["mark"]["verdict"] == "good")
+        late = ShiftSection(starts=(datetime.now() - timedelta(minutes=1)).time())
+        daemon.site = daemon.site.model_copy(update={"shifts": {"late": late}})
+        wait_until(lambda: page.evaluate(gone))
+        page.get_by_role("button", name="This part was bad").click()
+        expect(page.get_by_label("Your name")).to_have_value("")
+        page.get_by_label("Your name").fill("Ben")
+        page.get_by_role("dialog").get_by_role("button", name="Mark as bad").click()
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        page.evaluate("localStorage.setItem('edgead-touched', Date.now() - 3_700_000)")
+        wait_until(lambda: page.evaluate(gone))
 
 
 def test_a_person_signs_in_and_sees_what_the_role_may(browser, tmp_path):

@@ -46,7 +46,7 @@ def test_counters_count_the_shift_and_the_order_since_it_was_started(client, dae
     assert (unit["unit"], unit["is_part"], unit["counts_once"], unit["order"]) == ("front", False, True, None)
     assert unit["shift"] == found["total"]["shift"]
     expected = {"inspected": 5, "ok": 2, "review": 1, "reject": 2, "fault": 0, "false_rejects": 0}
-    expected |= {"known_escapes": 0, "uninspected": 0}
+    expected |= {"known_escapes": 0, "uninspected": 0, "lost": 0, "late": 0, "in_fault": 0, "paused": 0}
     assert unit["shift"] == {**expected, "yield": 0.4, "yield_after_review": 0.4}
     answer = client.post("/production/orders", json={"name": "A-17", "batch": "b 3", "by": "Anna"})
     assert answer.json() == {"done": "order A-17 has started"}

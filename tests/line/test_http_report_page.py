@@ -13,7 +13,6 @@ from browser import PHONE, opened_page, shot
 from http_side import daemon_with_store, served
 from patience import wait_until
 
-from edgead.line.evidence.passed_frames import PassedFrames
 from edgead.types import Part
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
@@ -59,15 +58,25 @@ def test_an_order_is_started_and_counted_beside_the_shift(browser, daemon, url):
     assert daemon.store.production.orders.newest()[0]["by"] == "Anna (127.0.0.1)"
 
 
-def test_frames_that_went_by_in_pauses_stand_beside_the_yield_that_they_do_not_change(browser, daemon, url, tmp_path):
-    daemon.store.production.pauses["front"] = PassedFrames({datetime.now(timezone.utc).isoformat(): 1200})
+def test_frames_without_a_verdict_stand_beside_the_yield_that_they_do_not_change(browser, daemon, url, tmp_path):
+    daemon.store.production.passed.add("front", {"paused": 1200, "lost": 30, "late": 4})
+    with opened_page(browser, url) as page:
+        expect(page.locator("#production [data-figure=uninspected] td")).to_have_text(["1,234"])
+        found = figures(page, "#production")
+        assert [found[name] for name in ("lost", "late", "paused")] == [["30"], ["4"], ["1,200"]]
+        assert found["yield"] == ["57.1 %\nof the inspected"] and "in_fault" not in found
+        expect(page.locator("#production .yield-curve i[data-passed]").last).to_have_attribute(
+            "title", re.compile("57.1 %, Not inspected in time: 1,234$")
+        )
+        shot(page, tmp_path / "shots", "live")
     with opened_page(browser, f"{url}/#report") as page:
-        expect(page.locator("#report-total [data-figure=uninspected] dd")).to_have_text("1,200")
-        assert figures(page, "#report-total")["yield"] == ["57.1 %"]
-        expect(page.locator("#report-groups tbody [data-label='Uninspected in pauses']")).to_have_text("1,200")
+        expect(page.locator("#report-total [data-figure=uninspected] dd")).to_have_text("1,234")
+        assert figures(page, "#report-total")["yield"] == ["57.1 %\nof the inspected"]
+        expect(page.locator("#report-groups tbody [data-label='Not inspected in time']")).to_have_text("1,234")
+        expect(page.locator("#report-groups tbody [data-label='In pauses']")).to_have_text("1,200")
         shot(page, tmp_path / "shots", "report")
     with opened_page(browser, f"{url}/#report", **PHONE, locale="de") as page:
-        expect(page.locator("#report-total [data-figure=uninspected]")).to_have_text("Ungeprüft in Pausen1.200")
+        expect(page.locator("#report-total [data-figure=uninspected]")).to_have_text("Nicht rechtzeitig geprüft1.234")
         shot(page, tmp_path / "shots", "report-phone")
 
 

@@ -221,6 +221,24 @@ def test_an_alarm_is_sent_at_once_and_once(plant):
     assert plant.after(0) == ["rejects_in_a_row caps raised", "rejects_in_a_row caps resolved"]
 
 
+def test_a_low_yield_says_what_it_is_now_beside_what_raised_it(tmp_path):
+    plant = Plant(tmp_path, alarms={"yield_below": 80, "of": 10})
+
+    def said(notices):
+        return [(one.kind, one.value, one.value_now) for one in notices]
+
+    plant.judge(GOOD, BAD, GOOD, BAD, BAD)
+    assert plant.after(0.5) == ["yield_below caps raised"]
+    assert said(plant.notices.standing()) == [("yield_below", 40.0, 40.0)]
+    plant.judge(*[GOOD] * 5)
+    assert plant.after(0.5) == [] and said(plant.notices.standing()) == [("yield_below", 40.0, 70.0)]
+    plant.begin()
+    assert plant.after(0.5) == [] and said(plant.notices.standing()) == [("yield_below", 40.0, None)]  # no part since
+    plant.judge(*[GOOD] * 11)
+    assert plant.after(0.5) == ["yield_below caps resolved"]
+    assert said(plant.notices.resolved(9)) == [("yield_below", 40.0, None)]
+
+
 def test_a_fault_is_raised_once_it_has_settled_and_not_twice(plant):
     plant.camera.update(state="lost", reason="no route")
     plant.caps.state, plant.caps.faults = "fault", {"camera": "camera top is lost: no route"}

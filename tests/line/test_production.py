@@ -17,7 +17,6 @@ from sqlalchemy import delete, insert
 from test_evidence import open_store
 
 from edgead.line.evidence import EvidenceError
-from edgead.line.evidence.passed_frames import PassedFrames
 from edgead.line.evidence.production.counts import QueryBudget, Tally, Unit, total, units_of
 from edgead.line.evidence.production.export import VerdictQuery, as_row, count, pages
 from edgead.line.evidence.production.formats import encode, safe_cell
@@ -30,7 +29,6 @@ BERLIN = ZoneInfo("Europe/Berlin")
 BEGIN = datetime(2026, 10, 23, tzinfo=timezone.utc)  # the clock is changed on the 25th
 SPAN = timedelta(days=4)
 SHIFTS = {name: ShiftSection(starts=at) for name, at in (("early", "06:00"), ("late", "14:00"), ("night", "22:00"))}
-SHIFTS_AGO = (("early", 15), ("late", 7))  # hours since they began
 UNIT, LINE = Unit("caps"), Unit("cap", is_part=True)
 
 ROWS = st.lists(
@@ -213,25 +211,59 @@ def test_a_part_of_several_views_is_a_known_escape_once_a_view_is_marked_bad(sto
     assert (counted.known_escapes, counted.false_rejects, counted.reviewed_yield) == (2, 0, 1 / 4)
 
 
-def test_frames_of_pauses_stand_in_the_shift_that_they_went_by_in_and_change_no_yield(tmp_path):
-    now = datetime.now(timezone.utc)
-    early, late = (Period(name, now - timedelta(hours=at), now - timedelta(hours=at - 8)) for name, at in SHIFTS_AGO)
-    passed = {(late.begin - timedelta(minutes=1)).isoformat(): 30, late.begin.isoformat(): 12}
-    with closing(open_store(tmp_path, evidence="none")) as store:
+def test_frames_without_a_verdict_stand_in_the_shift_that_they_went_by_in_and_change_no_yield(tmp_path):
+    now = datetime.now(timezone.utc).replace(second=30)
+    clock = [now]
+    begin = (now - timedelta(hours=7)).replace(minute=30, second=0, microsecond=0)  # within an hour, as at 06:30
+    late = Period("late", begin, now + timedelta(minutes=1))
+    early = Period("early", begin - timedelta(hours=8), begin)
+    with closing(open_store(tmp_path, evidence="none", now=lambda: clock[0])) as store:
         fill(store, [])
         add_part(store, 1, "ok", {"caps": "ok", "side": "ok"})
-        for pipeline, after in (("caps", {"uninspected": passed}), ("caps", None), ("lids", {"uninspected": passed})):
-            store.add_audit(by="Anna", action="resume", pipeline=pipeline, before="by Anna", after=after)
-        store.production.pauses["side"] = PassedFrames({(now - timedelta(hours=1)).isoformat(): 5})
+        passed = store.production.passed
+        for at, pipeline, frames in (
+            (begin - timedelta(seconds=1), "caps", {"paused": 30, "lost": 1}),
+            (begin + timedelta(seconds=1), "caps", {"paused": 12}),
+            (begin + timedelta(seconds=2), "lids", {"paused": 99}),
+            (now, "side", {"late": 2, "in_fault": 3}),
+        ):
+            clock[0] = at
+            passed.add(pipeline, frames)
+            passed.write(store._engine)
+        passed.add("caps", {"paused": 1})  # waits, and the same minute is on record
+        clock[0] = now
         asked = [ReportQuery("shift", (early, late), (unit,)) for unit in (UNIT, LINE)]
         found = [report(store.production._access, one, QueryBudget()) for one in asked]
         counted = [{group.name: total(group.units.values()).uninspected for group in groups} for groups in found]
-        assert counted == [{"early": 30, "late": 12}, {"early": 30, "late": 17}]
-        tally = store.production.count(Unit("caps"), late)
-        assert (tally, tally.inspected, tally.first_yield) == (Tally(uninspected=12), 0, None)
+        assert counted == [{"early": 31, "late": 13}, {"early": 31, "late": 18}]
+        for _ in range(2):
+            tally = store.production.count(Unit("caps"), late)
+            assert (tally, tally.inspected, tally.first_yield) == (Tally(paused=13), 0, None)
+            passed.write(store._engine)
+        assert not passed.waiting()
         by_batch = report(store.production._access, ReportQuery("batch", (late,), (UNIT,)), QueryBudget())
-        assert [(group.name, group.units["caps"].uninspected) for group in by_batch] == [("", 12)]
-        assert [row["uninspected"] for row in report_table(found[0])] == [30, 12]
+        assert [(group.name, group.units["caps"].uninspected) for group in by_batch] == [("", 13)]
+        rows = [[row[name] for name in ("uninspected", "lost", "paused")] for row in report_table(found[0])]
+        assert rows == [[31, 1, 30], [13, 0, 13]]
+
+
+def test_frames_without_a_verdict_outlive_the_program_and_go_with_the_verdicts_of_their_time(tmp_path):
+    now = datetime.now(timezone.utc)
+    clock = [now - timedelta(days=3)]
+    with closing(open_store(tmp_path, evidence="none", now=lambda: clock[0])) as store:
+        store.production.passed.add("caps", {"lost": 2})
+        fill(store, [])
+        with store._engine.begin() as connection:
+            row = {**PLAIN, "id": "1", "pipeline": "caps", "decision": "ok", "boxes": []}
+            connection.execute(insert(verdicts).values(captured_at=now, judged_at=now - timedelta(days=2), **row))
+    clock[0] = now
+    with closing(open_store(tmp_path, evidence="none", now=lambda: clock[0], keep_days=1)) as store:
+        store.production.passed.add("caps", {"lost": 4})
+        days = Period("", now - timedelta(days=4), now + timedelta(minutes=1))
+        query = ReportQuery("day", (days,), (UNIT,))
+        assert sum_of(report(store.production._access, query, QueryBudget())).lost == 6
+        assert store.remove_old() == 1
+        assert sum_of(report(store.production._access, query, QueryBudget())).lost == 4
 
 
 def test_an_order_lasts_until_the_next_one_and_survives_a_restart(tmp_path):

@@ -106,6 +106,10 @@ class AlarmWatch:
             changes.append(self._change("yield_below", self._yield.stands, self._yield.found()))
         return tuple(changes)
 
+    def yield_now(self) -> float | None:
+        """Return the yield of the newest parts, in per cent, while its alarm stands; else None."""
+        return self._yield.value if self._yield.stands else None
+
     def no_part(self, *, running: bool) -> Finding | None:
         """Return a finding if no part has come for too long; time counts only while the pipeline runs."""
         limit_s, now_s = self._section.no_part_for_s, self._clock()
@@ -197,9 +201,14 @@ class _Yield:
         return changes
 
     def found(self) -> tuple[str, float]:
+        parts, value = len(self._window), self.value or 0.0
+        return f"{self._bad} of the last {parts} parts were rejected: yield {value:.1f} %", value
+
+    @property
+    def value(self) -> float | None:
+        """Yield of the window in per cent; None if it is empty, as after a restart."""
         parts = len(self._window)
-        value = 100 * (parts - self._bad) / parts
-        return f"{self._bad} of the last {parts} parts were rejected: yield {value:.1f} %", round(value, 2)
+        return round(100 * (parts - self._bad) / parts, 2) if parts else None
 
 
 class _NotInspected:

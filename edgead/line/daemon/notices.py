@@ -92,16 +92,22 @@ class NoticeLedger:
             self._raised[finding.kind, finding.severity] += 1
             return notice
 
+    def measure(self, key: NoticeKey, value_now: float | None) -> None:
+        """Give a notice, if it stands, its value of now."""
+        with self._lock:
+            if (known := self._standing.get(key)) is not None:
+                self._standing[key] = replace(known, value_now=value_now)
+
     def resolve(self, key: NoticeKey) -> Notice | None:
         """Resolve a standing notice; None if there is none."""
         with self._lock:
             notice = self._standing.pop(key, None)
             if notice is None:
                 return None
-            self._resolved.append(replace(notice, resolved_at=self._now()))
+            self._resolved.append(replace(notice, resolved_at=self._now(), value_now=None))
             return self._resolved[-1]
 
-    def acknowledge(self, id: str, by: str) -> tuple[Notice | None, bool]:
+    def note_seen(self, id: str, by: str) -> tuple[Notice | None, bool]:
         """Record who has seen a notice; return the notice, or None, and whether this is its first acknowledgement."""
         with self._lock:
             places: tuple[tuple[object, Notice], ...] = (*self._standing.items(), *enumerate(self._resolved))
@@ -118,7 +124,7 @@ class NoticeLedger:
     def save(self) -> None:
         """Keep the notices for the next start, if they have changed; a failed write is logged."""
         with self._lock:
-            content = [*self._resolved, *self._standing.values()]
+            content = [*self._resolved, *(replace(one, value_now=None) for one in self._standing.values())]
         if content == self._saved:
             return
         try:
@@ -146,7 +152,7 @@ class NoticeLedger:
                 self._resolved.append(notice)
 
 
-class Notices:
+class Notices(NoticeLedger):
     """Notices of a site, from its verdicts and from the status of its parts.
 
     Parameters
@@ -160,7 +166,7 @@ class Notices:
     """
 
     def __init__(self, file: Path, publish: Callable[[Notice], None], *, clock: Callable[[], float] = time.monotonic):
-        self._ledger = NoticeLedger(file)
+        super().__init__(file)
         self._publish, self._clock = publish, clock
         self._watches: dict[str, tuple[object, AlarmWatch]] = {}
         self._sinks: tuple[QueuedSink, ...] = ()
@@ -184,7 +190,7 @@ class Notices:
 
         A new sink that retains notices gets the newest notice of each kind and name.
         """
-        standing = {notice.key for notice in self._ledger.standing()}
+        standing = {notice.key for notice in self.standing()}
         watches = {}
         for name, pipeline in site.pipelines.items():
             known = self._watches.get(name)
@@ -198,7 +204,7 @@ class Notices:
             before, self._sinks = self._sinks, tuple(sinks[name] for name in site.notices.sinks)
             for sink in self._sinks:
                 if sink.retains_notices and sink not in before:
-                    for notice in self._ledger.newest_of_each():
+                    for notice in self.newest_of_each():
                         sink.notify(notice)
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
@@ -215,26 +221,12 @@ class Notices:
         self._wake.set()
         self._thread.join(within_s)
 
-    # Requests to it
-
-    def standing(self) -> list[Notice]:
-        """List the notices that stand, newest first."""
-        return self._ledger.standing()
-
-    def resolved(self, limit: int) -> list[Notice]:
-        """List the newest notices that were resolved, newest first."""
-        return self._ledger.resolved(limit)
-
-    def counts(self) -> dict[str, dict[tuple[NoticeKind, Severity], int]]:
-        """Count notices; see `NoticeLedger.counts`."""
-        return self._ledger.counts()
-
     def acknowledge(self, id: str, *, by: str) -> Notice | None:
         """Note, once and in the audit, that a person has seen a notice; return it, or None if no notice has that id."""
-        notice, is_news = self._ledger.acknowledge(id, by)
+        notice, is_news = self.note_seen(id, by)
         if notice is not None and is_news:
             self._send([notice])
-            self._ledger.save()
+            self.save()
             seen = {"notice": notice.id, "kind": notice.kind, "text": notice.text}
             self._audit(by=by, action="acknowledge", pipeline=notice.name, before=None, after=seen)
         return notice
@@ -246,7 +238,7 @@ class Notices:
         changes = [self._changes.popleft() for _ in range(len(self._changes))]
         news = [self._changed(change) for change in (*changes, *self._settled(self._found(parts)))]
         self._send([notice for notice in news if notice is not None])
-        self._ledger.save()
+        self.save()
 
     def _run(self) -> None:
         while not self._closing:
@@ -261,6 +253,7 @@ class Notices:
         standing, unknown = dict(found.standing), set(found.unknown)
         for name, (_, watch) in list(self._watches.items()):
             unknown.update((kind, name) for kind in watch.kinds if kind in OF_VERDICTS)
+            self.measure(("yield_below", name), watch.yield_now())
             pipeline = parts.pipelines.get(name)
             running = pipeline is not None and pipeline.state == "running"
             finding = watch.no_part(running=running)
@@ -277,9 +270,9 @@ class Notices:
 
     def _settled(self, found: FaultReport) -> list[Change]:
         """Return states that have lasted or been gone for long enough; also update the texts of standing notices."""
-        standing = {notice.key for notice in self._ledger.standing()}
+        standing = {notice.key for notice in self.standing()}
         for key in standing & found.standing.keys():
-            self._ledger.stand(found.standing[key])
+            self.stand(found.standing[key])
         differs = (found.standing.keys() - standing) | (standing - found.standing.keys() - found.unknown)
         now_s = self._clock()
         self._differs_since_s = {key: self._differs_since_s.get(key, now_s) for key in differs}
@@ -291,7 +284,7 @@ class Notices:
 
     def _changed(self, change: Change) -> Notice | None:
         finding = change.finding
-        notice = self._ledger.resolve(change.key) if finding is None else self._ledger.stand(finding)
+        notice = self.resolve(change.key) if finding is None else self.stand(finding)
         if notice is not None and notice.kind in ALARMS:
             _log(notice)
         return notice

@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -17,7 +18,6 @@ from edgead.line.daemon.alarms import FrameCounts
 from edgead.line.daemon.judging import FrameSelection, ImageRequests, JudgementError, Judging
 from edgead.line.daemon.model_control import SteeredModel, Wiring
 from edgead.line.daemon.supervisor import RestartBudget, Supervisor
-from edgead.line.evidence.passed_frames import PassedFrames
 from edgead.line.site.schema import LimitsSection, PipelineSection
 from edgead.line.site.status import LatencyAnswer, PipelineStatus, State
 from edgead.profiling.inspector import FrameError
@@ -41,16 +41,17 @@ _LOADING_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Pause of a pipeline: its text for people, and its end on the monotonic clock."""
+    """Pause of a pipeline: its text for people, its end on the monotonic clock, and the frames of the pauses before."""
 
     text: str
     until_s: float
+    before: int
 
     @classmethod
-    def begin(cls, by: str, reason: str, minutes: float | None) -> Pause:
+    def begin(cls, by: str, reason: str, minutes: float | None, before: int) -> Pause:
         ends = "" if minutes is None else f", until {datetime.now() + timedelta(minutes=minutes):%H:%M}"
         until_s = math.inf if minutes is None else time.monotonic() + 60 * minutes
-        return cls(f"by {by}{ends}" + (f": {reason}" if reason else ""), until_s)
+        return cls(f"by {by}{ends}" + (f": {reason}" if reason else ""), until_s, before)
 
     @property
     def is_over(self) -> bool:
@@ -107,7 +108,8 @@ class Pipeline(SteeredModel):
         self._realtime_problem: str | None = None
         self._asking = FrameSelection(name, section)
         self._pause: Pause | None = None
-        self._passed = self._store.production.pauses.setdefault(name, PassedFrames())
+        self._recording = threading.Lock()
+        self._recorded = self._passed()
         self._requests = ImageRequests(name)
         self._alive_s: float | None = None
         self._loading_s: float | None = None
@@ -152,6 +154,7 @@ class Pipeline(SteeredModel):
     def look_after(self) -> None:
         """Restart the thread if it is dead, and report a fault if it hangs; the main loop calls this regularly."""
         self._supervisor.revive()
+        self._record_passed()
         silent_s = self.silent_s()
         if silent_s > _SILENT_S and not self._state.has("hang"):
             self._state.fault("hang", f"no progress for {silent_s:.0f} s: the model or a sink hangs")
@@ -218,7 +221,7 @@ class Pipeline(SteeredModel):
         """
         if self._alive_s is None:
             raise self._not_now()
-        pause = Pause.begin(by, reason, minutes)
+        pause = Pause.begin(by, reason, minutes, self._judging.uninspected)
         with self._audited("pause", by, None, {"reason": reason, "minutes": minutes}):
             self._pause = pause
         self._runs()
@@ -236,18 +239,15 @@ class Pipeline(SteeredModel):
         pause = self._pause
         if pause is None:
             raise NotNowError(f"{self.name}: is not paused")
-        passed = self._passed.taken()
-        with self._audited("resume", by, pause.text, {"uninspected": passed}):
+        with self._audited("resume", by, pause.text, {"uninspected": self._judging.uninspected - pause.before}):
             self._pause = None
-            self._passed.subtract(passed)
         self._runs()
 
     def _end_pause(self) -> None:
         """End the pause without a person, if there is one."""
         if (pause := self._pause) is not None:
-            passed, self._pause = self._passed.taken(), None
-            self._audit("resume", "edgead", pause.text, {"uninspected": passed})
-            self._passed.subtract(passed)
+            self._pause = None
+            self._audit("resume", "edgead", pause.text, {"uninspected": self._judging.uninspected - pause.before})
 
     def has_learnt(self, frame: Frame, data: bytes) -> bool:
         """Return whether the model was trained on a frame; `data` is the image file that it was sent as."""
@@ -295,6 +295,19 @@ class Pipeline(SteeredModel):
             missed = max(judging.skipped, judging.parts_missed + self._asking.missed)
         return FrameCounts(sum(judging.inspector.decisions.values()), judging.inspector.late, missed)
 
+    def _passed(self) -> Counter[str]:
+        """Count the frames without a verdict in time, by reason; if the trigger chooses, only a missed part is lost."""
+        judging, lost = self._judging, self._asking.missed
+        if self.section.trigger.wants_all:
+            lost = self._frames.dropped + self._camera.lost
+        return Counter(lost=lost, late=judging.inspector.late, in_fault=judging.skipped, paused=judging.uninspected)
+
+    def _record_passed(self) -> None:
+        """Record the frames that went by since the last call, as frames of now."""
+        with self._recording:
+            before, self._recorded = self._recorded, self._passed()
+            self._store.production.passed.add(self.name, self._recorded - before)
+
     # The thread
 
     def _serve(self, stop: threading.Event) -> None:
@@ -317,6 +330,7 @@ class Pipeline(SteeredModel):
                 while not stop.is_set() and mailbox is not None and self._take_one(mailbox):
                     self._alive_s = time.monotonic()
                     self._state.resolved("hang")
+                    self._record_passed()
                 if not stop.is_set():
                     self._state.stopped(f"camera {self.section.camera} has ended")
             finally:
@@ -324,6 +338,7 @@ class Pipeline(SteeredModel):
                 self._state.resolved("hang")
                 self._state.resolved("trigger")
                 self._drift.save()
+                self._record_passed()
                 if stop.is_set():
                     self._end_pause()
                     self._release()  # a caller of `join` may have given up
@@ -358,8 +373,6 @@ class Pipeline(SteeredModel):
         wanted = self._asking.wanted(frame)
         if self._pause is not None:
             self._judging.pass_by(frame, wanted=wanted is not None, paused=True)
-            if wanted is not None:
-                self._passed.add()
             self._requests.answer(frame, self._not_now())
             self._asking.answer(None)  # the requester waits no longer
             return True

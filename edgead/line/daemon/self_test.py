@@ -180,9 +180,5 @@ def _frame_times(detector: Detector) -> Iterator[float]:
 
 def _open(section: PipelineSection, trust: ModelTrust) -> Detector:
     return Detector.load(
-        section.model,
-        runtime=section.runtime,
-        precision=section.precision,
-        threads=section.threads,
-        accept=trust.check,
+        section.model, runtime=section.runtime, precision=section.precision, threads=section.threads, accept=trust.check
     )

@@ -30,7 +30,7 @@ class Access:
         self.now = now
         self.audit_head: chain.ChainHead | None = None  # the last row read or written here
         self.audit_is_cut = False  # the last row known was gone when the next was written
-        self.pauses: dict[str, PassedFrames] = {}  # of now, see `Production`
+        self.passed = PassedFrames(now)  # that are not written yet
         self._heads: dict[Connection, chain.ChainHead] = {}
         self._advancing = threading.Lock()
 

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, func, select, union_all
 
 from edgead.errors import SettingsError
 from edgead.line.evidence import chain
@@ -39,6 +39,7 @@ _BESIDE = ("seq", "folder", *_OF_MARK, "shown_kind", "corrected_at", "corrected_
 _MARKED = and_(marks.c.id == verdicts.c.id, marks.c.pipeline == verdicts.c.pipeline)
 _MARKED_GOOD = and_(_MARKED, marks.c.verdict == "good")
 _MAX_ROWS = 1000
+_NUMBERED = 100_000  # newest frames that are found by number, which a source begins again and again
 _NAME = re.compile(r"[!-~]{1,64}")
 
 
@@ -104,6 +105,23 @@ def is_of_part(part: Part) -> list[ColumnElement[bool]]:
     return [and_(NAMES_PART[name], verdicts.c[name] == value) for name, value in named.items()]
 
 
+def is_found_by(text: str) -> ColumnElement[bool]:
+    """Make the SQL condition that a part's serial number, its file's name or the verdict's id begins with a text.
+
+    Or that the text is the number of one of the newest frames. It uses the indexes: only numbers have none.
+    """
+    begins = {name: and_(NAMES_PART[name], _begins(verdicts.c[name], text)) for name in ("serial", "name")}
+    found = [select(verdicts.c.seq).where(one) for one in (*begins.values(), _begins(verdicts.c.id, text.lower()))]
+    if text.isdecimal() and len(text) < len(str(2**63)):
+        oldest = select(func.max(verdicts.c.seq) - _NUMBERED).scalar_subquery()
+        found.append(select(verdicts.c.seq).where(verdicts.c.number == int(text), verdicts.c.seq > oldest))
+    return verdicts.c.seq.in_(union_all(*found))
+
+
+def _begins(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
+    return and_(column >= text, func.substr(column, 1, len(text)) == text)  # the first alone uses the index
+
+
 def as_record(row: Row) -> dict[str, Any]:
     """Convert a row to a record like `edgead.serialization.verdict_record`, with people's marks and corrections."""
     without = {*_BESIDE, *(name for name in _OF_SOME if row._mapping[name] is None)}
@@ -133,6 +151,7 @@ class Asked(TypedDict, total=False):
     decision: str | None
     kind: str | None
     part: Part
+    search: str | None
     mark: Opinion | None
     before_id: str | None
     until: datetime | None
@@ -147,15 +166,16 @@ class Records:
 
     def newest(self, *, limit: int, **asked: Unpack[Asked]) -> list[tuple[dict[str, Any], str | None]]:
         """List records with the folders of their images, newest first; see `EvidenceStore.verdicts`."""
-        pipeline, decision, before_id = asked.get("pipeline"), asked.get("decision"), asked.get("before_id")
-        if not all(_NAME.fullmatch(name) for name in (pipeline, decision, before_id) if name):
+        pipeline, before_id = asked.get("pipeline"), asked.get("before_id")
+        if not all(_NAME.fullmatch(name) for name in (pipeline, asked.get("decision"), before_id) if name):
             return []
         query = with_opinions().order_by(verdicts.c.seq.desc()).limit(max(0, min(limit, _MAX_ROWS)))
         query = query.where(*is_of_part(asked.get("part", NO_PART)))
-        if pipeline is not None:
-            query = query.where(verdicts.c.pipeline == pipeline)
-        if decision is not None:
-            query = query.where(verdicts.c.decision == decision)
+        for name in ("pipeline", "decision"):
+            if (value := asked.get(name)) is not None:
+                query = query.where(verdicts.c[name] == value)
+        if text := asked.get("search"):
+            query = query.where(is_found_by(text))
         if (kind := asked.get("kind")) is not None:
             query = query.where(is_shown_as(kind, pipeline))
         if (mark := asked.get("mark")) is not None:

@@ -18,7 +18,7 @@ from edgead.line.evidence.database import EvidenceError, problem_of
 from edgead.line.evidence.tables import verdicts
 from edgead.process.restarting_thread import RestartingThread
 
-_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _MAX_AT_ONCE = 500
 _RETRY_FIRST_S = 0.25
 _MAX_RETRY_S = 10.0
@@ -67,7 +67,7 @@ class RowWriter:
         self._engine = engine
         self._prepare: Callable[[], None] | None = prepare
         key = ["id", "pipeline"] if table is verdicts else ["id", "part"]
-        insert = _INSERTS[engine.dialect.name](table).on_conflict_do_nothing(index_elements=key)
+        insert = INSERTS[engine.dialect.name](table).on_conflict_do_nothing(index_elements=key)
         self._insert = insert.returning(table.c.seq)  # returns nothing for an existing row
         self._most = most
         self._tickets: deque[Ticket] = deque()

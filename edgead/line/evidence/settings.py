@@ -37,8 +37,7 @@ class StoreSection(Section):
     after: Annotated[int, Field(ge=0, le=100, description="Frames kept from after such a verdict.")] = 2
     jpeg_quality: Annotated[int, Field(ge=1, le=100, description="Quality of the kept JPEG images.")] = 90
     recent: Annotated[
-        RecentSection,
-        Field(description="Newest frames without loss, from which a marked part is kept."),
+        RecentSection, Field(description="Newest frames without loss, from which a marked part is kept.")
     ] = RecentSection()
     keep_days: KeepDays = 90.0
     most_mib: Annotated[int, Field(ge=1, le=10**9, description="Disk space that all images may take.")] = 10_000

@@ -96,7 +96,9 @@ class EvidenceStore(Records):
         self._images = ImageKeeper(section, self._folder)
         self.recent = RecentFrames(section.recent)
         self.marks = Marks(access, self._folder, self._images, self.recent)
-        self._upkeep = Upkeep(self._engine, self._folder, section.keep_days, now, self.audit_chain.watch)
+        self._upkeep = Upkeep(
+            self._engine, self._folder, section.keep_days, now, self.audit_chain.watch, self.production.passed
+        )
 
     # Writing
 
@@ -161,6 +163,8 @@ class EvidenceStore(Records):
             Only verdicts with this kind, by its shown name.
         part : Part, optional
             Only verdicts on parts with the values that this names.
+        search : str, optional
+            Only verdicts whose part's serial number, file or id begins with this, or with this number of the frame.
         mark : {"good", "bad"}, optional
             Only verdicts on parts that a person gave this mark.
         before_id : str, optional

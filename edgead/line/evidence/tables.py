@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from edgead.types import MAX_PART_CHARACTERS
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 
 class Utc(TypeDecorator):
@@ -58,9 +58,9 @@ def _sequence() -> Column:
 
 # Written out, never as a parameter: only then does a database see that the index of these rows answers a query.
 WITH_DEFECT: ColumnElement[bool] = literal_column("decision <> 'ok'")
-# Look-ups by part: only rows that name one are in the index, so that lines without parts pay nothing.
+# Look-ups by part or file: only rows that name one are in the index, so that lines without them pay nothing.
 NAMES_PART: dict[str, ColumnElement[bool]] = {
-    name: literal_column(f"{name} <> ''") for name in ("serial", "batch", "recipe")
+    name: literal_column(f"{name} <> ''") for name in ("serial", "batch", "recipe", "name")
 }
 
 
@@ -209,6 +209,15 @@ audit = Table(
     Column("previous", String(64), nullable=False, doc="Hash of the row before; of the first one, 64 zeros."),
     Column("hash", String(64), nullable=False, doc="SHA-256 of all that the row says, and of `previous`."),
     sqlite_autoincrement=True,
+)
+
+passed_frames = Table(
+    "passed_frames",
+    metadata,
+    Column("pipeline", String(64), primary_key=True, doc="Whose frames went by without a verdict in time."),
+    Column("at", Utc, primary_key=True, doc="Begin of the minute in which they did, UTC."),
+    Column("reason", String(8), primary_key=True, doc="lost, late, in_fault or paused."),
+    Column("frames", BigInteger, nullable=False, doc="How many."),
 )
 
 schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True, doc="Version of the tables."))

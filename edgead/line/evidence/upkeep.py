@@ -6,17 +6,18 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Engine, Row, delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgead.line.evidence.database import MAX_LOG, database_file, problem_of
 from edgead.line.evidence.folder import ImageFolder
-from edgead.line.evidence.tables import corrections, marks, parts, verdicts
+from edgead.line.evidence.passed_frames import PassedFrames
+from edgead.line.evidence.tables import corrections, marks, parts, passed_frames, verdicts
 from edgead.process.restarting_thread import RestartingThread
 
 _DISK_EVERY_S = 1.0
@@ -25,7 +26,7 @@ _ROWS_AT_ONCE = 1000
 
 
 class Upkeep:
-    """Thread that syncs the log to the disk every second, and checks audit and retention every minute.
+    """Thread that writes passed frames and syncs the log to the disk every second, and checks the rest every minute.
 
     Parameters
     ----------
@@ -36,6 +37,7 @@ class Upkeep:
         Returns the wall clock's time.
     watch : callable
         Checks whether the audit is intact; called every minute.
+    passed : PassedFrames
     """
 
     def __init__(
@@ -45,8 +47,9 @@ class Upkeep:
         keep_days: float,
         now: Callable[[], datetime],
         watch: Callable[[], None],
+        passed: PassedFrames,
     ):
-        self._watch = watch
+        self._watch, self._passed = watch, passed
         self._problem: str | None = None
         self.removed = 0
         self._engine = engine
@@ -79,18 +82,19 @@ class Upkeep:
             rows = self._oldest()
             if not rows:
                 break
-            for _, _, folder in rows:
-                if folder is not None:
-                    self._folder.remove(folder)
+            for row in rows:
+                if row.folder is not None:
+                    self._folder.remove(row.folder)
             with self._engine.begin() as connection:
                 for said in (marks, corrections, parts):
-                    connection.execute(delete(said).where(said.c.id.in_([id for _, id, _ in rows])))
-                connection.execute(delete(verdicts).where(verdicts.c.seq <= rows[-1][0]))
+                    connection.execute(delete(said).where(said.c.id.in_([row.id for row in rows])))
+                connection.execute(delete(passed_frames).where(passed_frames.c.at < rows[-1].judged_at))
+                connection.execute(delete(verdicts).where(verdicts.c.seq <= rows[-1].seq))
             removed += len(rows)
         self.removed += removed
         return removed
 
-    def _oldest(self) -> list[tuple[int, str, str | None]]:
+    def _oldest(self) -> Sequence[Row]:
         columns = (verdicts.c.seq, verdicts.c.id, verdicts.c.folder, verdicts.c.judged_at)
         query = select(*columns).order_by(verdicts.c.seq).limit(_ROWS_AT_ONCE)
         with self._engine.connect() as connection:
@@ -100,17 +104,19 @@ class Upkeep:
                 query = query.where(verdicts.c.seq <= self._last_before)
             rows = connection.execute(query).all()
         oldest = self._now() - self._keep
-        young = next((index for index, row in enumerate(rows) if row.judged_at >= oldest), len(rows))
-        return [(row.seq, row.id, row.folder) for row in rows[:young]]
+        return rows[: next((index for index, row in enumerate(rows) if row.judged_at >= oldest), len(rows))]
 
     def _run(self) -> None:
         next_s = time.monotonic() + _DISK_EVERY_S
         file = database_file(self._engine)
-        while not self._closing.wait(_DISK_EVERY_S):
+        closing = False
+        while not closing:
+            closing = self._closing.wait(_DISK_EVERY_S)
             try:
+                self._passed.write(self._engine)
                 if file is not None:
                     bring_to_disk(file)
-                if time.monotonic() >= next_s:
+                if time.monotonic() >= next_s and not closing:
                     next_s = time.monotonic() + _RETENTION_EVERY_S
                     self._watch()
                     self.remove_old()

@@ -36,6 +36,7 @@ _STEPS: dict[int, tuple[str, ...]] = {
     ),
     6: ("ALTER TABLE verdicts ADD COLUMN other_format VARCHAR(16)",),
     7: ("ALTER TABLE verdicts ADD COLUMN measured JSON NOT NULL DEFAULT '{}'",),
+    8: ("CREATE INDEX verdicts_by_name ON verdicts (name, seq) WHERE name <> ''",),
 }
 _LOCKED_S = 5
 

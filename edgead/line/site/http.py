@@ -69,8 +69,7 @@ class ProxySection(Section):
     ]
     secret_header: Annotated[Header, Field(description="Header with `secret`.")] = "X-Proxy-Secret"
     secret: Annotated[
-        Token | None,
-        Field(description="Secret that only the proxy knows; needed if the proxy runs on this computer."),
+        Token | None, Field(description="Secret that only the proxy knows; needed if the proxy runs on this computer.")
     ] = None
 
     @model_validator(mode="after")
@@ -106,8 +105,7 @@ class HttpSection(Section):
     secure_cookie: Annotated[bool, Field(description="Set it only behind a proxy that serves HTTPS.")] = False
     session_hours: Annotated[float, Field(gt=0, le=24 * 365, description="Longest time that a sign-in lasts.")] = 12.0
     session_idle_minutes: Annotated[
-        float,
-        Field(gt=0, le=60 * 24 * 365, description="A sign-in ends earlier if no page is open for this time."),
+        float, Field(gt=0, le=60 * 24 * 365, description="A sign-in ends earlier if no page is open for this time.")
     ] = 60.0
     failures_most: Annotated[
         int, Field(ge=1, le=10**6, description="Wrong tokens and passwords of an address in `failures_within_s`.")

@@ -31,8 +31,7 @@ class FollowSection(Section):
         float, Field(ge=0, le=1, description="Share of `every_s` by which each request is randomly earlier or later.")
     ] = 0.2
     most_kib_s: Annotated[
-        int | None,
-        Field(ge=16, le=1 << 20, description="Limit of the rate of downloads; by default there is none."),
+        int | None, Field(ge=16, le=1 << 20, description="Limit of the rate of downloads; by default there is none.")
     ] = None
 
 

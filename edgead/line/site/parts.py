@@ -21,8 +21,7 @@ class PartSection(Section):
     ] = "worst"
     k: Annotated[int | None, Field(ge=1, le=32, description="With k_of_n: views that must be ok.")] = None
     timeout_ms: Annotated[
-        float,
-        Field(gt=0, le=600_000, description="Time from a part's first capture to the verdict of its last view."),
+        float, Field(gt=0, le=600_000, description="Time from a part's first capture to the verdict of its last view.")
     ] = 1000.0
     apart_ms: Annotated[
         float,

@@ -72,8 +72,7 @@ class PipelineSection(Section):
         ),
     ] = False
     follow: Annotated[
-        FollowSection | None,
-        Field(description="A registry's tag whose model takes the place of `model`."),
+        FollowSection | None, Field(description="A registry's tag whose model takes the place of `model`.")
     ] = None
     runtime: RuntimeName = AUTO
     precision: Annotated[
@@ -117,8 +116,7 @@ class PipelineSection(Section):
         ),
     ] = None
     palette: Annotated[
-        Palette,
-        Field(description="Colours of heat maps; blue is seen better on yellow, brown and red parts."),
+        Palette, Field(description="Colours of heat maps; blue is seen better on yellow, brown and red parts.")
     ] = "warm"
     drift: Annotated[DriftSection | None, Field(description="Drift watch; null for none.")] = DriftSection()
     alarms: Annotated[AlarmsSection, Field(description="Limits that raise alarms.")] = AlarmsSection()

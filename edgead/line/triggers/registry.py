@@ -18,8 +18,7 @@ class TriggerComponent(Component):
 
 
 TRIGGERS: Registry[TriggerComponent] = Registry(
-    "trigger",
-    tuple(f"edgead.line.triggers.{name}" for name in "timing mqtt modbus part_in_view".split()),
+    "trigger", tuple(f"edgead.line.triggers.{name}" for name in "timing mqtt modbus part_in_view".split())
 )
 
 

@@ -74,6 +74,7 @@ class PartVerdictPage(Answer):
 class StatusAnswer(Answer):
     version: str
     now: datetime
+    shift: Annotated[datetime, Field(description="Begin of the current shift.")]
     uptime_s: float
     ready: bool
     cameras: list[CameraAnswer]

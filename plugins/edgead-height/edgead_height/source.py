@@ -217,9 +217,4 @@ def open_stereo(uri: str, options: StereoOptions, limits: LiveLimits) -> StereoS
         raise
 
 
-register(
-    "stereo",
-    StereoOptions,
-    open_stereo,
-    schemes={"stereo": "stereo:LEFT|RIGHT?baseline_mm=60&focal_px=1200"},
-)
+register("stereo", StereoOptions, open_stereo, schemes={"stereo": "stereo:LEFT|RIGHT?baseline_mm=60&focal_px=1200"})

@@ -23,7 +23,7 @@ Endpoint = Annotated[
     str,
     typer.Option(
         help="Address of an OpenAI-compatible server, such as http://127.0.0.1:8080/v1 of llama.cpp, vLLM or Ollama; "
-        "EDGEAD_CHAT_KEY holds the server's key, if it needs one.",
+        "EDGEAD_CHAT_KEY holds the server's key, if it needs one."
     ),
 ]
 

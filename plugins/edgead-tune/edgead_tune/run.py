@@ -29,15 +29,7 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.runtime import checked_runtime
-from edgead_tune.finalists import (
-    TIMED,
-    Finalist,
-    draw_front,
-    frame_ms,
-    judge_finalists,
-    network_ms,
-    pareto_front,
-)
+from edgead_tune.finalists import TIMED, Finalist, draw_front, frame_ms, judge_finalists, network_ms, pareto_front
 from edgead_tune.plan import TunePlan, split_images
 from edgead_tune.space import Candidate, draw_candidates, nearest_first
 from edgead_tune.trial import TrialResult, unpack

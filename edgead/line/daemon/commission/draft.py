@@ -319,12 +319,7 @@ class Draft:
         return {name: file for name, file in self.state.files.items() if name in there}
 
     def change(
-        self,
-        drawn: DraftSettings,
-        revision: int,
-        by: str,
-        frame_size: tuple[int, int] | None,
-        row: Row = _NO_ROW,
+        self, drawn: DraftSettings, revision: int, by: str, frame_size: tuple[int, int] | None, row: Row = _NO_ROW
     ) -> None:
         """Set region, places, preset and number of parts.
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import reduce
-from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, select
@@ -20,7 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, s
 from edgead.line.evidence.access import Access
 from edgead.line.evidence.database import EvidenceError
 from edgead.line.evidence.production.periods import Period
-from edgead.line.evidence.tables import audit, marks, parts, verdicts
+from edgead.line.evidence.tables import marks, parts, passed_frames, verdicts
 
 _LOOKED_AT = 100  # newest parts whose views are read: one with a fault lacks some
 _GIVEN_AGAIN: ColumnElement[bool] = and_(marks.c.id == verdicts.c.id, marks.c.pipeline == verdicts.c.pipeline)
@@ -74,8 +73,9 @@ class Tally:
         Number of reviews and rejects that a person found good.
     known_escapes : int
         Number of ok parts that a person found bad.
-    uninspected : int
-        Number of frames that went by while a person had paused the pipeline; they count as no part.
+    lost, late, in_fault, paused : int
+        Number of frames without a verdict in time, which count as no part: none was made as the frame was lost, was
+        made too late, or none as the pipeline was in fault or paused.
     """
 
     ok: int = 0
@@ -84,7 +84,10 @@ class Tally:
     fault: int = 0
     false_rejects: int = 0
     known_escapes: int = 0
-    uninspected: int = 0
+    lost: int = 0
+    late: int = 0
+    in_fault: int = 0
+    paused: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
@@ -93,6 +96,11 @@ class Tally:
     def inspected(self) -> int:
         """Number of parts with a decision."""
         return self.ok + self.review + self.reject
+
+    @property
+    def uninspected(self) -> int:
+        """Number of frames without a verdict in time; `inspected` counts the late ones too, since they were decided."""
+        return self.lost + self.late + self.in_fault + self.paused
 
     @property
     def first_yield(self) -> float | None:
@@ -108,7 +116,11 @@ class Tally:
     def figures(self) -> dict[str, int | float | None]:
         """Return all figures by the names of the report's columns."""
         shares = {"yield": self.first_yield, "yield_after_review": self.reviewed_yield}
-        return {"inspected": self.inspected, **{one.name: getattr(self, one.name) for one in fields(self)}, **shares}
+        return {**{name: getattr(self, name) for name in COUNTED}, **shares}
+
+
+COUNTED = ("inspected", *(one.name for one in fields(Tally)), "uninspected")
+"""Names of the counts among a tally's figures."""
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
@@ -166,7 +178,7 @@ def pipelines_of(access: Access) -> list[str]:
 
 
 class CountCorrection(NamedTuple):
-    """Correction of the counts of a time by a person: a false reject, a known escape, or frames passed in a pause."""
+    """Correction of the counts of a time by a person: a false reject, or a known escape."""
 
     at: datetime
     batch: str
@@ -175,11 +187,12 @@ class CountCorrection(NamedTuple):
 
 
 def decided(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally:
-    """Count the decisions of a period, without people's later marks."""
+    """Count the decisions of a period, without people's later marks, and the frames without one in time."""
     decision = unit.table.c.decision
     query = select(decision, func.count()).where(unit.within(begin, end)).group_by(decision)
     with access.reading() as connection:
-        return Tally(**{name: count for name, count in connection.execute(query)})
+        counted = Tally(**{name: count for name, count in connection.execute(query)})
+    return counted + _passed(access, unit, begin, end)
 
 
 def corrected(access: Access, unit: Unit, periods: Sequence[Period]) -> list[CountCorrection]:
@@ -190,9 +203,7 @@ def corrected(access: Access, unit: Unit, periods: Sequence[Period]) -> list[Cou
     # The queries start from marks and changes, which are few.
     with access.reading() as connection:
         found = _corrected_parts if unit.is_part else _corrected_verdicts
-        wrong = found(connection, unit.within(begin, end), begin)
-        passed = _passed(access, connection, _views(connection, unit.name) if unit.is_part else {unit.name}, begin, end)
-        return sorted(chain(wrong, passed), key=lambda one: one.at)
+        return sorted(found(connection, unit.within(begin, end), begin), key=lambda one: one.at)
 
 
 def tallies(access: Access, unit: Unit, periods: Sequence[Period], budget: QueryBudget) -> list[Tally]:
@@ -225,10 +236,11 @@ def tallies_by(
         with access.reading() as connection:
             for value, name, count in connection.execute(query.group_by(column, decision)):
                 counted[value] += Tally(**{name: count})
+        counted[""] += _passed(access, unit, period.begin, period.end)  # nobody knows of which batch they were
         budget.rest()
     for one in corrected(access, unit, periods):
         counted[getattr(one, key)] += one.tally
-    return dict(counted)
+    return {value: tally for value, tally in counted.items() if tally != Tally()}
 
 
 def span(periods: Sequence[Period]) -> tuple[datetime, datetime]:
@@ -236,16 +248,18 @@ def span(periods: Sequence[Period]) -> tuple[datetime, datetime]:
     return min(period.begin for period in periods), max(period.end for period in periods)
 
 
-def _passed(
-    access: Access, connection: Connection, pipelines: Collection[str], begin: datetime, end: datetime
-) -> Iterator[CountCorrection]:
-    """Yield the frames that went by in pauses, of each hour: of those that have ended since `begin`, and of now."""
-    ended = select(audit.c.after).where(audit.c.action == "resume", audit.c.pipeline.in_(pipelines))
-    said = connection.execute(ended.where(audit.c.at >= begin)).scalars()
-    hours = [(one or {}).get("uninspected", {}) for one in said] + [access.pauses.get(name, {}) for name in pipelines]
-    for hour, frames in chain.from_iterable(list(one.items()) for one in hours):
-        if begin <= (at := datetime.fromisoformat(hour)) < end:
-            yield CountCorrection(at, "", "", Tally(uninspected=frames))
+def _passed(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally:
+    """Count the frames of a period without a verdict in time: those on record, and those that wait to be written."""
+    column = passed_frames.c
+    query = select(column.reason, func.sum(column.frames)).where(column.at >= begin, column.at < end)
+    with access.passed.moving, access.reading() as connection:
+        pipelines = _views(connection, unit.name) if unit.is_part else {unit.name}
+        query = query.where(column.pipeline.in_(pipelines)).group_by(column.reason)
+        counted = Counter({reason: int(frames) for reason, frames in connection.execute(query)})
+        for (pipeline, at, reason), frames in access.passed.waiting().items():
+            if pipeline in pipelines and begin <= at < end:
+                counted[reason] += frames
+    return Tally(**counted)
 
 
 def _wrong(row: Row) -> CountCorrection:

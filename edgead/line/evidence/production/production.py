@@ -101,14 +101,14 @@ class Production:
     Attributes
     ----------
     orders : Orders
-    pauses : dict of PassedFrames
-        Frames that went by in the present pause of each pipeline.
+    passed : PassedFrames
+        Frames without a verdict in time, which pipelines count here.
     """
 
     def __init__(self, reading: Access, writing: Access, folder: ImageFolder):
         self.orders = Orders(writing)
         self._access, self._folder = reading, folder
-        self.pauses = reading.pauses
+        self.passed = reading.passed
         self._pieces: OrderedDict[tuple[Unit, datetime, datetime], tuple[datetime, Tally]] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -6,7 +6,7 @@ The page is one file without links to others, for a screen and for paper.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,22 +16,21 @@ from edgead.html.charts import Axis, Chart
 from edgead.html.pages import render_page
 from edgead.line.evidence.access import Access
 from edgead.line.evidence.database import EvidenceError
-from edgead.line.evidence.production.counts import QueryBudget, Tally, Unit, tallies, tallies_by, total
+from edgead.line.evidence.production.counts import COUNTED, QueryBudget, Tally, Unit, tallies, tallies_by, total
 from edgead.line.evidence.production.periods import By, Period
 
 MAX_GROUPS = 2000
 """Most groups of a report: a year of three shifts a day has 1095."""
-_COUNTED = ("inspected", *(one.name for one in fields(Tally)))
 COLUMNS = {
     "group": "text",
     "begin": "instant",
     "end": "instant",
     "unit": "text",
-    **dict.fromkeys(_COUNTED, "whole"),
+    **dict.fromkeys(COUNTED, "whole"),
     **dict.fromkeys(("yield", "yield_after_review"), "number"),
 }
 """Columns of a report as a table, with the type of each."""
-PAGE_COLUMNS = ("", *(name.replace("_", " ") for name in _COUNTED), "yield", "after review")
+PAGE_COLUMNS = ("", *(name.replace("_", " ") for name in COUNTED), "yield of inspected", "after review")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +155,7 @@ def share(value: float | None) -> str:
 
 def cells(title: str, tally: Tally) -> tuple[str, ...]:
     """Format a title and a tally as texts in the order of `PAGE_COLUMNS`."""
-    counts = (str(getattr(tally, name)) for name in _COUNTED)
+    counts = (str(getattr(tally, name)) for name in COUNTED)
     return (title, *counts, share(tally.first_yield), share(tally.reviewed_yield))
 
 

@@ -11,17 +11,8 @@ const LOAD_EVERY_MS = 5000;
 const SMALL = matchMedia("(max-height: 700px), (max-width: 760px)");
 const MAX_LISTED = 30;
 const TITLES = {
-  rejects_in_a_row: t("Rejects in a row"),
-  yield_below: t("The yield is low"),
-  no_part: t("No part comes"),
-  not_inspected: t("Parts are not inspected in time"),
-  frame_format: t("Frames of another format"),
-  camera: t("Camera without images"),
-  images: t("The camera's images"),
-  pipeline: t("Pipeline in fault"),
-  drift: t("Drift"),
-  sink: t("Receiver in fault"),
-  evidence: t("Evidence in fault"),
+  rejects_in_a_row: t("Rejects in a row"), yield_below: t("The yield is low"), no_part: t("No part comes"), not_inspected: t("Parts are not inspected in time"), frame_format: t("Frames of another format"),
+  camera: t("Camera without images"), images: t("The camera's images"), pipeline: t("Pipeline in fault"), drift: t("Drift"), sink: t("Receiver in fault"), evidence: t("Evidence in fault"),
   site: t("The site file is not in force"),
 };
 const ICONS = { critical: "fault", warning: "review" };
@@ -29,7 +20,10 @@ const ICONS = { critical: "fault", warning: "review" };
 // Details of a notice: measured values and texts of a closed list in the page's language; other texts as the device sends them.
 const DETAILS = {
   rejects_in_a_row: ({ value }) => t("{count} parts in a row were rejected: is it the right model for this part?", { count: count(value) }),
-  yield_below: ({ value, limit }) => t("{value} % of the newest parts passed, the limit is {limit} %", { value: decimal(value, 1), limit: count(limit) }),
+  yield_below: ({ value, value_now: now, limit }) => {
+    const then = t("{value} % of the newest parts passed, the limit is {limit} %", { value: decimal(value, 1), limit: count(limit) });
+    return now == null ? then : `${then}; ${t("now {value} %", { value: decimal(now, 1) })}`;
+  },
   no_part: ({ limit }) => t("no part for {time}", { time: span(limit) }),
   not_inspected: ({ text }) => notInspected(...text.match(/\d+/g).map(Number)),
   frame_format: ({ text }) => formatReason(text),
@@ -128,14 +122,9 @@ export class NoticesView {
   }
 
   row(notice) {
-    return el(
-      "div", { class: "notice", "data-severity": notice.severity },
-      graded(notice),
-      // Parts that a small screen may cut come last.
-      el("p", {}, el("b", {}, title(notice)), notice.kind === "drift" && el("a", { href: "#system" }, t("What to do")), el("span", {}, detail(notice))),
-      el("time", { datetime: notice.since }, stamp(notice.since)),
-      acknowledging(notice),
-    );
+    // Parts that a small screen may cut come last.
+    const said = el("p", {}, el("b", {}, title(notice)), notice.kind === "drift" && el("a", { href: "#system" }, t("What to do")), el("span", {}, detail(notice)));
+    return el("div", { class: "notice", "data-severity": notice.severity }, graded(notice), said, el("time", { datetime: notice.since }, stamp(notice.since)), acknowledging(notice));
   }
 
   summary(more, unseen) {
@@ -161,13 +150,8 @@ export class NoticesView {
     const late = notice.resolved_at && notice.acknowledged_at > notice.resolved_at;
     const seen = name && (late ? t("acknowledged by {name}, after its cause was over", { name }) : t("acknowledged by {name}", { name }));
     const state = notice.resolved_at ? t("resolved after {time}", { time: span(lasted) }) : t("active");
-    return el(
-      "li", { "data-stands": !notice.resolved_at },
-      graded(notice),
-      el("p", {}, el("b", {}, title(notice)), el("span", {}, detail(notice))),
-      el("p", { class: "muted" }, [stamp(notice.since), state, seen].filter(Boolean).join(" · ")),
-      !notice.acknowledged_at && !notice.resolved_at && acknowledging(notice),
-    );
+    const said = [el("p", {}, el("b", {}, title(notice)), el("span", {}, detail(notice))), el("p", { class: "muted" }, [stamp(notice.since), state, seen].filter(Boolean).join(" · "))];
+    return el("li", { "data-stands": !notice.resolved_at }, graded(notice), said, !notice.acknowledged_at && !notice.resolved_at && acknowledging(notice));
   }
 
   showSound() {

@@ -30,7 +30,10 @@ export const post = (path, body) => request("POST", path, body, 120_000);
 export const upload = (path, file) => request("POST", path, file, 120_000);
 export const put = (path, body) => request("PUT", path, body);
 
-async function request(method, path, body, timeout_ms = TIMEOUT_MS) {
+export const fetchFile = (path) => answered("GET", path, undefined, 86_400_000); // a day, as a file may be large
+const request = async (...asked) => (await answered(...asked)).json();
+
+async function answered(method, path, body, timeout_ms = TIMEOUT_MS) {
   const headers = new Headers();
   if (chosenLanguage()) headers.set("Accept-Language", chosenLanguage()); // the browser's own otherwise
   const isFile = body instanceof Blob;
@@ -43,7 +46,7 @@ async function request(method, path, body, timeout_ms = TIMEOUT_MS) {
     throw new Problem(0, t("No connection to the device"));
   }
   if (!answer.ok) throw await refused(answer, path);
-  return answer.json();
+  return answer;
 }
 
 async function refused(answer, path) {

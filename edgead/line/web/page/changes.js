@@ -32,7 +32,7 @@ const SENTENCES = {
   "discard lesson": (change) => lesson(change, t("{who} discarded a lesson (good parts: {good}, bad parts: {bad})", taught(change))),
   acknowledge: ({ who, after }) => withNote(t("{who} acknowledged a notice", { who }), remembered(after)),
   pause: ({ who, after }) => withNote(after.minutes ? t("{who} paused for {minutes} min", { who, minutes: after.minutes }) : t("{who} paused", { who }), after.reason),
-  resume: ({ who, after }) => withNote(t("{who} resumed", { who }), uninspected(Object.values(after?.uninspected ?? {}).reduce((sum, frames) => sum + frames, 0))),
+  resume: ({ who, after }) => withNote(t("{who} resumed", { who }), uninspected(after?.uninspected)),
   "send images": ({ who, after }) => withNote(t("{who} sent images of good parts", { who }), after),
   "change draft": ({ who, after }) => t("{who} changed the draft of camera {camera}", { who, ...after }),
   "leave image out": ({ who, after }) => t("{who} left an image out of the draft of camera {camera}", { who, ...after }),

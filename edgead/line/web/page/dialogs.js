@@ -1,12 +1,21 @@
-// Dialogs before changes. The browser remembers the name for the audit.
+// Dialogs before changes. The browser remembers the name for the audit, until the shift ends or nobody has touched it for an hour.
 
 import { get, me, post } from "./api.js";
 import { el, toast } from "./dom.js";
 import { driftReason } from "./reasons.js";
 import { t } from "./words.js";
 
-const NAME = "edgead-name";
+const [NAME, SHIFT, TOUCHED] = ["edgead-name", "edgead-name-shift", "edgead-touched"];
+const IDLE_MS = 3_600_000;
 export const remembered = () => localStorage.getItem(NAME) || "";
+
+// Forgets a name that was given in another shift, or before the page was left alone: the next person is asked.
+export function endName(shift) {
+  const idle_ms = Date.now() - Number(localStorage.getItem(TOUCHED) ?? Date.now());
+  if (idle_ms > IDLE_MS || (localStorage.getItem(SHIFT) ?? shift) !== shift) localStorage.removeItem(NAME);
+  localStorage.setItem(SHIFT, shift);
+}
+for (const kind of ["pointerdown", "keydown"]) addEventListener(kind, () => localStorage.setItem(TOUCHED, String(Date.now())), true);
 
 let onChanged = () => {};
 export function whenChanged(callback) {

@@ -117,16 +117,8 @@ export class EvidenceView {
 
   row(verdict) {
     const about = [[kindOf(verdict), titleOf(verdict)].filter(Boolean).join(" · "), (verdict.false_reject || verdict.mark) && el("span", { class: "marked" }, verdict.false_reject ? t("false reject") : OPINIONS[opinionOf(verdict)])];
-    return el(
-      "li", {},
-      el("button", { "data-link": linkTo(verdict), "aria-current": linkTo(verdict) === this.chosen ? "true" : null, onclick: () => (location.hash = linkTo(verdict)) },
-        thumb(verdict),
-        badge(verdict.decision),
-        el("span", { class: "score-of" }, scoreText(verdict)),
-        el("span", { class: "about" }, about),
-        el("time", { datetime: verdict.captured_at }, stamp(verdict.captured_at)),
-      ),
-    );
+    const shown = [thumb(verdict), badge(verdict.decision), el("span", { class: "score-of" }, scoreText(verdict)), el("span", { class: "about" }, about), el("time", { datetime: verdict.captured_at }, stamp(verdict.captured_at))];
+    return el("li", {}, el("button", { "data-link": linkTo(verdict), "aria-current": linkTo(verdict) === this.chosen ? "true" : null, onclick: () => (location.hash = linkTo(verdict)) }, shown));
   }
 
   // Handles keys outside fields and dialogs.
@@ -205,12 +197,8 @@ export class EvidenceView {
   }
 
   steps() {
-    return el(
-      "div", { class: "steps" },
-      el("button", { class: "back", onclick: () => this.back() }, t("Back")),
-      el("button", { onclick: () => this.step(-1) }, t("Previous")),
-      el("button", { onclick: () => this.step(1) }, t("Next")),
-    );
+    const [previous, next] = [el("button", { onclick: () => this.step(-1) }, t("Previous")), el("button", { onclick: () => this.step(1) }, t("Next"))];
+    return el("div", { class: "steps" }, el("button", { class: "back", onclick: () => this.back() }, t("Back")), previous, next);
   }
 
   async open(id, pipeline = "") {

@@ -132,15 +132,9 @@ export class LiveView {
   }
 
   row(verdict) {
-    return el(
-      "li", {},
-      el("button", { onclick: () => this.open(verdict) },
-        badge(verdict.decision),
-        el("span", { class: "score-of" }, scoreText(verdict)),
-        el("span", { class: "about" }, [kindOf(verdict, this.names), titleOf(verdict)].filter(Boolean).join(" · ")),
-        el("time", { datetime: verdict.captured_at }, clock(verdict.captured_at)),
-      ),
-    );
+    const about = [kindOf(verdict, this.names), titleOf(verdict)].filter(Boolean).join(" · ");
+    const shown = [badge(verdict.decision), el("span", { class: "score-of" }, scoreText(verdict)), el("span", { class: "about" }, about), el("time", { datetime: verdict.captured_at }, clock(verdict.captured_at))];
+    return el("li", {}, el("button", { onclick: () => this.open(verdict) }, shown));
   }
 
   // Shows the verdict of the image that was just drawn.

@@ -79,13 +79,16 @@ function showTally(state, shift) {
   const bad = [missed > 0 && t("{number} without a verdict", { number: count(missed) }), late > 0 && t("{number} late", { number: count(late) })].filter(Boolean).join(", ");
   say(by("tally-note"), bad ? t("Since the start: {bad}, of {frames}", { bad, frames: count(judged + missed) }) : shift ? t("This shift") : t("Since the start"));
   by("tally-note").toggleAttribute("data-bad", bad !== "");
-  const passed = [uninspected(counted.uninspected ?? state?.uninspected), state?.unasked && unaskedBy(state)].filter(Boolean);
+  const passed = [uninspected(shift?.paused ?? state?.uninspected), state?.unasked && unaskedBy(state)].filter(Boolean);
   by("tally-trigger").hidden = !passed.length;
   say(by("tally-trigger"), passed.join(". "));
 }
 
 function showDetails(state, verdict) {
   say(by("raw-score"), score(verdict?.image_score));
-  say(by("review-threshold"), score(state?.thresholds?.review));
-  say(by("reject-threshold"), score(state?.thresholds?.reject));
+  say(by("review-threshold"), limitText(state?.thresholds?.review, verdict?.review_threshold));
+  say(by("reject-threshold"), limitText(state?.thresholds?.reject, verdict?.threshold));
 }
+
+// The limit in force; with that of the shown part where another one has judged it, whose score stands beside it.
+const limitText = (now, then) => (then == null || now == null || then === now ? score(now) : t("{now}, for this part {then}", { now: score(now), then: score(then) }));

@@ -4,7 +4,7 @@ import { NoticesView } from "./alarms.js";
 import { get, post, session, whenSignedOut } from "./api.js";
 import { showChanges } from "./changes.js";
 import { CommissionView } from "./commission.js";
-import { whenChanged } from "./dialogs.js";
+import { endName, whenChanged } from "./dialogs.js";
 import { by, clock, say } from "./dom.js";
 import { EvidenceView, linkTo } from "./evidence.js";
 import { enterKiosk, leaveKiosk, offerKiosk } from "./kiosk.js";
@@ -68,13 +68,8 @@ async function refresh() {
     const status = await get("/api/status");
     status.ahead_ms = Date.parse(status.now) - Date.now();
     connected();
-    live.showStatus(status);
-    evidence.showStatus(status);
-    kinds.showStatus(status);
-    report.showStatus(status);
-    teach.showStatus(status);
-    commission.showStatus(status);
-    system.showStatus(status);
+    endName(status.shift);
+    for (const each of [live, evidence, kinds, report, teach, commission, system]) each.showStatus(status);
     notices.refresh();
     document.title = status.ready ? "edgead" : "(!) edgead";
   } catch (problem) {

@@ -6,12 +6,15 @@ import { by, clock, count, decimal, el, say, stamp, toast } from "./dom.js";
 import { t } from "./words.js";
 
 const EVERY_MS = 5000;
-const ROWS = { inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"), uninspected: t("Uninspected in pauses"), yield: t("Yield"), yield_after_review: t("Yield after review") };
+// Frames without a verdict in time, and why; reasons that there are none of are left out.
+export const PASSED = { uninspected: t("Not inspected in time"), lost: t("Lost"), late: t("Late"), in_fault: t("In faults"), paused: t("In pauses") };
+const ROWS = { inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"), ...PASSED, yield: t("Yield"), yield_after_review: t("Yield after review") };
 
 export const share = (value) => (value == null ? "—" : `${decimal(100 * value, 1)} %`);
 // If the site file names no shifts, a day is one.
 export const shiftName = (name) => (name === "day" ? t("day") : name);
-export const figure = (name, value) => (name.startsWith("yield") ? share(value) : count(value));
+// No yield looks like that of all parts where some were not inspected.
+export const figure = (name, tally) => (name.startsWith("yield") ? [share(tally[name]), tally.uninspected > 0 && el("small", {}, t("of the inspected"))] : count(tally[name]));
 
 export class ProductionBox {
   // `counted` gets the counters each time they are read.
@@ -25,10 +28,8 @@ export class ProductionBox {
     this.curve = el("div", { class: "yield-curve", role: "img", "aria-label": t("Yield by hour: {list}", { list: "—" }) });
     this.caption = el("p", { class: "muted" });
     this.order = el("button", { class: "quiet", "data-needs": "operate", onclick: () => startOrder(this.found?.order, () => this.load()) }, t("New order"));
-    by("production").replaceChildren(
-      el("header", {}, el("h2", {}, t("Production")), this.title, this.order),
-      el("div", { class: "production-body" }, this.unitSelect, this.table, this.curve, this.caption),
-    );
+    const body = el("div", { class: "production-body" }, this.unitSelect, this.table, this.curve, this.caption);
+    by("production").replaceChildren(el("header", {}, el("h2", {}, t("Production")), this.title, this.order), body);
     this.watch();
   }
 
@@ -62,8 +63,8 @@ export class ProductionBox {
     const columns = order ? [shift, order] : [shift];
     const ordered = found.order?.name || t("since {time}", { time: stamp(found.order?.started_at) });
     const heads = [t("This shift"), order && el("span", {}, t("This order"), el("small", {}, ordered))].filter(Boolean);
-    const rows = Object.entries(ROWS).filter(([key]) => key !== "uninspected" || columns.some((tally) => tally[key])).map(([key, word]) =>
-      el("tr", { "data-figure": key }, el("th", { scope: "row" }, word), columns.map((tally) => el("td", { class: "number" }, figure(key, tally[key])))),
+    const rows = Object.entries(ROWS).filter(([key]) => !(key in PASSED) || columns.some((tally) => tally[key])).map(([key, word]) =>
+      el("tr", { "data-figure": key }, el("th", { scope: "row" }, word), columns.map((tally) => el("td", { class: "number" }, figure(key, tally)))),
     );
     const head = el("tr", {}, el("td", {}), heads.map((each) => el("th", { scope: "col", class: "number" }, each)));
     this.table.replaceChildren(el("thead", {}, head), el("tbody", {}, rows));
@@ -85,7 +86,7 @@ export class ProductionBox {
 function drawYields(box, hours) {
   const low = Math.min(0.9, ...hours.map((hour) => hour.yield ?? 1));
   const columns = hours.map((hour) => {
-    const column = el("i", { "data-none": hour.yield == null, title: `${clock(hour.begin)}: ${share(hour.yield)}` });
+    const column = el("i", { "data-none": hour.yield == null, "data-passed": hour.uninspected > 0, title: [`${clock(hour.begin)}: ${share(hour.yield)}`, hour.uninspected > 0 && `${PASSED.uninspected}: ${count(hour.uninspected)}`].filter(Boolean).join(", ") });
     column.style.height = `${hour.yield == null ? 4 : 10 + (90 * (hour.yield - low)) / (1 - low || 1)}%`;
     return column;
   });

@@ -1,10 +1,10 @@
 // Production report: a period, its groups with counts and yield, rejects and their places, and people's marks.
 
-import { fetchImage, get } from "./api.js";
+import { fetchFile, fetchImage, get } from "./api.js";
 import { badge, by, complain, count, dated, el, kindName, say, stamp, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
 import { drawPositions } from "./positions.js";
-import { figure, share, shiftName } from "./production.js";
+import { PASSED, figure, share, shiftName } from "./production.js";
 import { t } from "./words.js";
 
 const BUSY = 503;
@@ -14,14 +14,12 @@ const COUNTING_MS = 90_000; // longer than the device takes before it refuses
 const LISTED = 12;
 const COLUMNS = {
   inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"),
-  false_rejects: t("False rejects"), known_escapes: t("Known escapes"), uninspected: t("Uninspected in pauses"), yield: t("Yield"), yield_after_review: t("After review"),
+  false_rejects: t("False rejects"), known_escapes: t("Known escapes"), ...PASSED, yield: t("Yield"), yield_after_review: t("After review"),
 };
 const UNNAMED = { order: t("without a name"), batch: t("without a batch"), recipe: t("without a recipe") };
 const DOWNLOADS = [
-  ["report/table", "csv", t("This table, CSV")],
-  ["report/table", "parquet", t("This table, Parquet")],
-  ["verdicts", "csv", t("All verdicts, CSV")],
-  ["verdicts", "parquet", t("All verdicts, Parquet")],
+  ["report/table", "csv", t("This table, CSV")], ["report/table", "parquet", t("This table, Parquet")],
+  ["verdicts", "csv", t("All verdicts, CSV")], ["verdicts", "parquet", t("All verdicts, Parquet")],
 ];
 
 export class ReportView {
@@ -112,12 +110,13 @@ export class ReportView {
     const order = this.period === "order" && found.by !== "order" && by("report-order").selectedOptions[0].text;
     say(by("report-title"), [t("Production report"), found.device, order, scope].filter(Boolean).join(" · "));
     say(by("report-note"), t("{begin} to {end}, counted {now}", { begin: dated(found.begin), end: dated(found.end), now: dated(new Date()) }));
+    const columns = Object.entries(COLUMNS).filter(([key]) => !(key in PASSED) || key === "uninspected" || found.total[key]);
     by("report-total").replaceChildren(
-      ...Object.entries(COLUMNS).map(([key, word]) => el("div", { "data-figure": key }, el("dt", {}, word), el("dd", {}, figure(key, found.total[key])))),
+      ...columns.map(([key, word]) => el("div", { "data-figure": key, "data-bad": key === "uninspected" && found.total[key] > 0 }, el("dt", {}, word), el("dd", {}, figure(key, found.total)))),
     );
-    const numbers = (tally) => Object.entries(COLUMNS).map(([key, word]) => el("td", { class: "number", "data-label": word }, figure(key, tally[key])));
+    const numbers = (tally) => columns.map(([key, word]) => el("td", { class: "number", "data-label": word }, figure(key, tally)));
     const rows = found.groups.map((group) => el("tr", {}, el("th", { scope: "row" }, titleOf(group, found.by)), numbers(group.total)));
-    const head = el("tr", {}, el("td", {}), Object.values(COLUMNS).map((word) => el("th", { scope: "col", class: "number" }, word)));
+    const head = el("tr", {}, el("td", {}), columns.map(([, word]) => el("th", { scope: "col", class: "number" }, word)));
     by("report-groups").replaceChildren(el("thead", {}, head), el("tbody", {}, rows));
     by("report-none").hidden = found.groups.length > 0;
     by("report-marks").replaceChildren(...found.marks.map(markRow));
@@ -157,7 +156,7 @@ export class ReportView {
   async download(button, path, format) {
     button.disabled = true;
     try {
-      const answer = await patiently(() => file(`/api/production/${path}?${this.query({ ...this.counted, format })}`));
+      const answer = await patiently(() => fetchFile(`/api/production/${path}?${this.query({ ...this.counted, format })}`));
       save(URL.createObjectURL(await answer.blob()), answer.headers.get("Content-Disposition").match(/"(.*)"/)[1]);
     } catch (problem) {
       toast(problem.message, true);
@@ -218,14 +217,6 @@ async function patiently(ask, wanted = () => true) {
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
     }
   }
-}
-
-async function file(path) {
-  const answer = await fetch(path).catch(() => null);
-  if (answer === null) throw new Error(t("No connection to the device"));
-  if (answer.ok) return answer;
-  const { detail } = await answer.json().catch(() => ({}));
-  throw Object.assign(new Error(detail || t("The device answered {status}", { status: answer.status })), { status: answer.status });
 }
 
 function save(url, name) {

@@ -42,9 +42,4 @@ def audit(daemon: Daemon, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> 
 def audit_chain(daemon: Daemon) -> ChainAnswer:
     """Check the hash chain of all changes; the answer may be a minute old, unless the last row is gone since."""
     found = daemon.store.audit_chain.check()
-    return ChainAnswer(
-        whole=found.problem is None,
-        rows=found.rows,
-        head=found.head.hash,
-        problem=found.problem,
-    )
+    return ChainAnswer(whole=found.problem is None, rows=found.rows, head=found.head.hash, problem=found.problem)

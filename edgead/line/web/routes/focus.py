@@ -23,8 +23,7 @@ class FocusAnswer(Answer):
     columns: int
     now: Focus
     golden: Annotated[
-        Focus | None,
-        Field(description="Medians of the model's golden images; null if none has the frame's size."),
+        Focus | None, Field(description="Medians of the model's golden images; null if none has the frame's size.")
     ]
 
 

@@ -97,8 +97,7 @@ class NewLesson(BaseModel):
     verdicts: Annotated[
         list[_VerdictId],
         Field(
-            max_length=200,
-            description="Ids of verdicts on parts marked good; none to learn only the parts marked bad.",
+            max_length=200, description="Ids of verdicts on parts marked good; none to learn only the parts marked bad."
         ),
     ]
     reason: Annotated[

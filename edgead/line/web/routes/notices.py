@@ -30,7 +30,8 @@ class NoticeAnswer(Answer):
     severity: Severity
     text: Annotated[str, Field(description="Text in English.")]
     since: datetime
-    value: Annotated[Number, Field(description="Value of an alarm: parts, per cent or seconds.")]
+    value: Annotated[Number, Field(description="Value of an alarm when it was raised: parts, per cent or seconds.")]
+    value_now: Annotated[Number, Field(description="Yield of now, in per cent, of an alarm of a low yield.")]
     limit: Annotated[Number, Field(description="Limit of an alarm, as in the site file.")]
     resolved_at: datetime | None
     acknowledged_by: str | None

@@ -31,10 +31,7 @@ async def healthz() -> Alive:
     return Alive(alive=True)
 
 
-@routes.get(
-    "/readyz",
-    responses={503: {"model": Ready, "description": "A pipeline or a required sink does not work."}},
-)
+@routes.get("/readyz", responses={503: {"model": Ready, "description": "A pipeline or a required sink does not work."}})
 async def readyz(daemon: Daemon, response: Response) -> Ready:
     """Report whether every pipeline is in service and every required sink works; needs no token."""
     waiting_for, failing = pipelines_waited_for(daemon), failing_sinks(daemon)
@@ -44,9 +41,7 @@ async def readyz(daemon: Daemon, response: Response) -> Ready:
 
 
 @routes.get(
-    "/metrics",
-    response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 )
 def metrics(request: Request, accept: Annotated[str, Header()] = "") -> Response:
     """Return all metrics, for Prometheus."""

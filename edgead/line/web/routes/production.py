@@ -43,7 +43,11 @@ class TallyAnswer(Answer):
     fault: Annotated[int, Field(description="Parts of several views with a missing one: not inspected.")]
     false_rejects: Annotated[int, Field(description="Parts in review and reject that a person found good.")]
     known_escapes: Annotated[int, Field(description="Parts in ok that a person found bad.")]
-    uninspected: Annotated[int, Field(description="Frames that went by while a person had paused the pipeline.")]
+    uninspected: Annotated[int, Field(description="Frames without a verdict in time: the next four together.")]
+    lost: Annotated[int, Field(description="Frames that did not arrive or that newer ones replaced, and missed parts.")]
+    late: Annotated[int, Field(description="Verdicts that took longer than the budget; they count as inspected too.")]
+    in_fault: Annotated[int, Field(description="Frames that came while the pipeline was in fault.")]
+    paused: Annotated[int, Field(description="Frames that went by while a person had paused the pipeline.")]
     first_yield: Annotated[Share, Field(alias="yield", description="Share that was found ok.")]
     yield_after_review: Annotated[Share, Field(description="Share of ok and false rejects, less known escapes.")]
 

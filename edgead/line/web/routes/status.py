@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 from fastapi import APIRouter, Request
 
+from edgead.line.site.shifts import shift_at
 from edgead.line.web.answers import CameraAnswer, PipelineAnswer, SinkAnswer, StatusAnswer
 from edgead.line.web.contract import Served, ServedPipeline, failing_sinks, pipelines_waited_for
 from edgead.line.web.dependencies import Daemon, Pipeline
@@ -20,10 +21,11 @@ routes = APIRouter(prefix="/api", tags=["status"])
 @routes.get("/status")
 def status(daemon: Daemon, request: Request) -> StatusAnswer:
     """Report the state of cameras, pipelines, sinks and the evidence store."""
-    head = daemon.store.audit_chain.head
+    head, now = daemon.store.audit_chain.head, datetime.now(timezone.utc)
     return StatusAnswer(
         version=__version__,
-        now=datetime.now(timezone.utc),
+        now=now,
+        shift=shift_at(now, daemon.site.shifts).begin,
         uptime_s=time.monotonic() - request.app.state.started_s,
         ready=not pipelines_waited_for(daemon) and not failing_sinks(daemon),
         cameras=list_cameras(daemon),

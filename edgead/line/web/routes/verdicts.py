@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
+from edgead.line.evidence.records import Asked
 from edgead.line.web.answers import Done, VerdictDetail, VerdictPage
 from edgead.line.web.auth.callers import By, Kind, Note, named
 from edgead.line.web.dependencies import (
@@ -17,6 +18,7 @@ from edgead.line.web.dependencies import (
     Daemon,
     ImageName,
     Language,
+    Value,
     VerdictId,
     words_of,
 )
@@ -41,6 +43,9 @@ def list_verdicts(
     daemon: Daemon,
     part: AskedPart,
     pipeline: Annotated[str | None, Query(pattern=NAME)] = None,
+    search: Annotated[
+        Value, Query(description="Only parts whose serial number, file or verdict's id begins with this, or number is.")
+    ] = "",
     mark: Annotated[Opinion | None, Query(description="Only verdicts on parts that a person gave this mark.")] = None,
     decision: Decision | None = None,
     kind: Annotated[Kind | None, Query(description="Only this kind, by its shown name.")] = None,
@@ -52,17 +57,8 @@ def list_verdicts(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> VerdictPage:
     """List verdicts, newest first; with values of a part, only verdicts on parts with these values."""
-    rows = daemon.store.verdicts(
-        pipeline=pipeline,
-        decision=decision,
-        kind=kind,
-        part=part,
-        mark=mark,
-        before_id=before_id,
-        until=until,
-        at_least=at_least,
-        limit=limit,
-    )
+    which = Asked(pipeline=pipeline, decision=decision, kind=kind, part=part, search=search, mark=mark)
+    rows = daemon.store.verdicts(**which, before_id=before_id, until=until, at_least=at_least, limit=limit)
     last = rows[-1]["id"] if len(rows) == limit else None
     return VerdictPage.model_validate({"verdicts": rows, "next_before_id": last})
 
@@ -79,9 +75,7 @@ def one_verdict(
 
 
 @routes.get(
-    "/verdicts/{verdict_id}/images/{image_name}",
-    response_class=Response,
-    responses={200: _IMAGE, **problems(404)},
+    "/verdicts/{verdict_id}/images/{image_name}", response_class=Response, responses={200: _IMAGE, **problems(404)}
 )
 def image(verdict_id: VerdictId, image_name: ImageName, daemon: Daemon, pipeline: OfPipeline = None) -> Response:
     """Return one image of a verdict."""

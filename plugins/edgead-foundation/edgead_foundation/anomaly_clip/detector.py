@@ -63,10 +63,7 @@ class AnomalyClip(LearntWords[AnomalyClipConfig]):
 
     name = "anomaly_clip"
     config_class = AnomalyClipConfig
-    presets = {
-        "default": {},
-        "layers": {"layers": ("block6", "block12", "block18", "block24")},
-    }
+    presets = {"default": {}, "layers": {"layers": ("block6", "block12", "block18", "block24")}}
     purpose = "a file of CLIP, a GPU, and no image to learn from; everything is for review until `edgead calibrate`"
     preset_purposes = {
         "default": "as in the authors' scripts",

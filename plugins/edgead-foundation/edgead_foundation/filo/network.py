@@ -128,11 +128,7 @@ class FiloNetwork(ClipTower):
         depth = len(self.tower.blocks)
         later = sorted(number + 1 for number in self.blocks[1:] if number < depth)
         first, found = two_paths(
-            self.tower,
-            self.tokens(image),
-            {*later, depth},
-            depth - OWN_BLOCKS,
-            beside=lambda block, tokens: tokens,
+            self.tower, self.tokens(image), {*later, depth}, depth - OWN_BLOCKS, beside=lambda block, tokens: tokens
         )
         local = found[-1]
         kept = [local, *found[0 : 2 * len(later) : 2], *([first] if depth in self.blocks else [])]

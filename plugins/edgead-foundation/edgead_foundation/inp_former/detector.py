@@ -103,10 +103,7 @@ class InpFormer(NetworkMethod[InpFormerConfig]):
     presets = {
         "default": {},
         "small": {"backbone": "dinov2_vits14_reg"},
-        "large": {
-            "backbone": "dinov2_vitl14_reg",
-            "layers": tuple(f"block{number}" for number in range(5, 20, 2)),
-        },
+        "large": {"backbone": "dinov2_vitl14_reg", "layers": tuple(f"block{number}" for number in range(5, 20, 2))},
         "trained": {"epochs": 0},
     }
     purpose = "one model for several products, with DINOv2 (--weights) and a GPU to train on"
@@ -118,11 +115,7 @@ class InpFormer(NetworkMethod[InpFormerConfig]):
     }
 
     def __init__(
-        self,
-        config: InpFormerConfig = InpFormerConfig(),
-        *,
-        weights: Path | None = None,
-        pretrained: bool = True,
+        self, config: InpFormerConfig = InpFormerConfig(), *, weights: Path | None = None, pretrained: bool = True
     ):
         super().__init__(config)
         tower = TOWERS[config.backbone]

@@ -31,8 +31,7 @@ class GateOptions(SinkOptions):
     line: Annotated[int, Field(ge=0, le=65_535, description="Number of the line.")]
     active_low: Annotated[bool, Field(description="The gate opens at 0 V.")] = False
     delay_ms: Annotated[
-        float,
-        Field(ge=0, le=600_000, description="From the capture to the pulse: a part's way to the gate."),
+        float, Field(ge=0, le=600_000, description="From the capture to the pulse: a part's way to the gate.")
     ]
     pulse_ms: Annotated[float, Field(ge=1, le=60_000, description="Length of a pulse.")] = 50.0
     late_ms: Annotated[

@@ -162,13 +162,7 @@ class Strega(NetworkMethod[StregaConfig]):
             shape = (len(picked), config.latent, 1, 1)
             noises = (torch.randn(shape, device=course.device), torch.randn(shape, device=course.device))
             loss, error = total_loss(
-                network.vae,
-                slices,
-                squared,
-                noises,
-                theta=geco.theta,
-                beta=config.beta,
-                share=config.context_share,
+                network.vae, slices, squared, noises, theta=geco.theta, beta=config.beta, share=config.context_share
             )
             optimizer.zero_grad()
             loss.backward()

@@ -36,14 +36,7 @@ from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 from edgead.workstation.trainer.loop import descend, run_steps
 from edgead_video.memoryout.losses import motion_loss, semantic_error
-from edgead_video.memoryout.network import (
-    HEADS,
-    LAYERS,
-    PATCH,
-    FramePredictor,
-    StripNetwork,
-    begin_with_last_frame,
-)
+from edgead_video.memoryout.network import HEADS, LAYERS, PATCH, FramePredictor, StripNetwork, begin_with_last_frame
 from edgead_video.strips import FRAMES, GIVEN
 
 BALANCE_WEIGHT = 0.001
