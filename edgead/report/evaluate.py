@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from edgead.detector import Detector
 from edgead.detector.golden_likeness import unlike_golden
 from edgead.images.files import ImageError
 from edgead.images.likeness import Look, look_of
-from edgead.types import Decision, StageTimes, Verdict
+from edgead.types import DECISIONS, Decision, StageTimes, Verdict
 
 # Pixel metrics are computed at the size of the image, reduced to at most this many pixels on its longer side,
 # as the maps of all images are in memory together.
@@ -83,6 +84,7 @@ class Evaluation:
         pixel_metrics, of_types = self._pixel_metrics()
         return {
             "images": len(self.outcomes),
+            "counts": self.counts(),
             "groups": len(self.outcomes) if self.groups is None else self.groups.count,
             "groups_account": "each image counts alone" if self.groups is None else self.groups.account,
             "empty_masks": [str(path) for path in self.empty_masks],
@@ -105,6 +107,15 @@ class Evaluation:
             "defect_types": {kind: {**self._of_type(kind, good), **of_types[kind]} for kind in self.kinds()},
             **self._volumes(),
         }
+
+    def counts(self) -> dict[str, int]:
+        """Count good and defective images by their decisions; those for review are neither passed nor rejected."""
+        names = {
+            False: ("good_passed", "good_for_review", "good_rejected"),
+            True: ("defects_passed", "defects_for_review", "defects_found"),
+        }
+        found = Counter((one.image.is_defective, one.decision) for one in self.outcomes)
+        return {name: found[kind, of] for kind in names for name, of in zip(names[kind], DECISIONS, strict=True)}
 
     def compared_with(self, detector: Detector) -> Evaluation:
         """Return a copy with warnings on images unlike the model's golden ones, and advice on too many rejects."""
