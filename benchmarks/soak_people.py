@@ -35,6 +35,7 @@ _BY = {"by": "soak"}
 _PARTS = 20  # of a draft, and of a calibration
 _WITHIN_S = 300.0
 _BUSY = 503  # an answer, not a fault
+_GONE = ("the store keeps no image of it", "the store has just removed images")  # a refusal in words, on a busy device
 
 
 class People(threading.Thread):
@@ -116,7 +117,11 @@ class People(threading.Thread):
         mark = {"verdict": "good", "pipeline": LINE, **_BY}
         self._must("POST", f"/api/verdicts/{verdict}/mark", json=mark)
         lesson = {"pipeline": LINE, "verdicts": [verdict], "reason": "it is good", **_BY}
-        self._must("POST", "/api/lessons", json=lesson)
+        answer = self._ask("POST", "/api/lessons", json=lesson)
+        if answer.status_code == httpx.codes.CONFLICT and any(said in answer.text for said in _GONE):
+            self.done["lessons refused"] += 1
+            return
+        _said(answer)
         try:
             ended = self._wait(lambda: (one := self._lesson())["state"] != "running" and one, "a lesson")
         except TimeoutError:  # learning gives way to all else that the machine does
@@ -215,10 +220,7 @@ class People(threading.Thread):
             raise RuntimeError("the site file was not read again: see the log")
 
     def _must(self, method: str, path: str, **given: Any) -> Any:
-        answer = self._ask(method, path, **given)
-        if answer.is_error:
-            raise RuntimeError(f"{path}: {answer.text}")
-        return answer.json()
+        return _said(self._ask(method, path, **given))
 
     def _ask(self, method: str, path: str, **given: Any) -> httpx.Response:
         answer = self._client.request(method, path, **given)
@@ -252,6 +254,12 @@ class People(threading.Thread):
                 return found
             time.sleep(0.2)
         raise TimeoutError(f"{what} did not come within {_WITHIN_S:g} s")
+
+
+def _said(answer: httpx.Response) -> Any:
+    if answer.is_error:
+        raise RuntimeError(f"{answer.url.path}: {answer.text}")
+    return answer.json()
 
 
 def _limits(given: dict[str, Any]) -> dict[str, Any]:

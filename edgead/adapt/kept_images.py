@@ -62,28 +62,10 @@ def keep_images(
     folds: Sequence[int] = (),
     prefix: str = "",
 ) -> list[Kept]:
-    """Write the images that a model with a memory bank was calibrated on, unless they are too many.
+    """Write the images that a model with a memory bank was calibrated on; return the manifest's entries.
 
-    Parameters
-    ----------
-    draft : Path
-        Folder of the model.
-    manifest : Manifest
-    paths, scores : sequences of Path and float
-        The images and their scores by the graph that was learnt.
-    false_reject_rate : float
-        Rate of the thresholds that the kept images must support again.
-    groups : sequence of int, optional
-        Group of each image; empty if every image is a group of its own.
-    folds : sequence of int, optional
-        For learnt images: the fold of each, without which it is scored.
-    prefix : str
-        Start of each file's name.
-
-    Returns
-    -------
-    list of Kept
-        Entries for the manifest; empty if no image is kept.
+    There are none if the images are too many. The `scores` are by the graph that was learnt; the kept images must
+    support the `false_reject_rate` again. `groups` are empty if every image is its own, `folds` if none was learnt.
     """
     group_of = list(groups) if len(groups) else list(range(len(paths)))
     picks = _enough(group_of, false_reject_rate) if len(folds) else list(range(len(paths)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,9 +28,9 @@ from edgead.calibration.group_conformal import one_of_each
 from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import strictest_rate
 from edgead.calibration.two_sample import same_distribution_p_value
-from edgead.dataset.folders import Progress, common_folder, name_in
+from edgead.dataset.folders import Progress, check_images, common_folder, name_in, tell_unreadable
 from edgead.dataset.groups import AUTO, group_images
-from edgead.detector import Detector, Measurement
+from edgead.detector import Detector
 from edgead.detector.golden_likeness import unlike_golden
 from edgead.errors import SettingsError
 from edgead.images.likeness import Look, look_of
@@ -61,28 +61,11 @@ class AskedRates:
 class Recalibration:
     """New thresholds, not written yet, and the facts that they are based on.
 
-    Attributes
-    ----------
-    rejected_before : Rate
-        Share of the images that the old threshold rejects.
-    median_before, median_after : float
-        Medians of the scores that the old thresholds came from, and of the scores of the images.
-    copies : int
-        Number of images that are byte-identical copies of others; they count once.
-    groups : int
-        Number of groups that the images form.
-    account : str
-        Sentence that says how the groups were found.
-    outliers : str
-        Sentence about images that score far above the others; empty for none.
-    views : list of CameraView
-        Camera views of the images, for the drift watch.
-    images : list of Path
-        The images without copies.
-    kept_scores : list of float
-        Scores of the images by the graph that was learnt; empty if the model keeps no images.
-    group_of : list of int
-        Group of each image; empty if every image is a group of its own.
+    The old threshold rejects the share `rejected_before` of the images. The medians are those of the scores that the
+    old thresholds came from, and of the scores of the images. `copies` of others count once, `unreadable` images (their
+    faults) not at all. `account` says how the `groups` were found, `outliers` which images score far above the others.
+    `views` are for the drift watch. `images` are those without copies, `kept_scores` their scores by the graph that was
+    learnt (empty if the model keeps no images), `group_of` their groups (empty if each is its own).
 
     The `doubts` of `change` say why the thresholds may miss defects; such thresholds are written only with a reason.
     """
@@ -100,10 +83,11 @@ class Recalibration:
     images: list[Path]
     kept_scores: list[float]
     group_of: list[int]
+    unreadable: list[str]
 
     def warnings(self) -> list[str]:
         """Return warnings for the person who calibrates."""
-        found = []
+        found = tell_unreadable(self.unreadable, len(self.images) + self.copies)
         p_value = self.change.same_scores_p_value
         if p_value is not None and p_value < DIFFERENT_BELOW:
             found.append(
@@ -128,21 +112,14 @@ class Recalibration:
             "groups": self.groups,
             "groups_account": self.account,
             "outliers": self.outliers,
+            "unreadable_images": self.unreadable,
             "warnings": self.warnings(),
             **({} if volumes is None else {"volumes": len(volumes.scores), "volume_threshold": volumes.reject}),
         }
 
 
 def refuse_thresholds(detector: Detector, bad: Sequence[Path], before: Calibration, after: Calibration) -> None:
-    """Measure bad parts; raise SettingsError if one that the old thresholds stop would be ok with the new ones.
-
-    Parameters
-    ----------
-    detector : Detector
-        Detector that the thresholds are for.
-    bad : sequence of Path
-        Images of defective parts.
-    """
+    """Measure bad parts; raise SettingsError if one that the old thresholds stop would be ok with the new ones."""
     if after.review <= before.review:
         return
     scores = [detector.measure(detector.read_image(path)).image_score for path in bad]
@@ -161,18 +138,14 @@ def recalibrate(
 ) -> Recalibration:
     """Make new thresholds for the detector's graph from good images; nothing is written.
 
-    Parameters
-    ----------
-    detector : Detector
-        A calibrated detector; it is run over the images as in production.
-    paths : sequence of Path
-        Good images that the model was not trained on, taken under production conditions.
-    asked : AskedRates
+    The images were not learnt, and are taken under production conditions; the detector judges them as in production.
 
     Raises
     ------
     CalibrationError
         There are too few images for the rate; the message says how many are needed.
+    DatasetError
+        None of the images can be read.
     SettingsError
         The model has learnt from some of them, or some score far above the others, like defects
         (`edgead.calibration.outliers`); the message names them.
@@ -186,16 +159,25 @@ def recalibrate(
             f"{detector.artifact.path} judges frames in order, and its limit is made cycle by cycle: learn it again "
             "with `edgead cycle` and the new videos beside the old ones, or set the limit by hand"
         )
-    refuse_learnt(detector.artifact, paths)
-    unique, digest = without_copies(paths)
+    if not paths:
+        raise SettingsError("no good images to calibrate with")
+    looks: dict[str, Look] = {}
+    usable, unreadable, _ = check_images(
+        paths,
+        skip_bad=True,
+        read=detector.read_image,
+        look=lambda path, image: looks.update({str(path): look_of(image)}),
+    )
+    refuse_learnt(detector.artifact, usable)
+    unique, digest = without_copies(usable)
     found = group_images(unique, asked.group, common_folder(unique))
     groups = [] if found.are_single else found.of(unique)
     rate = asked.false_reject_rate
     if rate is None:  # the model's own, if it has one
         rate = before.false_reject_rate if before.scores else strictest_rate(len(unique), found.count)
     check_support(len(unique), rate, groups)
-    looks: dict[str, Look] = {}
-    good = collect_scores(_measured(detector, unique, looks), len(unique), progress)
+    measured = (detector.measure(detector.read_image(path)) for path in unique)
+    good = collect_scores(measured, len(unique), progress)
     scores = good.scores
     outliers = _outliers(unique, scores)
     if outliers and not asked.accept_outliers:
@@ -235,7 +217,7 @@ def recalibrate(
         after,
         rejected,
         *medians_of_scores,
-        copies=len(paths) - len(unique),
+        copies=len(usable) - len(unique),
         groups=found.count,
         account=found.account,
         outliers=outliers,
@@ -243,6 +225,7 @@ def recalibrate(
         images=unique,
         kept_scores=_kept_scores(detector, unique, scores, progress),
         group_of=groups,
+        unreadable=unreadable,
     )
 
 
@@ -402,21 +385,12 @@ def _outliers(paths: Sequence[Path], scores: Sequence[float]) -> str:
     return f"{len(apart)} of {len(paths)} images score far above the others (at most {rest:.4g}): {named}{more}"
 
 
-def _measured(detector: Detector, paths: Sequence[Path], looks: dict[str, Look]) -> Iterator[Measurement]:
-    for path in paths:
-        image = detector.read_image(path)
-        looks[str(path)] = look_of(image)
-        yield detector.measure(image)
-
-
 def _thresholds(calibration: Calibration) -> Thresholds:
     return Thresholds(**{name: getattr(calibration, name) for name in Thresholds.model_fields})
 
 
 def without_copies(paths: Sequence[Path]) -> tuple[list[Path], str]:
     """Return the images without copies (copies are not exchangeable with new parts), and a hash of their contents."""
-    if not paths:
-        raise SettingsError("no good images to calibrate with")
     found = {content_sha256(path): path for path in reversed(paths)}
     unique = dict(reversed(found.items()))
     return list(unique.values()), hashlib.sha256("".join(sorted(unique)).encode()).hexdigest()

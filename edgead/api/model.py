@@ -103,7 +103,7 @@ class Model(Predictor):
     def evaluate(
         self, data: PathLike, *, group: str = AUTO, left_out: bool = False, progress: StageProgress = no_progress
     ) -> Evaluation:
-        """Judge a test set with known defects; the result has the metrics in `to_dict`, a cause of rejects in `advice`.
+        """Judge a test set with known defects; metrics are in `to_dict`, `counts`, and causes of rejects in `advice`.
 
         Parameters
         ----------

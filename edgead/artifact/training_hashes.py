@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import as_frame, read_frame
 from edgead.errors import SettingsError
-from edgead.images.files import file_sha256
+from edgead.images.files import ImageError, file_sha256
 from edgead.images.pairs import files_of
 
 FILE = "learnt_images.txt"
@@ -97,7 +98,8 @@ def folds_of_learnt(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int
     for path in paths if known else ():
         fold = known.get(content_sha256(path))
         if fold is None and by_pixels:
-            fold = known.get(_of_pixels(read_frame(path, spec)))
+            with suppress(ImageError):  # which no model has learnt; its reader reports it
+                fold = known.get(_of_pixels(read_frame(path, spec)))
         if fold is not None:
             found[path] = int(fold) if fold else None
     return found

@@ -49,6 +49,13 @@ def rounded_up(rate: float) -> str:
     return f"{math.ceil(rate * 10**digits - 1e-9) / 10**digits:.3g}"
 
 
+def looser(rate: float, count: int) -> str:
+    """Sentence on what a rate that this number of images or groups supports costs, beside the one asked for."""
+    least = rounded_up(1 / (count + 1))
+    cost = f"{100 * float(least):.3g} % of good parts, not {100 * rate:.3g} %"
+    return f"A rate of {least}, which these support, rejects up to {cost}"
+
+
 def conformal_threshold(
     scores: Sequence[float] | np.ndarray, false_reject_rate: float, groups: Sequence[int] | None = None
 ) -> float:
@@ -95,8 +102,8 @@ def check_support(images: int, false_reject_rate: float, groups: Sequence[int] |
     needed = images_needed(false_reject_rate)
     if found < needed:
         raise CalibrationError(
-            f"a false-reject rate of {false_reject_rate:.4g} needs {needed} held-out {what}, found {found}: give "
-            f"{needed - found} more or ask for at least {rounded_up(1 / (found + 1))}"
+            f"a false-reject rate of {false_reject_rate:.4g} needs {needed} held-out {what}, found {found}: take "
+            f"{needed - found} more first. {looser(false_reject_rate, found)}"
         )
 
 

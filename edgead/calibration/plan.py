@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgead.calibration.conformal import CalibrationError, check_review_rate, images_needed, rounded_up
+from edgead.calibration.conformal import CalibrationError, check_review_rate, images_needed, looser
 
 # Default rates, from strict to loose: the first that the images support comfortably is taken. Stricter rates pass far
 # more defects: see `docs/explanation/good-images.md`.
@@ -81,8 +81,8 @@ def choose_rates(
             review_rate = REVIEW_RATE
     elif images_needed(rate) > count:
         raise CalibrationError(
-            f"a false-reject rate of {rate:.4g} needs {images_needed(rate)} {what}, found {count}: add "
-            f"{images_needed(rate) - count} or ask for a rate of at least {rounded_up(1 / (count + 1))}"
+            f"a false-reject rate of {rate:.4g} needs {images_needed(rate)} {what}, found {count}: take "
+            f"{images_needed(rate) - count} more first. {looser(rate, count)}"
         )
     check_review_rate(rate, review_rate)
     return rate, rate if review_rate is None else review_rate
@@ -127,9 +127,9 @@ def _plan(count: int, false_reject_rate: float | None, what: str) -> tuple[int, 
         raise CalibrationError(f"found {count} {what}, but at least {needed} are needed to set a threshold")
     needed = images_needed(false_reject_rate)
     if needed > count // 2:
-        supported = f" or ask for a rate of at least {rounded_up(1 / (count // 2 + 1))}" if count > 1 else ""
+        supported = f". {looser(false_reject_rate, count // 2)}" if count > 1 else ""
         raise CalibrationError(
             f"a false-reject rate of {false_reject_rate:.4g} needs {needed} {what} held out of training, so "
-            f"at least {2 * needed} in all, found {count}: add {2 * needed - count} {what}{supported}"
+            f"at least {2 * needed} in all, found {count}: take {2 * needed - count} more first{supported}"
         )
     return max(held_out, needed), false_reject_rate

@@ -208,11 +208,12 @@ def _of_the_damping(artifact: Artifact) -> list[str]:
     found = artifact.manifest.training.get("damping")
     if not found:
         return []
-    if found["damps"]:
-        said, first, second = "less than its shape: made defects rank better so", found["damped"], found["plain"]
-    else:
-        said, first, second = "as much as its shape: made defects rank no worse so", found["plain"], found["damped"]
-    return [f"The strength of a pattern counts {said} (AUROC {first:.3f} instead of {second:.3f}; damp_length)."]
+    said, way, other = ("less than", "damped", "plain") if found["damps"] else ("as much as", "plain", "damped")
+    return [
+        f"How strong a spot is counts {said} what it looks like (damp_length): with defects drawn on your good images, "
+        f"the defect scored above the good image in {1000 * found[way]:.0f} of 1,000 pairs, and in "
+        f"{1000 * found[other]:.0f} the other way."
+    ]
 
 
 def _of_the_tiles(artifact: Artifact) -> list[str]:

@@ -76,7 +76,10 @@ def calibrate(
     precision: Precision = None,
     json: Json = False,
 ) -> None:
-    """Set a model's thresholds again, from good images or by hand; the model keeps a record of each change."""
+    """Set a model's thresholds again, from good images or by hand; exit 1 when some images cannot be read.
+
+    The model keeps a record of each change.
+    """
     from edgead.adapt.recalibrate import (
         AskedRates,
         recalibrate,
@@ -127,6 +130,8 @@ def calibrate(
     print_report(
         {"model": str(model), "written": not dry_run, **report}, json, lambda: facts_table(str(model), _facts(report))
     )
+    if report.get("unreadable_images"):
+        raise typer.Exit(1)
 
 
 def _facts(report: dict[str, Any]) -> dict[str, Any]:

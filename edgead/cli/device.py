@@ -45,7 +45,7 @@ def evaluate_command(
     precision: Precision = None,
     json: Json = False,
 ) -> None:
-    """Measure a model on test images with known defects; images that it has learnt are not measured."""
+    """Measure a model on test images with known defects that it has not learnt; exit 1 when some cannot be read."""
     from edgead.detector import Detector
     from edgead.report.findings import examine_guarantees
     from edgead.report.folder import evaluate_folder
@@ -66,6 +66,8 @@ def evaluate_command(
             print(evaluation.advice)
         page = edgead_command("report", model, data, *["--left-out"] * left_out, "-o", "report.html")
         print(*next_steps((page, "shows the mistakes, and what other limits do")), sep="\n")
+    if evaluation.unreadable:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -90,6 +92,8 @@ def report(
     warn(reported["warnings"])
     if not json:
         print(f"The page is {output}.")
+    if reported["unreadable_images"]:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -134,7 +134,7 @@ def _pareto_table(report: dict[str, Any]) -> Table:
         table.add_column(column, justify="left" if column == "kind" else "right")
     for row in report["kinds"]:
         shares = (f"{100 * row[share]:.0f} %" for share in ("share", "cumulative"))
-        stability = "" if row["stability"] is None else f"{row['stability']:.2f}"
+        stability = "" if row["clear"] is None else f"{row['stability']:.2f}, {'clear' if row['clear'] else 'doubtful'}"
         table.add_row(row["kind"], str(row["images"]), str(row["parts"]), *shares, stability)
     table.caption, table.caption_justify = report["parts"], "left"
     return table

@@ -57,6 +57,10 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Directory of the taught model; by default it takes the place of MODEL."),
 ]
+InForce = Annotated[
+    tuple[float, float] | None,
+    typer.Option(metavar="REVIEW REJECT", help="Raw limits that a person set on the line: parts are compared by them."),
+]
 Yes = Annotated[
     bool,
     typer.Option("--yes", "-y", help="Do not ask whether all are good parts; needed where there is no terminal."),
@@ -81,6 +85,7 @@ def teach(
     by: By = None,
     sheet: Sheet = None,
     output: Output = None,
+    in_force: InForce = None,
     yes: Yes = False,
     dry_run: DryRun = False,
     undo: Undo = False,
@@ -102,7 +107,7 @@ def teach(
         raise SettingsError("name good images to learn, defects with --bad, a store with --marked, or --undo")
     given = good, held_out, find_images(calibration or [], below=False), group
     shown = sheet or teaching.sheet_of(output or model)
-    plan = teaching.TeachPlan(*given, reason, by or _login_name(), shown, defective, output)
+    plan = teaching.TeachPlan(*given, reason, by or _login_name(), shown, defective, output, in_force)
     with _refusals_as(json), stage_bars() as progress:
         prepared = teaching.prepare(model, plan, progress=progress)
     if dry_run:

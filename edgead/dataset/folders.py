@@ -271,6 +271,13 @@ def check_images(
     return usable, problems, digest.hexdigest()
 
 
+def tell_unreadable(problems: Sequence[str], read: int) -> list[str]:
+    """Warn of images that cannot be read, the first ones by name, beside the number of those that were read."""
+    shown = f"{'; '.join(problems[:3])}{' ...' * (len(problems) > 3)}"
+    total = len(problems) + read
+    return [f"{len(problems)} of {total} images cannot be read and do not count: {shown}"] if problems else []
+
+
 def check_region(roi: Sequence[int] | None, name: Path | str, image: np.ndarray) -> None:
     """Raise DatasetError, naming the image, if a region of interest (x, y, width, height) is not inside it."""
     height, width = image.shape[:2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,13 +14,14 @@ import numpy as np
 from edgead import metrics
 from edgead.artifact.manifest import VolumeCalibration
 from edgead.calibration.cause_of_rejects import cause_of
-from edgead.dataset.folders import GOOD, LabelledImage, Progress, common_folder, name_in, resize_map
+from edgead.dataset.folders import GOOD, LabelledImage, Progress, common_folder, name_in, resize_map, tell_unreadable
 from edgead.dataset.groups import Groups
 from edgead.dataset.volumes import VolumeVerdict, judge_volumes
 from edgead.detector import Detector
 from edgead.detector.golden_likeness import unlike_golden
+from edgead.images.files import ImageError
 from edgead.images.likeness import Look, look_of
-from edgead.types import Decision, StageTimes, Verdict
+from edgead.types import DECISIONS, Decision, StageTimes, Verdict
 
 # Pixel metrics are computed at the size of the image, reduced to at most this many pixels on its longer side,
 # as the maps of all images are in memory together.
@@ -53,7 +55,8 @@ class Evaluation:
     thresholds of whole volumes. `learnt` are images of the set that the detector has learnt from: they are not among
     the outcomes, as they would make the figures too good. `looks` has the look of each image, by name; `unlike` are
     warnings on images that differ from those the detector knows. `advice` is the likely cause of too many rejected good
-    parts and the next step; see `edgead.calibration.cause_of_rejects`.
+    parts and the next step; see `edgead.calibration.cause_of_rejects`. `unreadable` has the fault of each image that
+    cannot be read, and is not among the outcomes.
     """
 
     outcomes: Sequence[Outcome]
@@ -65,6 +68,7 @@ class Evaluation:
     looks: Mapping[str, Look] = field(default_factory=dict)
     unlike: Sequence[str] = ()
     advice: str = ""
+    unreadable: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the metrics to plain JSON types.
@@ -80,12 +84,14 @@ class Evaluation:
         pixel_metrics, of_types = self._pixel_metrics()
         return {
             "images": len(self.outcomes),
+            "counts": self.counts(),
             "groups": len(self.outcomes) if self.groups is None else self.groups.count,
             "groups_account": "each image counts alone" if self.groups is None else self.groups.account,
             "empty_masks": [str(path) for path in self.empty_masks],
             "learnt_images": [str(path) for path in self.learnt],
             "left_out_images": [str(path) for path in self.left_out()],
             "learnt_account": self.learnt_account(),
+            "unreadable_images": list(self.unreadable),
             "warnings": self.warnings(),
             "advice": self.advice,
             "defects_with_masks": sum(one.image.is_defective for one in self.masked()),
@@ -101,6 +107,15 @@ class Evaluation:
             "defect_types": {kind: {**self._of_type(kind, good), **of_types[kind]} for kind in self.kinds()},
             **self._volumes(),
         }
+
+    def counts(self) -> dict[str, int]:
+        """Count good and defective images by their decisions; those for review are neither passed nor rejected."""
+        names = {
+            False: ("good_passed", "good_for_review", "good_rejected"),
+            True: ("defects_passed", "defects_for_review", "defects_found"),
+        }
+        found = Counter((one.image.is_defective, one.decision) for one in self.outcomes)
+        return {name: found[kind, of] for kind in names for name, of in zip(names[kind], DECISIONS, strict=True)}
 
     def compared_with(self, detector: Detector) -> Evaluation:
         """Return a copy with warnings on images unlike the model's golden ones, and advice on too many rejects."""
@@ -130,7 +145,7 @@ class Evaluation:
 
     def warnings(self) -> list[str]:
         """List warnings that limit the meaning of the figures."""
-        found = list(self.unlike)
+        found = [*tell_unreadable(self.unreadable, len(self.outcomes)), *self.unlike]
         if self.empty_masks:
             found.append(
                 f"the masks of {len(self.empty_masks)} defective images mark nothing, such as that of "
@@ -268,7 +283,6 @@ def evaluate(
     detector: Detector,
     images: Sequence[LabelledImage],
     *,
-    groups: Groups | None = None,
     progress: Progress | None = None,
     judge: Callable[[Path, np.ndarray], Verdict | None] | None = None,
     learnt: Sequence[Path] = (),
@@ -279,10 +293,14 @@ def evaluate(
     Images in `folds` were learnt, and are judged without their own fold; `learnt` are other learnt images, for the
     record.
     """
-    outcomes, empty, looks = [], [], {}
+    outcomes, empty, looks, unreadable = [], [], {}, []
     top = common_folder([test.path for test in images])
     for done, test in enumerate(images, 1):
-        image = detector.read_image(test.path)
+        try:
+            image = detector.read_image(test.path)
+        except ImageError as error:
+            unreadable.append(str(error))
+            continue
         fold = (folds or {}).get(test.path)
         if fold is not None:
             verdict: Verdict | None = detector.predict_left_out(image, fold)
@@ -306,7 +324,8 @@ def evaluate(
             progress(done, len(images))
     calibration = detector.graph.calibration
     assert calibration is not None
-    return Evaluation(outcomes, calibration.reject, groups, empty, calibration.volumes, learnt, looks)
+    limit, volumes = calibration.reject, calibration.volumes
+    return Evaluation(outcomes, limit, None, empty, volumes, learnt, looks, unreadable=unreadable)
 
 
 def _region_metrics(pixels: metrics.Pixels, overlaps: dict[int, float], images: set[int]) -> dict[str, float | None]:

@@ -34,20 +34,10 @@ class TypeCount:
 class Findings:
     """All figures of a report.
 
-    Attributes
-    ----------
-    metrics : dict
-        Result of `Evaluation.to_dict`.
-    pro_curve : (ndarray, ndarray) or None
-        False-positive rates of pixels and mean overlap of the defects' regions; None without masks.
-    same_scores_p_value : float
-        P-value of the hypothesis that the test's good parts have the distribution of the calibration's scores.
-    compared : (int, int)
-        Numbers of scores of the calibration and of the test in that comparison: one for each group.
-    moved : float
-        Difference of the median of the good parts' scores from the calibration's, in interquartile ranges.
-    latency : dict of Latency
-        Latency by stage, while the test images were judged.
+    `metrics` come from `Evaluation.to_dict`. `pro_curve` has the false-positive rates of pixels and the mean overlap of
+    the defects' regions, or is None without masks. `same_scores_p_value` is for the hypothesis that the test's good
+    parts score as the calibration's; `compared` are the numbers of scores of both, one for each group, and `moved` is
+    the difference of their medians in interquartile ranges. `latency` is by stage, while images were judged.
     """
 
     manifest: Manifest

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from edgead.artifact.training_hashes import folds_of_learnt
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import StageProgress, find_test_images
-from edgead.dataset.groups import group_images
+from edgead.dataset.groups import AUTO, FOLDERS, group_images
 from edgead.detector import Detector
 from edgead.detector.in_order import FileJudge
 from edgead.errors import SettingsError
@@ -29,7 +30,7 @@ def evaluate_folder(
     Raises
     ------
     DatasetError, SettingsError
-        No good or no defective image is left to measure, or the model did not learn in folds.
+        No good or no defective image is left to measure or can be read, or the model did not learn in folds.
     """
     model, images = detector.artifact, find_test_images(data)
     in_folds = model.manifest.head.leaves_out(0)
@@ -50,15 +51,21 @@ def evaluate_folder(
                 f"{model.path} has learnt all {total} {kind} images of {data}, and none is left to measure: give "
                 f"images that it has not learnt{way}"
             )
-    return evaluate(
+    if group not in (AUTO, FOLDERS):  # a wrong one is reported at once
+        group_images([image.path for image in measured], group, data)
+    found = evaluate(
         detector,
         measured,
-        groups=group_images([image.path for image in measured], group, data),
         progress=partial(progress, "judge images"),
         judge=FileJudge(detector).predict,
         learnt=[path for path in learnt if path not in folds],
         folds=folds,
-    ).compared_with(detector)
+    )
+    for defective, kind in ((False, "good"), (True, "defective")):
+        if found.unreadable and not any(one.image.is_defective == defective for one in found.outcomes):
+            raise DatasetError(f"no {kind} image of {data} can be read and measured: {found.warnings()[0]}")
+    groups = group_images([one.image.path for one in found.outcomes], group, data)
+    return replace(found, groups=groups).compared_with(detector)
 
 
 def report_folder(

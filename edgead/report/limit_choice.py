@@ -70,11 +70,7 @@ def between(low: float, high: float) -> float:
 def limits_shown(found: Findings, model: str) -> dict[str, Any]:
     """Prepare the data of limits.html: the slider, the table that replaces it without scripts, the curve of escapes.
 
-    Parameters
-    ----------
-    found : Findings
-    model : str
-        Path of the model for the shown command `edgead calibrate`.
+    `model` is its path, for the shown command `edgead calibrate`.
     """
     steps = examine_limits(found)
     now = next(index for index, step in enumerate(steps) if step.limit == found.calibration.reject)

@@ -18,12 +18,8 @@ from edgead.report.evaluate import Evaluation, Outcome
 from edgead.serialization import sentence
 from edgead.types import Verdict, score_texts
 
-_LONG_SIDE_PX = 260
-_JPEG_QUALITY = 80
-
-
-# Number of correct verdicts that a sheet shows after the mistakes.
-_BESIDE = 3
+_LONG_SIDE_PX, _JPEG_QUALITY = 260, 80
+_BESIDE = 3  # correct verdicts that a sheet shows after the mistakes
 
 
 def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *, count: int = 24) -> None:

@@ -605,6 +605,9 @@ def test_row_16_verdicts_compare(model, part, verdict):
 def test_row_17_a_model_is_measured_and_reported(model, line_data, tmp_path):
     assert model.threshold == model.graph.calibration.reject
     evaluation = model.evaluate(line_data)
+    counts = evaluation.counts()
+    assert counts["good_rejected"] == len(evaluation.false_rejects()) and sum(counts.values()) == 20
+    assert counts["defects_passed"] == len(evaluation.missed())
     assert evaluation.to_dict() == edgead.evaluate(model.artifact.path, line_data).to_dict()
     found = evaluation.to_dict()["escape_rate"]
     assert repr(evaluation).startswith("Evaluation(20 images, image AUROC 0.")

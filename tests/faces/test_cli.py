@@ -207,6 +207,34 @@ def test_predict_goes_on_past_a_damaged_image(model, line_data, tmp_path):
     assert "could not be judged" in edgead("predict", model, damaged, code=2).stderr
 
 
+def test_eval_and_calibrate_go_on_past_damaged_images_and_end_with_one(model, line_data, tmp_path):
+    """And a folder of which no image, or none of one kind, can be read is refused."""
+    data, mine = tmp_path / "data", shutil.copytree(model, tmp_path / "model")
+    shutil.copytree(line_data / "test", data / "test")
+    for path in (damaged := [data / "test" / "good" / "000.jpg", data / "test" / "dent" / "001.jpg"]):
+        path.write_bytes(path.read_bytes()[:3000])
+    whole, found = report("eval", mine, line_data), report("eval", mine, data, code=1)
+    assert (found["images"], found["groups"]) == (whole["images"] - 2, whole["images"] - 2)
+    assert [said.partition(": truncated JPEG")[0] for said in found["unreadable_images"]] == [*map(str, damaged)]
+    said = f"2 of {whole['images']} images cannot be read and do not count: {damaged[0]}: truncated JPEG"
+    assert said in found["warnings"][0] and f"; {damaged[1]}: truncated JPEG" in found["warnings"][0]
+    page = tmp_path / "page.html"
+    assert said in edgead("eval", mine, data, code=1).stderr
+    assert said in edgead("report", mine, data, "-o", page, code=1).stderr
+    assert f"2 of {whole['images']} images cannot be read" in page.read_text(encoding="utf-8")
+    assert "is no regular expression" in edgead("eval", mine, data, "--group", "(", code=2).stderr
+
+    good = data / "test" / "good"
+    changed = report("calibrate", mine, good, "--false-reject-rate", "0.2", "--accept-outliers", code=1)
+    assert (changed["written"], changed["images"], len(changed["unreadable_images"])) == (True, 7, 1)
+    assert f"1 of 8 images cannot be read and do not count: {damaged[0]}: truncated" in changed["warnings"][0]
+    assert len(Artifact.load(mine).manifest.threshold_changes) == 1
+    for path in good.iterdir():
+        path.write_bytes(b"\xff\xd8")
+    assert "no good image of" in edgead("eval", mine, data, code=2).stderr
+    assert "none of 8 images can be read" in edgead("calibrate", mine, good, code=2).stderr
+
+
 @pytest.mark.slow
 def test_groups_are_kept_whole_from_training_to_export(line_data, tmp_path):
     """Five shots of a part: names 000 to 004 and so on."""
@@ -378,7 +406,7 @@ def test_heat_maps_are_not_judged_by_the_next_run(model, line_data, tmp_path):
         (["train", "{data}", "-o", "out", "--group", "missing.csv"], "missing.csv cannot be read"),
         (
             ["train", "{data}", "-o", "out", "--group", "^..", "--false-reject-rate", "0.1"],
-            "needs 9 groups of good images, found 6: add 3",
+            "needs 9 groups of good images, found 6: take 3 more first",
         ),
         (["eval", "{model}", "{data}", "--group", "^[a-z]"], "finds no group in the name 000.jpg"),
         (["stream", "{model}", "synthetic:?count=1", "--sink", "jsonl:-", "--json"], "standard output"),

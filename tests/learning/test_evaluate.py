@@ -73,6 +73,8 @@ def data(tmp_path) -> Path:
 def test_counts_by_hand(data):
     report = evaluate(Brightness(), find_test_images(data)).to_dict()
     assert report["images"] == 5
+    passed = {"good_passed": 2, "defects_passed": 1, "good_for_review": 0, "defects_for_review": 0}
+    assert report["counts"] == {**passed, "good_rejected": 0, "defects_found": 2}
     assert (report["false_reject_rate"]["count"], report["false_reject_rate"]["total"]) == (0, 2)
     assert (report["escape_rate"]["count"], report["escape_rate"]["total"]) == (1, 3)
     assert report["defect_types"]["dent"]["escape_rate"]["count"] == 0

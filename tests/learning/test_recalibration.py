@@ -123,7 +123,8 @@ def test_a_change_in_between_is_not_lost(model_copy):
 def test_too_few_images_say_how_many_are_needed(model_copy, good):
     content = (model_copy / "manifest.json").read_bytes()
     error = edgead("calibrate", model_copy, good, "--false-reject-rate", "0.001", code=2)
-    assert "needs 999 held-out good images, found 40: give 959 more or ask for at least 0.0244" in error
+    assert "needs 999 held-out good images, found 40: take 959 more first. A rate of" in error
+    assert "A rate of 0.0244, which these support, rejects up to 2.44 % of good parts, not 0.1 %" in error
     assert (model_copy / "manifest.json").read_bytes() == content
 
 

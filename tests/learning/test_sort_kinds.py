@@ -70,7 +70,8 @@ def test_kinds_that_are_apart_are_found_with_their_number():
     found = find_clusters(blobs(np.random.default_rng(0), (9, 20, 14)), range(43))
     assert found.count == 3 and max(found.agreement) == 12
     assert found.labels.tolist() == [2] * 9 + [0] * 20 + [1] * 14
-    assert min(found.stability) > 0.95
+    assert min(found.stability) > 0.95 and found.clear == [True] * found.count
+    assert replace(found, stability=[0.79, 0.8, None]).clear == [False, True, None]
     assert found.agreement[3] > 0.95 > found.agreement[9] + 0.05
 
 

@@ -138,6 +138,23 @@ def test_a_reason_teaches_what_is_doubted_and_is_kept(model_copy, holes):
     assert "edgead teach (Anna)" in dict(_model_card(found))["changes of limits"]
 
 
+def test_a_lesson_is_compared_by_the_limit_that_is_in_force(model_copy, new_batch, tmp_path):
+    """It lies where nothing is rejected; the model's own limit rejects nearly all of these parts."""
+    own, words = Artifact.load(model_copy).graph().calibration, ["teach", model_copy, *new_batch, "--reason", LIGHT]
+    words += ["--yes", "--output", tmp_path / "taught", "--in-force"]
+    shown = report(*words, own.review + 100, own.reject + 100)
+    before, after = (shown[when]["fp32"] for when in ("before", "after"))
+    assert (before["reject_threshold"], before["review_threshold"]) == (own.reject + 100, own.review + 100)
+    new = Artifact.load(tmp_path / "taught").graph().calibration
+    assert after["reject_threshold"] == pytest.approx(new.reject + 100) and new.reject < 50
+    assert before["limit_by_hand"] and before["taught"]["reject"] == after["taught"]["reject"] == 0
+    assert before["false_reject_rate"] == 1 / (len(own.scores) + 1)
+    assert {part["decision"] for part in before["parts"]} == {"ok"}
+    shown = report(*words, own.review, own.reject)  # nobody has set another
+    assert not shown["before"]["fp32"]["limit_by_hand"] and shown["before"]["fp32"]["taught"]["reject"] >= 10
+    assert shown["after"]["fp32"]["review_threshold"] == new.review
+
+
 def test_a_dry_run_shows_what_would_be_learnt(model_copy, new_batch):
     first = content(model_copy)
     shown = report("teach", model_copy, *new_batch, "--dry-run", "--reason", LIGHT)

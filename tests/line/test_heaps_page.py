@@ -22,7 +22,7 @@ def daemon(tmp_path):
         ids = [daemon.judge(number, 0.9) for number in range(7)]
         wait_until(lambda: daemon.store.status()["images_written"] == 14)
         heaps = [[{"verdict": id, "image": "heat.jpg"} for id in some] for some in (ids[:4], ids[4:6], ids[6:])]
-        daemon.heaps.found = {"state": "ready", "heaps": heaps, "left_out": 2}
+        daemon.heaps.found = {"state": "ready", "heaps": heaps, "clear": [True, False, None], "left_out": 2}
         yield daemon
 
 
@@ -40,11 +40,15 @@ def test_images_are_moved_heaps_merged_and_split_by_keyboard_and_named(browser, 
     with served(daemon) as url, opened_page(browser, f"{url}/#kinds") as page:
         expect(page.locator("#heaps-note")).to_contain_text("they cannot be read: 2.")
         assert sizes_of(page) == [4, 2, 1]
+        expect(heap(page, 1).locator(".muted")).to_have_text("clear: half of these rejects make this heap again")
+        expect(heap(page, 2).locator(".muted")).to_contain_text("doubtful: half of these rejects alone make")
+        expect(heap(page, 3).locator(".muted")).to_have_count(0)
         expect(heap(page, 1).get_by_role("button", name="Put the chosen here")).to_be_disabled()
         heap(page, 2).get_by_role("button", name="Choose all").press("Enter")
         heap(page, 1).get_by_label("Kind of heap 1").fill("scratch")
         heap(page, 1).get_by_role("button", name="Put the chosen here").press("Enter")  # merged
         assert sizes_of(page) == [6, 1]
+        expect(page.locator(".heap .muted")).to_have_count(0)  # these heaps are a person's
         expect(heap(page, 1)).to_be_focused()
         heap(page, 1).get_by_label("image 1", exact=True).press("Space")
         page.get_by_role("button", name="Put the chosen into a new heap").press("Enter")  # split

@@ -47,10 +47,10 @@ class Slot:
     """A pipeline of which only the model counts."""
 
     def __init__(self, model: Path):
-        self.model, self.loaded = model, sha256_of(model)
+        self.model, self.loaded, self.thresholds = model, sha256_of(model), {"review": 0.25, "reject": 0.5}
 
     def status(self) -> SimpleNamespace:
-        return SimpleNamespace(model=str(self.model), model_sha256=self.loaded)
+        return SimpleNamespace(model=str(self.model), model_sha256=self.loaded, thresholds=self.thresholds)
 
     @property
     def slot(self) -> Any:
@@ -139,10 +139,22 @@ def test_the_page_asks_for_as_many_bad_parts_as_a_lesson_takes():
     assert f"const LEAST_BAD = {LEAST_BAD};" in script.read_text("utf-8")
 
 
+def test_a_lesson_is_compared_by_the_limits_in_force(world, monkeypatch):
+    asked: list[LessonOrder] = []
+    monkeypatch.setattr(
+        LessonProcess, "run", lambda self, task, within_s: asked.append(task) or LessonResult(reason="x")
+    )
+    world.lessons().start("caps", [world.judge("good")], by="ben")
+    wait_until(lambda: asked)
+    assert asked[0].in_force == world.slots["caps"].thresholds
+
+
 @pytest.mark.parametrize("reason", ["", "a lamp was new"])
 def test_the_command_takes_the_words_of_a_lesson(tmp_path, reason):
     model, bad = tmp_path / "none", [tmp_path / "bad.png"]
-    task = LessonOrder(model, [tmp_path / "good.png"], bad, tmp_path / "out", tmp_path / "sheet.jpg", "anna", reason)
+    limits = {"review": -0.25, "reject": 0.5} if reason else None
+    places = tmp_path / "out", tmp_path / "sheet.jpg"
+    task = LessonOrder(model, [tmp_path / "good.png"], bad, *places, "anna", reason, limits)
     ended = run_here(*task.arguments)
     assert ended.returncode == 2 and str(model) in ended.stderr and "no such" in ended.stderr
 
@@ -316,6 +328,8 @@ def test_what_the_process_is_given_and_how_its_end_is_read(tmp_path):
     words = task.arguments
     assert words[words.index("--") :] == ["--", str(tmp_path / "m"), "-x/frame.png"]
     assert words[words.index("--bad") + 1] == "b.png" and words[words.index("--reason") + 1] == "--why"
+    words = replace(task, in_force={"reject": 0.5, "review": -0.25}).arguments
+    assert words[words.index("--in-force") :][1:3] == ["-0.25", "0.5"]
     lesson: Any = SimpleNamespace(model_copy=lambda update: update)
     part = {"image": "shelf/ID/frame.png", "score": 0.9}
     report = {when: {"fp32": {"parts": [part], "reject_threshold": 1}} for when in ("before", "after")}

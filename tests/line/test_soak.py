@@ -4,10 +4,37 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from benchmarks.soak import soak
+from benchmarks.soak_people import People
+
+
+@pytest.mark.parametrize(
+    ("why", "refused"),
+    [("a1: the store keeps no image of it", 1), ("line: the store has just removed images of chosen parts", 1)]
+    + [("a1: no part of line with that id is marked good", 0)],
+)
+def test_a_lesson_whose_image_is_gone_is_counted_as_refused(why, refused):
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"verdicts": [{"id": "a1", "images": ["frame"]}]})
+        is_lesson = request.url.path == "/api/lessons"
+        return httpx.Response(409 if is_lesson else 200, json={"detail": why})
+
+    process: Any = None
+    people = People(Path("site.yaml"), process, Path("log"))
+    people._client = httpx.Client(base_url="http://127.0.0.1", transport=httpx.MockTransport(answer))
+    if refused:
+        people._teach()
+    else:
+        with pytest.raises(RuntimeError, match="/api/lessons: .*is marked good"):
+            people._teach()
+    assert (people.done["lessons refused"], people.problems) == (refused, [])
 
 
 @pytest.mark.slow

@@ -108,11 +108,12 @@ def test_a_limit_that_a_person_set_stays_with_a_lesson_and_the_page_says_so(brow
     counted = {"images": 1, "reject": 0, "review": 0}
     side = {"taught": counted, "held_out": counted, "bad": counted, "good": counted, "false_reject_rate": 0.05}
     side |= {"golden_scores": [0.1], "typical_score": 0.1, "parts": [], "review_threshold": 0.3}
-    report = {when: {"fp32": {**side, "reject_threshold": of}} for when, of in (("before", 0.4), ("after", 0.375))}
+    side |= {"limit_by_hand": True}
+    report = {when: {"fp32": {**side, "reject_threshold": of}} for when, of in (("before", 0.5), ("after", 0.475))}
     now = {"by": "Anna", "since": datetime.now(timezone.utc), "model_sha256": "0" * 64}
     daemon.lessons.found = [LessonState(pipeline="front", state="ready", good=(), bad=1, report=report, **now)]
     with served(daemon) as url, opened_page(browser, f"{url}/#teach") as page:
-        said = page.locator("#lesson .marked-note")  # 0.5 is in force
+        said = page.locator("#lesson .marked-note")
         expect(said).to_contain_text("The limit in force, 0.5000, was set by a person and stays: 0.4750 with")
 
 

@@ -116,7 +116,7 @@ def test_plan(images, rate, plan):
 
 
 def test_plan_says_how_many_are_needed():
-    with pytest.raises(CalibrationError, match="at least 198 in all, found 100: add 98 good images or ask .* 0.0197"):
+    with pytest.raises(CalibrationError, match="at least 198 in all, found 100: take 98 more first. .* 0.0197"):
         plan_calibration(100, 0.01)
     plan_calibration(100, 0.0197)  # the rate that the message names works
     with pytest.raises(CalibrationError, match="at least 20 are needed"):
@@ -140,7 +140,7 @@ def test_rates_that_are_asked_for():
         choose_rates(3, None, None)
     with pytest.raises(CalibrationError, match="found 0 good images, but at least 4 are needed"):
         choose_rates(0, None, None)
-    with pytest.raises(CalibrationError, match="needs 99 good images, found 60: add 39 or ask .* at least 0.0164"):
+    with pytest.raises(CalibrationError, match="needs 99 good images, found 60: take 39 more first. .* 0.0164"):
         choose_rates(60, 0.01, None)
     with pytest.raises(CalibrationError, match="needs 99 groups of good images, found 20"):
         choose_rates(60, 0.01, None, groups=20)

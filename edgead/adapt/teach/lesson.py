@@ -11,6 +11,7 @@ from rich.table import Table
 
 from edgead.adapt.teach.guard import LessonRefusedError
 from edgead.artifact.manifest import Calibration
+from edgead.calibration.conformal import share_above
 from edgead.detector import Detector
 from edgead.types import Decision, scaled_score, score_text
 
@@ -58,7 +59,8 @@ class JudgedPart:
 class Judgement:
     """Results of one graph: thresholds, their rate, counts of taught, held-out and bad images, golden scores.
 
-    `good` are the images that the thresholds come from, `typical_score` is the median of their scores.
+    `good` are the images that the thresholds come from, `typical_score` is the median of their scores. With
+    `limit_by_hand` the thresholds are those that a person set for the line, not the model's own.
     """
 
     reject_threshold: float
@@ -71,6 +73,7 @@ class Judgement:
     golden_scores: list[float]
     parts: list[JudgedPart]
     typical_score: float | None
+    limit_by_hand: bool = False
 
     def score_text(self, score: float) -> str:
         return score_text(score, self.typical_score, self.reject_threshold)
@@ -161,8 +164,9 @@ class Lesson:
 
 def judge(detector: Detector, images: Mapping[Role, Sequence[Path]]) -> Judgement:
     """Run a calibrated detector over the images of a lesson, and its golden images."""
-    limits = detector.graph.calibration
-    assert limits is not None
+    limits, own = detector.graph.calibration, detector.artifact.graph(detector.graph.precision).calibration
+    assert limits is not None and own is not None
+    by_hand = (limits.review, limits.reject) != (own.review, own.reject)
     golden = [detector.artifact.path / image.image for image in detector.graph.golden]
     parts = [_judged(detector, limits, path, role) for role, paths in images.items() for path in paths]
 
@@ -175,7 +179,7 @@ def judge(detector: Detector, images: Mapping[Role, Sequence[Path]]) -> Judgemen
     return Judgement(
         limits.reject,
         limits.review,
-        limits.false_reject_rate,
+        share_above(limits.scores, limits.reject, limits.groups) if by_hand else limits.false_reject_rate,
         taught,
         held_out,
         bad,
@@ -183,6 +187,7 @@ def judge(detector: Detector, images: Mapping[Role, Sequence[Path]]) -> Judgemen
         [detector.measure(detector.read_image(path)).image_score for path in golden],
         parts,
         limits.typical,
+        by_hand,
     )
 
 

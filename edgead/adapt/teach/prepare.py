@@ -197,6 +197,9 @@ class TeachPlan:
         `edgead.adapt.teach.defects`. A lesson is refused if one of them, stopped before, would be ok.
     output : Path, optional
         Where the taught model is written; by default it replaces the model.
+    in_force : (float, float), optional
+        Limits for review and reject that the line judges by, where a person set them: parts are compared by these, and
+        after the lesson by these moved by as much as the model's own limit.
     """
 
     images: Sequence[Path]
@@ -208,6 +211,7 @@ class TeachPlan:
     sheet: Path | None = None
     bad: Sequence[Path] = ()
     output: Path | None = None
+    in_force: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.held_out_share <= 0.5:
@@ -218,25 +222,10 @@ class TeachPlan:
 class Prepared:
     """A prepared lesson, not learnt yet.
 
-    Attributes
-    ----------
-    taught, held_out, bad : list of Path
-    offered : list of Offered
-        All good images, doubtful ones first, then by score.
-    digest : str
-        Hash of the images' names and contents.
-    good : ThresholdImages
-        Images that thresholds will be made from.
-    merged : Merged
-        The memory bank with the new patches.
-    width : float
-        Smallest distance between two rows of the old bank.
-    defects : Defects
-        Marked defects, including those that the model already knows.
-    left_out : int
-        Number of images without the bit depth or heights that the model reads, for example older marked images.
-    warnings : list of str
-        Warnings to show before the lesson is learnt.
+    `offered` are all good images, doubtful ones first, then by score; `digest` is a hash of their names and contents.
+    Thresholds will be made from `good`. `merged` is the memory bank with the new patches, `width` the smallest distance
+    between two rows of the old one. `defects` includes those that the model already knows. `left_out` images lack the
+    bit depth or heights that the model reads, such as older marked images. `warnings` are shown before it is learnt.
     """
 
     artifact: Artifact

@@ -231,9 +231,14 @@ def _count_known(manifest: Manifest, prepared: Prepared) -> int:
 
 def _judge_all(artifact: Artifact, prepared: Prepared, progress: Progress) -> dict[str, Judgement]:
     parts: dict[Role, list[Path]] = {"taught": prepared.taught, "held out": prepared.held_out, "bad": prepared.bad}
-    judgements = {}
+    judgements, given = {}, prepared.plan.in_force
+    own = {name: prepared.artifact.graph(name).calibration for name in artifact.precisions}
+    by_hand = given and given not in [(one.review, one.reject) for one in own.values() if one]
     for done, name in enumerate(artifact.precisions, 1):
         with Detector(artifact, runtime="onnxruntime", precision=name) as detector:
+            if given and by_hand and (old := own[name]) and (new := detector.graph.calibration):
+                by = new.reject - old.reject
+                detector.set_thresholds(review=given[0] + by, reject=given[1] + by)
             judgements[name] = judge(detector, parts)
         progress(done, len(artifact.precisions))
     return judgements

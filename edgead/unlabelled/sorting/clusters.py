@@ -23,6 +23,8 @@ _MIN_PARTS = 3
 _HALVINGS = 20
 _NEARLY = 0.05
 _MAX_TURNS = 30
+# A kind that is found again from half of the parts with this overlap or more is clear.
+_CLEAR = 0.8
 # Of the highest merge: parts that are no further apart are equal, but for rounding.
 _EQUAL = 1e-12
 
@@ -55,6 +57,11 @@ class Clusters:
     @property
     def count(self) -> int:
         return len(self.stability)
+
+    @property
+    def clear(self) -> list[bool | None]:
+        """Whether each kind is found again from half of the parts; None if not computed."""
+        return [None if one is None else one >= _CLEAR for one in self.stability]
 
 
 def find_clusters(

@@ -61,20 +61,8 @@ class SortPlan:
 class Sorted:
     """Result of a sorting.
 
-    Attributes
-    ----------
-    images : list of ScoredImage
-        Sorted images.
-    clusters : Clusters
-        Kinds; `clusters.labels` has the kind of each image.
-    parts : list of int
-        Number of the part in each image.
-    account : str
-        Sentence on the groups of images by part.
-    ok : list of ScoredImage
-        Images that were not sorted, as they are judged ok.
-    problems : list of ImageProblem
-        Images that cannot be judged.
+    `clusters.labels` has the kind of each image, `parts` the number of its part, and `account` says how parts were
+    found. `ok` were not sorted, as they are judged so; `problems` cannot be judged.
     """
 
     images: list[ScoredImage]
@@ -96,7 +84,7 @@ class Sorted:
         return [self.images[nearest[i]] for i in np.argsort(turns, kind="stable")]
 
     def pareto(self) -> list[dict[str, Any]]:
-        """List the kinds, the largest first: images, parts, share, cumulated share, stability."""
+        """List the kinds, the largest first: images, parts, share, cumulated share, stability, whether it is clear."""
         rows, before = [], 0
         for number, stability in enumerate(self.clusters.stability):
             members = np.flatnonzero(self.clusters.labels == number)
@@ -110,6 +98,7 @@ class Sorted:
                     "share": len(members) / len(self.images),
                     "cumulative": before / len(self.images),
                     "stability": stability,
+                    "clear": self.clusters.clear[number],
                 }
             )
         return rows

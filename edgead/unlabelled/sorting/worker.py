@@ -23,4 +23,5 @@ def main() -> None:
     pairs = zip(found.images, found.parts, strict=True)
     examples = {str(one.path): {"part": part, "descriptor": one.descriptor.tolist()} for one, part in pairs}
     heaps = [[str(one.path) for one in found.of_kind(number)] for number in range(found.clusters.count)]
-    print(json.dumps({"heaps": heaps, "examples": examples, "left_out": len(found.ok) + len(found.problems)}))
+    said = {"heaps": heaps, "clear": found.clusters.clear, "left_out": len(found.ok) + len(found.problems)}
+    print(json.dumps({**said, "examples": examples}))

@@ -152,7 +152,7 @@ class Heaps:
             said = json.loads(out.strip() or "{}")
             if "heaps" in said:
                 heaps = [[images[image] for image in heap] for heap in said["heaps"]]
-                done = {"state": "ready", "heaps": heaps, "left_out": said["left_out"]}
+                done = {"state": "ready", "heaps": heaps, "clear": said["clear"], "left_out": said["left_out"]}
                 examples = {images[image]["verdict"]: example for image, example in said["examples"].items()}
             else:
                 logger.warning("%s: rejects were not sorted: %s", pipeline, errors or out)

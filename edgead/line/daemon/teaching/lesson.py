@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -242,7 +242,7 @@ class LessonResult:
 
 @dataclass(frozen=True, slots=True)
 class LessonOrder:
-    """Order for a lesson: the model, the images, the author, and the paths of the taught model and the sheet."""
+    """Order for a lesson: model, images, author, the paths of the taught model and the sheet, and limits in force."""
 
     model: Path
     good: Sequence[Path]
@@ -251,13 +251,15 @@ class LessonOrder:
     sheet: Path
     by: str
     reason: str
+    in_force: Mapping[str, float | None] | None = None
 
     @property
     def arguments(self) -> list[str]:
         bad = [word for path in self.bad for word in ("--bad", str(path))]
         places = ["--output", str(self.output), "--sheet", str(self.sheet), "--by", self.by]
         reason = ["--reason", self.reason] if self.reason else []  # an empty word is refused as a slip
-        words = ["--threads", "1", "teach", *places, *bad, "--yes", "--json", *reason]
+        limits = ["--in-force", *(repr(self.in_force[name]) for name in ("review", "reject"))] if self.in_force else []
+        words = ["--threads", "1", "teach", *places, *bad, "--yes", "--json", *reason, *limits]
         return [*words, "--", str(self.model), *map(str, self.good)]
 
 

@@ -118,7 +118,8 @@ class Lessons:
             with self._audited(lesson, by, "teach"):
                 self._forget(pipeline)
                 folder, paths, bad = self._new_folder(path, lesson, paths, bad)
-                task = LessonOrder(path, paths, bad, folder.model, folder.sheet, by, reason)
+                in_force = current(self._pipelines(), pipeline).status().thresholds
+                task = LessonOrder(path, paths, bad, folder.model, folder.sheet, by, reason, in_force)
                 self._found[pipeline] = lesson, folder
                 self._process = LessonProcess()
                 self._thread = threading.Thread(

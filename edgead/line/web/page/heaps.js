@@ -38,7 +38,7 @@ export class Heaps {
     const shown = JSON.stringify([this.pipeline, found]);
     if (shown === this.shown) return;
     this.shown = shown;
-    this.heaps = found.heaps.map((rejects) => ({ name: "", rejects }));
+    this.heaps = found.heaps.map((rejects, index) => ({ name: "", rejects, sorted: rejects, clear: found.clear[index] }));
     this.chosen.clear();
     by("heaps").hidden = found.state === "none";
     by("sort-rejects").disabled = found.state === "running";
@@ -63,8 +63,11 @@ export class Heaps {
     const here = el("button", { "data-move": number, onclick: () => this.move(heap) }, t("Put the chosen here"));
     const name = el("input", { id: field, list: "heap-kinds", maxlength: "64", autocomplete: "off", value: heap.name, oninput: ({ target }) => (heap.name = target.value) });
     const title = t("Heap {heap}, images: {number}", { heap: number, number: heap.rejects.length });
+    const words = heap.clear ? t("clear: half of these rejects make this heap again") : t("doubtful: half of these rejects alone make other heaps; look at each image");
+    const asSorted = String(heap.rejects.map(({ verdict }) => verdict)) === String(heap.sorted?.map(({ verdict }) => verdict)); // a person may have changed it
+    const clear = heap.clear != null && asSorted && el("p", { class: "muted" }, words);
     const images = heap.rejects.map((reject, index) => el("li", {}, el("label", {}, image(reject, this.pipeline), el("span", { class: "tick" }, el("input", { type: "checkbox", value: reject.verdict }), t("image {number}", { number: index + 1 })))));
-    return el("section", { class: "heap", tabindex: "-1", "aria-label": title }, el("header", {}, el("h3", {}, title), el("div", { class: "actions" }, all, here)), el("ol", { class: "thumbs" }, images), el("label", { for: field }, t("Kind of heap {heap}", { heap: number })), name);
+    return el("section", { class: "heap", tabindex: "-1", "aria-label": title }, el("header", {}, el("h3", {}, title), el("div", { class: "actions" }, all, here)), clear, el("ol", { class: "thumbs" }, images), el("label", { for: field }, t("Kind of heap {heap}", { heap: number })), name);
   }
 
   choose(verdicts, on) {

@@ -180,14 +180,8 @@ export class TeachView {
     const head = el("tr", {}, el("th", { scope: "col" }, named ? precision : t("Compared")), el("th", { scope: "col" }, t("now")), el("th", { scope: "col" }, t("after the lesson")));
     const body = rows.map(([name, old, now]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, old), el("td", { class: old === now ? null : "differs" }, now)));
     const parts = after.parts.map((part, index) => this.changed(before.parts[index], part, after.good.images));
-    return [this.byHand(before, after), el("div", { class: "scroll" }, el("table", { class: "comparison" }, el("thead", {}, head), el("tbody", {}, body))), el("ol", { class: "lesson-parts" }, parts)].filter(Boolean);
-  }
-
-  // The device carries a person's limit over, moved as the model's own limit moves.
-  byHand(before, after) {
-    const limits = this.state()?.thresholds;
-    if (!limits || Math.abs(limits.reject - before.reject_threshold) <= 1e-9 * Math.abs(limits.reject)) return null;
-    return el("p", { class: "marked-note" }, t("The limit in force, {limit}, was set by a person and stays: {after} with what the lesson adds. The table compares the limits that the models made themselves.", { limit: score(limits.reject), after: score(limits.reject + after.reject_threshold - before.reject_threshold) }));
+    const byHand = t("The limit in force, {limit}, was set by a person and stays: {after} with what the lesson adds.", { limit: score(before.reject_threshold), after: score(after.reject_threshold) });
+    return [before.limit_by_hand && el("p", { class: "marked-note" }, byHand), el("div", { class: "scroll" }, el("table", { class: "comparison" }, el("thead", {}, head), el("tbody", {}, body))), el("ol", { class: "lesson-parts" }, parts)].filter(Boolean);
   }
 
   changed(before, after, images) {

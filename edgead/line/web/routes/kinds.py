@@ -75,6 +75,7 @@ class HeapsAnswer(Answer):
     state: Literal["none", "running", "failed", "ready"]
     reason: Annotated[str, Field(description="Reason of a failure.")] = ""
     heaps: Annotated[list[list[RejectAnswer]], Field(description="Largest first; in each the most typical first.")] = []
+    clear: Annotated[list[bool | None], Field(description="Whether each heap is found again from half of them.")] = []
     images: Annotated[int, Field(description="Images to sort, while they are sorted.")] = 0
     done: Annotated[int, Field(description="Number of these that were judged again.")] = 0
     left_out: Annotated[int, Field(description="Images that the model does not reject now, or cannot read.")] = 0

@@ -47,6 +47,9 @@ class JudgementAnswer(Answer):
     golden_scores: list[Number]
     typical_score: Annotated[Number, Field(description="Median score of `good`.")] = None
     parts: list[JudgedPartAnswer]
+    limit_by_hand: Annotated[
+        bool, Field(description="Whether a person set the thresholds; they move with lessons.")
+    ] = False
 
 
 class ComparisonAnswer(Answer):
