@@ -107,13 +107,8 @@ def _export_standalone(
 
     from edgead.artifact.folder import Artifact
 
-    written = write_standalone(
-        Artifact.load(model),
-        file,
-        precision=precision,
-        size=None if sides is None else (sides[0], sides[1]),
-        batch=batch,
-    )
+    shape = None if sides is None else (sides[0], sides[1])
+    written = write_standalone(Artifact.load(model), file, precision=precision, size=shape, batch=batch)
     if written.warning:
         stderr.print(f"warning: {written.warning}", style="yellow", soft_wrap=True)
     print_report(written.to_dict(), json, lambda: facts_table(str(file), standalone_facts(written)))

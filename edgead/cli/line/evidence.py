@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -141,7 +142,10 @@ def _save(access: Access, query: VerdictQuery, store: Path | None, table: Export
     as_zip = output.suffix.lower() == ".zip"
     if table in _ANNOTATED and as_zip:
         raise SettingsError(f"--output {output}: --format {table} writes a folder: name a new one")
-    export = Export(access, query, "csv" if table == "coco" or table == "yolo" else table, folder)
+    write = write_export
+    if table == "coco" or table == "yolo":
+        write, table = partial(write_annotated, kind=table), "csv"
+    export = Export(access, query, table, folder)
     if not (verdicts := export.count()):
         raise SettingsError("there are no such verdicts: choose a longer time with --since, or fewer conditions")
     report: dict[str, Any] = {"verdicts": verdicts}
@@ -150,12 +154,7 @@ def _save(access: Access, query: VerdictQuery, store: Path | None, table: Export
             report["with_images"] = export_to_zip(export, output, progress)
         else:
             with new_folder(output) as draft:
-                into = write_into(draft)
-                report["with_images"] = (
-                    write_annotated(export, table, into, progress)
-                    if table == "coco" or table == "yolo"
-                    else write_export(export, into, progress)
-                )
+                report["with_images"] = write(export, write_into(draft), progress)
     return {**report, "output": str(output)}
 
 

@@ -21,10 +21,9 @@ from edgead.types import scaled_score
 
 ANNOTATIONS = "annotations/instances_default.json"
 _UNSORTED = "anomaly"
-# Names that readers of data sets take for no defect: such a kind is written as "anomaly good".
 
 
-def write_annotated(export: Export, kind: Annotations, write: Write, progress: Progress) -> int:
+def write_annotated(export: Export, write: Write, progress: Progress, *, kind: Annotations) -> int:
     """Write the kept frames, one image per verdict, then the annotations of their defects.
 
     A part that a person marked as good has no annotation, whatever its verdict. A part that is marked as bad, or whose
@@ -108,7 +107,7 @@ def _defects_of(row: Row, image: int, categories: dict[str, int], first: int) ->
     if row.mark_verdict == "good" or (row.decision == "ok" and row.mark_verdict != "bad"):
         return []
     kind = row.shown_kind or _UNSORTED
-    if kind.lower() in GOOD_NAMES:
+    if kind.lower() in GOOD_NAMES:  # which readers of data sets take for no defect
         kind = f"{_UNSORTED} {kind}"
     of_kind = categories.setdefault(kind, len(categories) + 1)
     common = {"image_id": image, "category_id": of_kind, "iscrowd": 0}
