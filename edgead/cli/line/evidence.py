@@ -92,7 +92,7 @@ def evidence(
         begin, end = _time(since, until, access.now())
         if work is EvidenceWork.report:
             _refuse(work, decision=decision, batch=batch, recipe=recipe, marked=marked, images=images)
-            if table in _ANNOTATED:
+            if table == "coco" or table == "yolo":
                 raise SettingsError(f"--format {table} goes with `edgead evidence export`: a report has no images")
             found = _report(access, (begin, end), by, pipeline, config)
             _write_report(found, output, table)

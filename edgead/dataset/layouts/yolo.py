@@ -14,7 +14,7 @@ from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import TEST, TRAIN, UNSPLIT, VALIDATION, LabelledImage
 from edgead.dataset.layouts.kinds import annotated
 from edgead.dataset.layouts.place import DataSetPath, Real, checked, read_text
-from edgead.dataset.masks import Draw, box_corners, fill_polygon
+from edgead.dataset.masks import Corners, Draw, box_corners, fill_polygon
 from edgead.images.files import is_image_path, natural_key
 
 _FILES = ("data.yaml", "dataset.yaml")
@@ -104,7 +104,7 @@ def _marks(file: Path, names: dict[int, str]) -> Iterator[tuple[str, Draw | None
 def _fill(canvas: np.ndarray, numbers: Sequence[float]) -> None:
     """Fill a box or polygon whose places are shares of the image's width and height."""
     height, width = canvas.shape
-    corners = list(zip(numbers[::2], numbers[1::2], strict=True))
+    corners: Corners = list(zip(numbers[::2], numbers[1::2], strict=True))
     if len(numbers) == _BOX:
         (x, y), (across, down) = corners
         corners = box_corners(x - across / 2, y - down / 2, across, down)
