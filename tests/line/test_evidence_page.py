@@ -77,8 +77,7 @@ def test_a_part_is_found_by_the_beginning_of_its_number_its_id_or_its_place_in_t
             page.locator("#evidence-part").fill(text)
             page.keyboard.press("Tab")
             links = [f"evidence/{named.get(number, nameless)}/front" for number in found]
-            expect(ids).to_have_count(len(found))
-            assert [one.get_attribute("data-link") for one in ids.all()] == links
+            wait_until(lambda links=links: ids.evaluate_all("found => found.map((one) => one.dataset.link)") == links)
         shot(page, tmp_path, "searched")
 
 

@@ -57,8 +57,8 @@ def list_verdicts(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> VerdictPage:
     """List verdicts, newest first; with values of a part, only verdicts on parts with these values."""
-    which: Asked = {"pipeline": pipeline, "decision": decision, "kind": kind, "part": part, "search": search}
-    which |= {"mark": mark, "before_id": before_id, "until": until, "at_least": at_least}
+    which = Asked(pipeline=pipeline, decision=decision, kind=kind, part=part, search=search, mark=mark)
+    which |= {"before_id": before_id, "until": until, "at_least": at_least}
     rows = daemon.store.verdicts(**which, limit=limit)
     last = rows[-1]["id"] if len(rows) == limit else None
     return VerdictPage.model_validate({"verdicts": rows, "next_before_id": last})
