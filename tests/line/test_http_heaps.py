@@ -99,6 +99,7 @@ def test_rejects_are_sorted_and_named_and_the_model_says_their_kind(tmp_path, tr
         ids = [id for heap in heaps for id in heap]
         said = client.get(f"{FRONT}/heaps").json()
         assert len(set(ids)) == len(ids) == count - said["left_out"] >= 4
+        assert len(said["clear"]) == len(heaps) and None not in said["clear"]
         assert {reject["image"] for heap in said["heaps"] for reject in heap} == {"heat.jpg"}
         named = {"scratch": ids[:2], "dent": ids[2:]}
         before = content(model)
@@ -211,7 +212,7 @@ def test_a_daemon_of_the_page_alone_says_who_asked(tmp_path):
     daemon = FakeDaemon(tmp_path)
     id = daemon.judge(0, 0.9)
     with client_of(daemon) as client:
-        none = {"state": "none", "reason": "", "images": 0, "done": 0, "heaps": [], "left_out": 0}
+        none = {"state": "none", "reason": "", "images": 0, "done": 0, "heaps": [], "clear": [], "left_out": 0}
         assert client.get(f"{FRONT}/heaps").json() == none
         client.post(f"{FRONT}/heaps/name", json={"kinds": {" dent ": [id]}, **BY})
         client.post(f"{FRONT}/heaps/discard")
