@@ -383,7 +383,10 @@ def _name_in(root: Path | None, path: Path) -> str:
 
 def _read_csv(file: Path) -> tuple[dict[str, str], dict[str, set[str]]]:
     """Read groups by path, and sets of groups by file name, as a name may occur in several folders."""
-    by_path = {row["path"]: row["group"] for row in read_csv(file, ("path", "group"))}
+    try:
+        by_path = {row["path"]: row["group"] for row in read_csv(file, ("path", "group"))}
+    except DatasetError as error:
+        raise SettingsError(f"--group {error}: name a file with the columns path and group") from error
     if not all(by_path.values()):
         raise SettingsError(f"{file} gives no group to {next(path for path, group in by_path.items() if not group)}")
     by_name: dict[str, set[str]] = {}

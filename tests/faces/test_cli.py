@@ -403,7 +403,7 @@ def test_heat_maps_are_not_judged_by_the_next_run(model, line_data, tmp_path):
         (["train", "{data}", "-o", "out", "--normal-dir", "/nonexistent"], "no folder /nonexistent"),
         (["train", "{data}", "-o", "out", "--review-rate", "0.001"], "review rate"),
         (["train", "{data}", "-o", "out", "--group", "part["], "is no regular expression"),
-        (["train", "{data}", "-o", "out", "--group", "missing.csv"], "missing.csv cannot be read"),
+        (["train", "{data}", "-o", "out", "--group", "missing.csv"], "missing.csv is missing: name a file"),
         (
             ["train", "{data}", "-o", "out", "--group", "^..", "--false-reject-rate", "0.1"],
             "needs 9 groups of good images, found 6: take 3 more first",

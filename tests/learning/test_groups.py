@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import deal_groups, split_good
 from edgead.dataset.groups import by_counter, by_stem, by_time, capture_time, group_images, leak_warning, leaks, runs
 from edgead.dataset.near_duplicates import near_duplicates, thumbnail
@@ -201,12 +200,12 @@ def test_rules_from_a_file(tmp_path):
     with pytest.raises(SettingsError, match="gives 2 groups to the name of the image 0.png"):
         group_images(paths, str(file))
     file.write_text("path,part\n")
-    with pytest.raises(DatasetError, match="no column group; it has path, part"):
+    with pytest.raises(SettingsError, match="--group .* has no column group; it has path, part: name a file"):
         group_images(paths, str(file), data)
     file.write_text("path,group\n0.png,\n")
     with pytest.raises(SettingsError, match="gives no group to 0.png"):
         group_images(paths, str(file), data)
-    with pytest.raises(SettingsError, match="missing.csv cannot be read: No such file"):
+    with pytest.raises(SettingsError, match="--group missing.csv is missing: name a file"):
         group_images(paths, "missing.csv", data)
 
 

@@ -236,7 +236,7 @@ def test_whoever_may_not_change_the_tables_is_given_what_to_do(tmp_path, earlier
         connection.execute(f"CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
         connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest")
     section = StoreSection(folder=tmp_path, url=earlier.replace("edgead:", "guest:"), keep_days=36_500)
-    with pytest.raises(EvidenceError, match="of version 4 and cannot be brought to version 8: must be owner of table"):
+    with pytest.raises(EvidenceError, match="of version 4 and cannot be brought to version 9: must be owner of table"):
         EvidenceStore(section)
 
 
