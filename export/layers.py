@@ -77,8 +77,8 @@ def transformer(model: onnx.ModelProto) -> set[str]:
     """List the names of a transformer's nodes, and of all nodes that they depend on; empty if there is none.
 
     It is recognised by blocks that add their result to the input of their normalisation, as the exporter transposes the
-    weights of products and drops their names. A block on damped features does not count: it makes
-    the scores, and the squared lengths before it would exceed the range of half floats.
+    weights of products and drops their names. A block on damped features does not count: it makes the
+    scores, and the squared lengths before it would exceed the range of half floats.
     """
     damped = _after(model, DAMPED)
     normalised = {node.input[0] for node in model.graph.node if node.op_type == "LayerNormalization"}

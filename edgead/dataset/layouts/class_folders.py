@@ -80,18 +80,18 @@ def read_good_and_bad(place: DataSetPath) -> Iterable[LabelledImage] | None:
         return None  # MVTec AD, or its folder `test`
     parts = [(split, place.path / split) for split in names_in(place.path, (TRAIN, VALIDATION, TEST))]
     found = [
-        (split, entry)
+        (split, entry, entry.name.lower() in GOOD_NAMES)
         for split, folder in parts or [(UNSPLIT, place.path)]
         for entry in sorted(folder.iterdir() if folder.is_dir() else ())
         if entry.is_dir() and entry.name.lower() in GOOD_NAMES | _BAD_NAMES
     ]
-    if len({entry.name.lower() in GOOD_NAMES for _, entry in found}) < 2:
+    if len({is_good for _, _, is_good in found}) < 2:
         return None
     return (
         LabelledImage(path, GOOD, None, split)
-        if entry.name.lower() in GOOD_NAMES
+        if is_good
         else LabelledImage(path, entry.name, find_mask(place.path / "ground_truth" / entry.name, path), split)
-        for split, entry in found
+        for split, entry, is_good in found
         for path in list_images(entry, below=True)
     )
 
