@@ -444,3 +444,18 @@ def label_studio(folder: Path, made: Sequence[Part]) -> Path:
         uploaded = f"/data/upload/1/0f1e2d3c-{part.name}.png"
         tasks.append({"id": part.number, "data": {"image": uploaded}, "annotations": done, "predictions": []})
     return write_json(folder / "export.json", tasks)
+
+
+def two_products(folder: Path) -> Path:
+    """Twenty parts of the built-in line, and eight weaves of the same size; returns the folder."""
+    folder.mkdir(parents=True)
+    for number in range(20):
+        cv2.imwrite(str(folder / f"line{number:02d}.png"), render(part_seed(0, number))[0])
+    rng = np.random.default_rng(0)
+    side = render(part_seed(0, 0))[0].shape[0]
+    for number in range(8):
+        across, down = (np.sin(np.arange(side) / rng.uniform(2, 5) + rng.uniform(0, 6)) for _ in range(2))
+        weave = np.add.outer(across, down)
+        image = np.clip(128 + 40 * weave[..., None] + rng.normal(0, 5, (side, side, 3)), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / f"weave{number}.png"), image)
+    return folder

@@ -8,13 +8,19 @@ benchmarks/RESULTS.md for results on the panel of data sets.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from edgead.images.files import load_image
+from edgead.images.sheet import band_sheet
 
 FEWEST = 3
 """Fewest images of a cluster; fewer are odd single images, which have their own warning."""
 
 SMALLEST_SHARE = 0.08
+_SHOWN = 3
 _DIRECTIONS, _STARTS, _ROUNDS = 10, 3, 20
 # Least gap between two clusters, divided by the sum of their deviations along the line between them. On seven sets,
 # with 25 images or more, one product has at most 4, pairs of products have 4.3 to 77 (one of 63 mixtures less).
@@ -65,21 +71,44 @@ def _split(points: np.ndarray, axis: int, least: int) -> tuple[float, np.ndarray
     return float((line[first].min() - line[~first].max()) / max(spread, 1e-12)), first
 
 
-def warning_of(names: Sequence[str], heap: Sequence[int], sizes: Sequence[str]) -> str:
-    """Format the warning that names the images of the smaller cluster and says what to do.
+@dataclass(frozen=True, slots=True)
+class TwoProducts:
+    """Images of a folder that form two clusters.
 
-    Parameters
+    Attributes
     ----------
+    paths : sequence of Path
     names, sizes : sequence of str
-        Names and sizes of all images; sizes such as "480 x 480".
+        Names and sizes of the images; sizes such as "480 x 480".
     heap : sequence of int
         Indices of the images in the smaller cluster.
     """
-    inside = set(heap)
-    usual = [{size for number, size in enumerate(sizes) if (number in inside) == there} for there in (True, False)]
-    apart = f" ({min(usual[0])} instead of {min(usual[1])} pixels)" if usual[0].isdisjoint(usual[1]) else ""
-    shown = ", ".join(names[number] for number in heap[:3])
-    return (
-        f"{len(heap)} of {len(names)} images look like another product or grade than the rest{apart}, {shown} first: "
-        "look at them; train products apart, each from a folder of its own: `edgead train FOLDER -o MODEL`"
-    )
+
+    paths: Sequence[Path]
+    names: Sequence[str]
+    sizes: Sequence[str]
+    heap: Sequence[int]
+
+    @property
+    def warning(self) -> str:
+        """Warning that names the first images of either cluster and says what to do."""
+        heaps = self._heaps()
+        here, there = ({self.sizes[number] for number in heap} for heap in heaps)
+        apart = f" ({min(here)} instead of {min(there)} pixels)" if here.isdisjoint(there) else ""
+        few, many = (", ".join(self.names[number] for number in heap[:_SHOWN]) for heap in heaps)
+        return (
+            f"{len(self.heap)} of {len(self.names)} images look like another product or grade than the rest{apart}, "
+            f"{few} first; the rest begins with {many}: look at them; train products apart, each from a folder of its "
+            "own: `edgead train FOLDER -o MODEL`"
+        )
+
+    def sheet(self) -> np.ndarray:
+        """Draw the first images of either cluster: an image of shape (H, W, 3), uint8, BGR."""
+        bands = [
+            (f"{len(heap)} images", [(load_image(self.paths[number]), self.names[number]) for number in heap[:_SHOWN]])
+            for heap in self._heaps()
+        ]
+        return band_sheet(("Two products?", "The first images of either cluster"), bands, _SHOWN, tile_px=460)
+
+    def _heaps(self) -> tuple[Sequence[int], Sequence[int]]:
+        return self.heap, sorted({*range(len(self.names))}.difference(self.heap))

@@ -131,6 +131,7 @@ def train(
                 device=device,
                 precision=precision,
                 progress=log,
+                found_two=lambda two: logger.warning("%s", two.warning),
             )
     for problem in skipped:
         logger.warning("left out: %s", problem)

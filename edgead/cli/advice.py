@@ -95,7 +95,7 @@ def training_table(report: dict[str, Any]) -> Table:
         "odd_images",
         "peak_memory_mib",
     }
-    left_out |= {"peak_gpu_memory_mib", "shrunk", "skipped_images", "warnings"}
+    left_out |= {"peak_gpu_memory_mib", "shrunk", "skipped_images", "two_products", "warnings"}
     left_out |= set() if report.get("skipped") else {"skipped"}
     if report.get("review_threshold") == report.get("threshold"):  # nobody asked for reviews
         left_out.add("review_threshold")

@@ -23,14 +23,13 @@ from edgead.adapt.training.from_folder import train_from_folder
 from edgead.adapt.training.good_images import GoodImages
 from edgead.adapt.training.preset import preset_settings
 from edgead.cli.console import stage_bars
-from edgead.cli.demo_mistakes import Mistake, Mistakes
 from edgead.dataset.folders import GOOD, StageProgress, find_test_images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.files.disk import writing
 from edgead.images.files import write_image
-from edgead.images.overlay import draw_overlay, draw_truth
+from edgead.images.overlay import brought_out, draw_overlay, draw_truth
 from edgead.images.sheet import Tile, pair, pair_sheet
 from edgead.line.daemon.self_test import SelfTest, self_test
 from edgead.process.installation import command_path
@@ -249,7 +248,7 @@ class _Scoreboard:
     misses: list[str] = field(default_factory=list)
     false_rejects: list[str] = field(default_factory=list)
     found: list[Tile] = field(default_factory=list)
-    mistakes: Mistakes = field(default_factory=Mistakes)
+    mistaken: list[Tile] = field(default_factory=list)
 
     def see(self, frame: Frame, verdict: Verdict) -> None:
         defect = self.line.truth(frame)
@@ -263,11 +262,11 @@ class _Scoreboard:
             self.misses.append(f"{defect}/{label}")
         if false_reject:
             self.false_rejects.append(label)
-        if missed or false_reject:
-            self.mistakes.add(Mistake(label, defect, frame.image.copy(), verdict, self.line.mask(frame)))
-        if defect is not None and flagged and len(self.found) < SHEET_TILES:
-            truth = draw_truth(frame.image, self.line.mask(frame), f"truth: {defect}")
-            self.found.append((pair(truth, draw_overlay(frame.image, verdict)), label))
+        tiles = self.mistaken if missed or false_reject else self.found
+        if (defect is not None or false_reject) and len(tiles) < SHEET_TILES:
+            truth = draw_truth(frame.image, self.line.mask(frame), f"truth: {defect or 'good'}")
+            seen = draw_overlay(frame.image, brought_out(verdict) if missed else verdict)
+            tiles.append((pair(truth, seen), label))
 
 
 def run_demo(output: Path, data: Path | None = None, *, preset: str = "default") -> DemoReport:
@@ -307,7 +306,7 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
             with closing(line.source):
                 sinks = [f"jsonl:{output / 'verdicts.jsonl'}", images]
                 summary = run(line.source, detector, sinks, on_verdict=board.see)
-            look_at = _write_sheets(board, output, detector)
+            look_at = _write_sheet(board, output / "heat_maps.jpg")
     look_at[images.partition(":")[2]] = "every part with its verdict"
     look_at[str(output / "worst_cases.jpg")] = "the hardest of the test set"
     site = None if own else write_site(output)
@@ -326,20 +325,18 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
     )
 
 
-def _write_sheets(board: _Scoreboard, output: Path, detector: Detector) -> dict[str, str]:
-    """Write the contact sheets of found defects and mistakes; return their paths, each with a description."""
-    written = {}
-    mistakes, heat_maps = output / "mistakes.jpg", output / "heat_maps.jpg"
-    calibration = detector.graph.calibration
-    assert calibration is not None
-    if board.found:
-        found = f"FOUND: {board.defective - len(board.misses)} of {board.defective} defective parts"
-        write_image(heat_maps, pair_sheet(f"{board.parts} parts on the line", [(found, board.found)]))
-        written[str(heat_maps)] = "what was found, and where"
-    if board.mistakes.write(mistakes, calibration.false_reject_rate):
-        missed, false_rejects = len(board.misses), len(board.false_rejects)
-        written[str(mistakes)] = f"{missed} missed, {false_rejects} rejected wrongly: where, and why"
-    return written
+def _write_sheet(board: _Scoreboard, path: Path) -> dict[str, str]:
+    """Write the contact sheet of found defects and mistakes, if there are any; return its path with a description."""
+    missed, false_rejects = len(board.misses), len(board.false_rejects)
+    bands = [
+        (f"FOUND: {board.defective - missed} of {board.defective} defective parts", board.found),
+        (f"MISTAKES: {missed} missed, each on a colour scale of its own, and {false_rejects} rejected", board.mistaken),
+    ]
+    if not board.found and not board.mistaken:
+        path.unlink(missing_ok=True)
+        return {}
+    write_image(path, pair_sheet(f"{board.parts} parts on the line", bands))
+    return {str(path): "what was found, missed, and rejected wrongly, and where"}
 
 
 def _train(data: Path, model: Path, preset: str, rate: float | None, progress: StageProgress) -> None:

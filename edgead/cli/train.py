@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -34,6 +35,7 @@ from edgead.cli.console import LOOK, stage_bars, stderr, training_facts, warn
 
 if TYPE_CHECKING:
     from edgead.adapt.training.good_images import GoodImages
+    from edgead.adapt.two_products import TwoProducts
     from edgead.artifact.folder import Artifact
     from edgead.artifact.inputs import Colour
 
@@ -168,6 +170,7 @@ def train(
             device=device,
             precision=precision,
             progress=progress,
+            found_two=partial(_warn_of_two, output),
         )
         if not json:
             progress(LOOK, 0, 1)
@@ -197,6 +200,15 @@ def _refuse_early(good: GoodImages, output: Path, detector: str) -> None:
     if outline is not None and outline.leaves_out is not None:
         good.check_count(len(found), leaves_out=outline.leaves_out)
     check_destination(output)
+
+
+def _warn_of_two(output: Path, two: TwoProducts) -> None:
+    """Warn of two products before they are learnt, and draw some images of either beside the model's folder."""
+    from edgead.images.files import write_image
+
+    sheet = output.absolute().with_name(f"{output.name}-two-products.jpg")
+    write_image(sheet, two.sheet())
+    warn([f"{two.warning}. {sheet} shows them; Ctrl+C ends this training"])
 
 
 def _print_trained(artifact: Artifact, good: GoodImages, facts: dict[str, Any], advice: list[str], json: bool) -> None:

@@ -1,13 +1,12 @@
-"""What the demo writes and how it ends: mistakes with their reasons, and commands that work as they are printed."""
+"""What the demo writes and how it ends: a sheet of finds and mistakes, and commands that work as they are printed."""
 
 from __future__ import annotations
 
-import re
 import runpy
 import shlex
 import shutil
 import subprocess
-from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import cv2
@@ -15,77 +14,41 @@ import numpy as np
 import pytest
 from fakes import make_verdict
 
-from edgead.cli.demo import demo_folder, next_steps, run_demo, steps_text, write_site
-from edgead.cli.demo_mistakes import MAX_SHOWN, Mistake, Mistakes, explain
+from edgead.cli.demo import (
+    DemoLine,
+    _Scoreboard,
+    _write_sheet,
+    demo_folder,
+    next_steps,
+    run_demo,
+    steps_text,
+    write_site,
+)
 from edgead.cli.verbs import VERBS
 from edgead.errors import SettingsError
 from edgead.line.site.load import load_site
+from edgead.types import Frame
 
 CHECKOUT = Path(__file__).parents[2]
 SIDE = 200
 
 
-def judged(score, hottest, *, defect="crack", mask=True, region=None, threshold=1.0, typical=0.5):
-    """A mistake whose map is highest at a place x, y of what is looked at; the defect lies around 100, 100."""
-    heat = np.zeros((50, 50), np.float32)
-    width = SIDE if region is None else region[2]
-    heat[hottest[1] * 50 // width, hottest[0] * 50 // width] = 0.5
-    verdict = replace(make_verdict(score), anomaly_map=heat, threshold=threshold, map_threshold=0.9, region=region)
-    verdict = replace(verdict, typical_score=typical)
-    marked = np.zeros((SIDE, SIDE), bool)
-    marked[90:110, 90:110] = defect is not None
-    image = np.full((SIDE, SIDE, 3), 90, np.uint8)
-    return Mistake("frame 3", defect, image, verdict, marked if mask else None)
-
-
-@pytest.mark.parametrize(
-    ("mistake", "words"),
-    [
-        (
-            judged(0.97, (100, 100)),
-            r"Seen, but too weak: .* the score is 94 \(limit 100\). It covers 1 % of",
-        ),
-        (
-            judged(0.97, (20, 20)),
-            "Not seen: the heat is highest elsewhere, at 22, 22, with a score of 94 ",
-        ),
-        (
-            judged(0.45, (20, 20), mask=False),
-            r"The defect passed with a score of 0 \(limit 100\); nobody marked where it is.",
-        ),
-        (
-            judged(1.04, (100, 60), defect=None),
-            r"A good part of score 108 \(limit 100\); its heat is highest at 102, 62. .* 1",
-        ),
-        (judged(1.04, (2, 60), defect=None), "highest at the border of what is looked at"),
-        (judged(1.04, (2, 50), defect=None, region=(50, 50, 100, 100)), "at the border of what is looked at"),
-        (judged(1.04, (50, 50), defect=None, region=(50, 50, 100, 100)), "highest at 101, 101"),
-        (judged(-3.0, (100, 100), threshold=-1.0, typical=None), r"the score is -3 \(limit -1\)"),
-    ],
-)
-def test_a_mistake_is_explained(mistake, words):
-    assert re.search(words, explain(mistake, 0.01))
-
-
-def test_the_sheet_shows_every_mistake_with_its_truth(tmp_path):
-    mistakes = Mistakes()
-    sheet = tmp_path / "mistakes.jpg"
+def test_the_sheet_shows_what_was_found_and_every_mistake(tmp_path):
+    sheet = tmp_path / "heat_maps.jpg"
     sheet.write_bytes(b"of an earlier run")
-    assert not mistakes.write(sheet, 0.01)
-    assert not sheet.exists()
-    for _ in range(MAX_SHOWN + 1):
-        mistakes.add(judged(0.97, (100, 100)))
-    assert len(mistakes.missed) == MAX_SHOWN
-    mistakes = Mistakes()
-    mistakes.add(judged(0.97, (100, 100)))
-    assert mistakes.write(sheet, 0.01)
-    one = cv2.imread(str(sheet))
-    mistakes.add(judged(1.04, (100, 100), defect=None))
-    mistakes.add(judged(1.04, (100, 100), defect=None))
-    assert mistakes.write(sheet, 0.01)
-    three = cv2.imread(str(sheet))
-    assert three.shape[1] == 2 * one.shape[1] and three.shape[0] > 1.5 * one.shape[0]
-    blue, _, red = cv2.split(one.astype(int))
+    image, mask = np.full((SIDE, SIDE, 3), 90, np.uint8), np.zeros((SIDE, SIDE), bool)
+    mask[90:110, 90:110] = True
+    truth = {"a": None, "b": "crack", "c": "crack", "d": None}
+    source = DemoLine(None, lambda frame: truth[frame.name], lambda frame: mask if truth[frame.name] else None)
+    board = _Scoreboard(source)
+    assert _write_sheet(board, sheet) == {} and not sheet.exists()
+    heights = []
+    for name, score in (("a", 0.3), ("b", 1.1), ("c", 0.3), ("d", 1.2)):
+        board.see(Frame(image, 0, 0, datetime.now(timezone.utc), "test", name), make_verdict(score))
+        heights.append(cv2.imread(str(sheet)).shape[0] if _write_sheet(board, sheet) else 0)
+    assert (board.misses, board.false_rejects) == (["crack/c"], ["d"])
+    assert heights[0] == 0 < heights[1] < heights[2] == heights[3]  # mistakes are a band of their own
+    blue, _, red = cv2.split(cv2.imread(str(sheet)).astype(int))
     assert (blue - red > 100).sum() > 100  # the outline of the truth
 
 
@@ -158,7 +121,6 @@ def test_the_demo_on_own_images_leaves_what_it_says(line_data, tmp_path):
     report = run_demo(tmp_path, line_data, preset="fast")
     assert report.passed and report.parts == 20
     assert all(Path(path).exists() for path in (*report.look_at, *report.written.values()))
-    assert (tmp_path / "mistakes.jpg").exists() == bool(report.misses or report.false_rejects)
     with stdout.capture() as printed:
         stdout.print(report.table())
     assert "defects found" in printed.get()

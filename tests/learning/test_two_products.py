@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import cv2
+import json
+import shutil
+
 import numpy as np
 import pytest
+from data_sets import two_products
+from typer.testing import CliRunner
 
+from edgead.adapt.commission.worker import TwoProductsError, learn_order
 from edgead.adapt.training.from_folder import train_from_folder
 from edgead.adapt.training.good_images import GoodImages
-from edgead.adapt.two_products import smaller_heap, warning_of
+from edgead.adapt.two_products import TwoProducts, smaller_heap
 from edgead.artifact.manifest import Calibration
 from edgead.calibration.guarantee import guarantee_of
-from edgead.synthetic.line import part_seed, render
+from edgead.cli import app
 
 CHANNELS = 60
 
@@ -48,29 +53,72 @@ def test_copies_are_one_heap():
     assert smaller_heap(np.ones((30, CHANNELS), np.float32)) == []
 
 
-def test_the_warning_names_three_of_them_and_their_size():
-    said = warning_of(["a.png", "b.png", "c.png", "d.png", "e.png"], [1, 2, 3, 4], ["9 x 9", *["4 x 4"] * 4])
+def test_the_warning_names_three_of_each_and_their_sizes():
+    names, sizes = ["a.png", "b.png", "c.png", "d.png", "e.png"], ["9 x 9", *["4 x 4"] * 4]
+    said = TwoProducts([], names, sizes, [1, 2, 3, 4]).warning
     assert said.startswith("4 of 5 images look like another product or grade than the rest (4 x 4 instead of 9 x 9 ")
-    assert "b.png, c.png, d.png first" in said
+    assert "b.png, c.png, d.png first; the rest begins with a.png" in said
     assert said.endswith("each from a folder of its own: `edgead train FOLDER -o MODEL`")
-    assert "instead" not in warning_of(["a.png", "b.png"], [1], ["9 x 9", "9 x 9"])
+    assert "instead" not in TwoProducts([], ["a.png", "b.png"], ["9 x 9", "9 x 9"], [1]).warning
 
 
-def test_a_training_on_two_products_says_so_first(tmp_path):
-    folder = tmp_path / "good"
-    folder.mkdir()
-    for number in range(20):
-        cv2.imwrite(str(folder / f"line{number:02d}.png"), render(part_seed(0, number))[0])
-    rng = np.random.default_rng(0)
-    for number in range(8):
-        weave = np.add.outer(np.sin(np.arange(200) / 3), np.sin(np.arange(200) / 3 + rng.uniform(0, 6)))
-        image = np.clip(128 + 40 * weave[..., None] + rng.normal(0, 5, (200, 200, 3)), 0, 255).astype(np.uint8)
-        cv2.imwrite(str(folder / f"weave{number}.png"), image)
-    settings = {"backbone": "efficientnet_lite0", "image_size": (96, 96), "memory_bank_size": 200}
-    artifact, _ = train_from_folder(GoodImages(folder, group="none"), tmp_path / "model", settings)
-    first = artifact.manifest.training["odd_images"][0]
-    assert first.startswith("8 of 28 images look like another product or grade than the rest (200 x 200 instead of")
-    assert "weave0.png, weave1.png, weave2.png first" in first
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    return two_products(tmp_path_factory.mktemp("mixed") / "good")
+
+
+SETTINGS = {"backbone": "efficientnet_lite0", "image_size": (96, 96), "memory_bank_size": 200}
+
+
+def test_two_products_are_found_before_anything_is_learnt(mixed, tmp_path):
+    stages, found = [], []
+
+    def stop(two: TwoProducts) -> None:
+        found.append(two)
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train_from_folder(
+            GoodImages(mixed, group="none"),
+            tmp_path / "model",
+            SETTINGS,
+            progress=lambda stage, done, total: stages.append(stage),
+            found_two=stop,
+        )
+    assert list(dict.fromkeys(stages)) == ["read images", "extract features"]
+    assert not (tmp_path / "model").exists()
+    (two,) = found
+    assert [two.names[number] for number in two.heap] == [f"weave{number}.png" for number in range(8)]
+    height, width = two.sheet().shape[:2]
+    assert height > 800 and width >= 1400  # two rows of images
+
+
+def test_a_training_on_two_products_says_so_first_and_goes_on(mixed, tmp_path):
+    command = ["train", mixed, "-o", tmp_path / "model", "--preset", "fast", "--precision", "fp32", "--group", "none"]
+    ended = CliRunner().invoke(app, [*map(str, command), "--json"])
+    assert ended.exit_code == 0, ended.output
+    warning = json.loads(ended.stdout)["two_products"]
+    assert warning.startswith("8 of 28 images look like another product or grade than the rest, weave0.png, weave1.png")
+    sheet = tmp_path / "model-two-products.jpg"
+    assert sheet.is_file() and str(sheet) in ended.stderr and ended.stderr.count(warning) == 1
+
+
+def test_the_page_asks_before_it_learns_two_products(mixed, tmp_path):
+    names = [f"{number:06d}.png" for number in range(28)]
+    (tmp_path / "images").mkdir()
+    for name, path in zip(names, sorted(mixed.iterdir()), strict=True):
+        shutil.copy(path, tmp_path / "images" / name)
+    order = {
+        "images": [str(tmp_path / "images" / name) for name in names],
+        "files": {}, "frame_size": [320, 320], "region": None, "ignored": [], "preset": "fast", "data": "line",
+        "folder": str(tmp_path / "learnt"), "one_product": False,
+    }  # fmt: skip
+    with pytest.raises(TwoProductsError) as refused:
+        learn_order(order, lambda stage, done, total: None)
+    assert refused.value.images == names[20:]
+    assert not (tmp_path / "learnt").exists()
+    learn_order({**order, "one_product": True}, lambda stage, done, total: None)
+    assert json.loads((tmp_path / "learnt" / "result.json").read_text())["learnt"] == 28
 
 
 def test_a_share_by_image_stands_beside_a_rate_by_groups():

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ import pytest
 from accessibility import grave_findings
 from browser import HALL, PANEL, PHONE, SIZES, opened_page, shot
 from daemons import START, RunningDaemon
+from data_sets import two_products
 from fake_daemon import FakeDaemon
 from fakes import make_verdict
 from http_side import served
@@ -26,6 +27,7 @@ from test_draft import part
 from test_http_commission import png
 
 from edgead.images.files import IMAGE_SUFFIXES, ImageError, decode_image, write_image
+from edgead.line.daemon.commission.draft import DraftSettings
 from edgead.line.daemon.commission.draft_work import DraftWork, LearningStep
 from edgead.synthetic.line import conveyor
 
@@ -248,6 +250,39 @@ def test_bad_and_good_parts_are_tried_before_the_model_goes(browser, learnt, tri
     assert [change["action"] for change in learnt.store.changes if change["action"] != "discard draft"] == [
         "send images"
     ]
+
+
+@pytest.mark.parametrize(
+    ("locale", "said"),
+    [("en-GB", "8 of 28 images look like another product"), ("de-DE", "8 von 28 Bildern sehen nach einem anderen")],
+)
+def test_two_products_are_asked_about_before_anything_is_learnt(browser, tmp_path, locale, said):
+    daemon = FakeDaemon(tmp_path)
+    draft = daemon.commissioning.draft
+    daemon.commissioning.begin("conveyor", "Anna")
+    work = daemon.commissioning.work("conveyor")
+    work.change(DraftSettings(preset="fast"), 0, "Anna", nullcontext())
+    work.begin_sending("Anna")
+    for path in sorted(two_products(tmp_path / "mixed").iterdir()):
+        work.send(path.read_bytes(), path.name)
+    with served(daemon) as url, opened_page(browser, f"{url}/#commission", locale=locale, **HALL) as page:
+        page.locator("#commission-learn").click()
+        expect(page.locator("#commission-two-words")).to_contain_text(said, timeout=60_000)
+        expect(page.locator("#commission-two-few li")).to_have_text(["weave0.png", "weave1.png", "weave2.png"])
+        expect(page.locator("#commission-two-many li")).to_have_text(["line00.png", "line01.png", "line02.png"])
+        assert draft("conveyor")["state"] == "draft" and draft("conveyor")["result"] is None
+        assert not grave_findings(page)
+        shot(page, tmp_path / "shots", f"two-products-{locale}")
+        asked = []
+        work.learn = lambda one_product=False: asked.append(one_product)
+        page.locator("#commission-two-one").click()
+        wait_until(lambda: asked == [True])
+        page.locator("#commission-two-out").click()
+        wait_until(lambda: asked == [True, False])
+        assert [draft("conveyor")["files"][name] for name in draft("conveyor")["left_out"]] == [
+            f"weave{number}.png" for number in range(8)
+        ]
+        expect(page.locator("#commission-two")).to_be_hidden()
 
 
 @pytest.mark.parametrize(("same", "images"), [(True, 25), (False, 5)])

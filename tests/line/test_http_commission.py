@@ -283,7 +283,7 @@ def order(tmp_path_factory) -> dict:
         write_image(path, image)
     drawn = {"region": [20, 20, 220, 20, 220, 220, 20, 220], "ignored": [[30, 30, 20, 20]]}
     texts = {"images": [str(path) for path in paths], "data": "conveyor", "folder": str(folder / "learnt-1")}
-    return {**texts, **drawn, "files": {}, "frame_size": [240, 240], "preset": "fast"}
+    return {**texts, **drawn, "files": {}, "frame_size": [240, 240], "preset": "fast", "one_product": False}
 
 
 @pytest.fixture(scope="module")
@@ -505,7 +505,7 @@ def test_learning_on_a_full_disk_ends_in_words(order, small_disk, monkeypatch):
 
     monkeypatch.setattr(worker, "train_from_folder", writes)
     folder = small_disk / "learnt-1"
-    said = worker._problem_of({**order, "folder": str(folder)})
+    said = worker._end_of({**order, "folder": str(folder)})["problem"]
     assert said == f"{folder} cannot be written: No space left on device; free some space, or discard drafts"
     assert list(small_disk.iterdir()) == []
 

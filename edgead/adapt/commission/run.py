@@ -80,7 +80,8 @@ class Commissioned:
     @property
     def warnings(self) -> list[str]:
         """Warnings for the operator, sentence by sentence."""
-        found = list(self.artifact.manifest.training.get("odd_images", ()))
+        training = self.artifact.manifest.training
+        found = [*filter(None, [training.get("two_products")]), *training.get("odd_images", ())]
         if self.collected.duplicates:
             found.append(f"{self.collected.duplicates} images showed a part once more and were left out")
         if blurred := self.collected.blurred:

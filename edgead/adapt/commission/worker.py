@@ -25,6 +25,7 @@ from edgead.adapt.training.auto import suited_preset
 from edgead.adapt.training.from_folder import planned_stages, train_from_folder
 from edgead.adapt.training.good_images import GoodImages
 from edgead.adapt.training.preset import preset_settings
+from edgead.adapt.two_products import TwoProducts
 from edgead.artifact.folder import Artifact
 from edgead.artifact.training_hashes import find_folds
 from edgead.calibration.group_conformal import have_several
@@ -47,6 +48,14 @@ _DRAW = "draw heat maps"
 _PLANNED = (*planned_stages(DETECTOR, AUTO), _DRAW)
 
 
+class TwoProductsError(EdgeadError):
+    """Images that look like two products; `images` are the names of the smaller cluster."""
+
+    def __init__(self, images: list[str]):
+        super().__init__(f"{len(images)} images look like another product than the rest")
+        self.images = images
+
+
 def main() -> None:
     """Read the order, train, and report the progress and the result or error."""
     order = json.loads(sys.stdin.buffer.readline())
@@ -54,20 +63,22 @@ def main() -> None:
     os.nice(_LOWEST_PRIORITY)
     kernels.set_threads(1)
     cv2.setNumThreads(1)
-    problem = _problem_of(order)
-    _say(problem=problem) if problem else _say(finished=True)
+    _say(**_end_of(order))
 
 
-def _problem_of(order: dict[str, Any]) -> str:
+def _end_of(order: dict[str, Any]) -> dict[str, Any]:
+    """Train; return the message about the end."""
     try:
         learn_order(order, _report)
+    except TwoProductsError as error:
+        return {"two_products": error.images}
     except EdgeadError as error:
-        return str(error)
+        return {"problem": str(error)}
     except OSError as error:
         if error.errno not in FULL:
-            return str(error)
-        return f"{error.filename} cannot be written: {error.strerror}; free some space, or discard drafts"
-    return ""
+            return {"problem": str(error)}
+        return {"problem": f"{error.filename} cannot be written: {error.strerror}; free some space, or discard drafts"}
+    return {"finished": True}
 
 
 def _report(stage: str, done: int, total: int) -> None:
@@ -85,10 +96,16 @@ def learn_order(order: dict[str, Any], progress: Any) -> None:
     ----------
     order : dict
         `images` (paths), `files` (names of original files by the name of the image), `frame_size`, `region`, `ignored`
-        (numbers, see `edgead.dataset.places.read_ignored`), `preset`, `data` (source of the images) and `folder`, which
-        is created with the model, the heat maps and the result, or not at all.
+        (numbers, see `edgead.dataset.places.read_ignored`), `preset`, `data` (source of the images), `one_product` (a
+        person says that all images show one product) and `folder`, which is created with the model, the heat maps and
+        the result, or not at all.
     progress : callable
         Called with (stage, done, total).
+
+    Raises
+    ------
+    TwoProductsError
+        The images look like two products, and nobody says that they show one.
     """
     paths = [Path(path) for path in order["images"]]
     made = Path(order["folder"])
@@ -96,7 +113,14 @@ def learn_order(order: dict[str, Any], progress: Any) -> None:
         good = _good_images(order, folder, name_of)
         preset = suited_preset() if order["preset"] == AUTO else order["preset"]
         settings, account = preset_settings(good, DETECTOR, preset)
-        artifact, _ = train_from_folder(good, unfinished / MODEL, settings, precision=AUTO, progress=progress)
+
+        def ask(two: TwoProducts) -> None:
+            if not order["one_product"]:
+                raise TwoProductsError([name_of[two.paths[number]] for number in two.heap])
+
+        artifact, _ = train_from_folder(
+            good, unfinished / MODEL, settings, precision=AUTO, progress=progress, found_two=ask
+        )
         result = {"preset": preset, "input": account, **_shown(artifact, name_of, unfinished, progress)}
         (unfinished / RESULT).write_text(json.dumps(result), encoding="utf-8")
 

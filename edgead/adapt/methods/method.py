@@ -127,6 +127,9 @@ class Course:
         State to continue an interrupted training; methods without training steps have nothing to resume.
     device : torch.device, optional
         Device to train a network on; None for methods without torch.
+    seen : callable, optional
+        Called by a method that compares features, before it learns, with the mean features of each image: an array of
+        shape (n, d), float32.
     """
 
     groups: Sequence[int] = ()
@@ -134,6 +137,7 @@ class Course:
     progress: StageProgress = no_progress
     checkpoint: Any = None
     device: Any = None
+    seen: Callable[[np.ndarray], None] | None = None
 
 
 class Method(ABC, Generic[Config]):
@@ -159,8 +163,6 @@ class Method(ABC, Generic[Config]):
         `edgead.adapt.memory_bank.folds`.
     compares_places : bool
         Whether it compares each place with the same place of learnt parts; then it cannot work on tiles.
-    image_features : ndarray of shape (n, d), float32
-        Features of each learnt image, to find out whether images show two products; empty if it has none.
     in_order : bool
         Whether it learns from the frames of a stream in their order; `edgead train` has images without an order.
     smallest_px : int
@@ -181,7 +183,6 @@ class Method(ABC, Generic[Config]):
     in_order: ClassVar[bool] = False
     smallest_px: ClassVar[int] = 32
     inputs: ClassVar[tuple[Colour, ...]] = ("rgb",)
-    image_features: np.ndarray = np.empty((0, 0), np.float32)
 
     @abstractmethod
     def __init__(self, config: Config, *, weights: Path | None = None, pretrained: bool = True):
@@ -330,6 +331,7 @@ class Method(ABC, Generic[Config]):
         progress: StageProgress = no_progress,
         checkpoint: Any = None,
         device: Any = None,
+        seen: Callable[[np.ndarray], None] | None = None,
     ) -> Trained:
         """Learn from images.
 
@@ -337,7 +339,7 @@ class Method(ABC, Generic[Config]):
         ----------
         images : sequence of ndarray of shape (h, w, 3), uint8, RGB
             Already preprocessed to `preprocessing`; good ones, unless `learns_from` says otherwise.
-        groups, folds, progress, checkpoint, device
+        groups, folds, progress, checkpoint, device, seen
             See `Course`.
 
         Raises
@@ -348,7 +350,7 @@ class Method(ABC, Generic[Config]):
             A folder that the settings name holds no images.
         """
         where = self.choose_device("cpu") if device is None else device
-        self.learn(images, Course(groups, folds, progress, checkpoint, where))
+        self.learn(images, Course(groups, folds, progress, checkpoint, where, seen))
         return self.trained()
 
     def trained(self) -> Trained:

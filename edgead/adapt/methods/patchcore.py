@@ -140,7 +140,6 @@ class PatchCore(Method[PatchCoreConfig]):
         self.learnt: LearntBank | None = None
         self._by_evidence, self._int8_left_out = False, ""
         self.damping: Damping | None = None
-        self.image_features = np.empty((0, 0), np.float32)
         self._opened = ExitStack()
         self._running: Runtime | None = None
 
@@ -326,7 +325,8 @@ class PatchCore(Method[PatchCoreConfig]):
             patches[number * keep : (number + 1) * keep] = rows
             means.append(rows.mean(axis=0))
             course.progress(EXTRACT, number + 1, len(images))
-        self.image_features = np.array(means)
+        if course.seen is not None:
+            course.seen(np.array(means))
         return patches, np.array(wholes, np.float32)
 
     def outputs_of(self, image: np.ndarray) -> dict[str, np.ndarray]:

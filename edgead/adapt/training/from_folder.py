@@ -27,7 +27,7 @@ from edgead.adapt.methods import METHODS
 from edgead.adapt.methods.method import AUTO, FP32, GoodPaths, Method, Trained
 from edgead.adapt.training.good_images import GoodImages, learnt_at_most
 from edgead.adapt.training.log import TrainingLog
-from edgead.adapt.two_products import smaller_heap, warning_of
+from edgead.adapt.two_products import TwoProducts, smaller_heap
 from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, check_destination
 from edgead.artifact.manifest import Preprocessing
@@ -117,6 +117,7 @@ def train_from_folder(
     device: str = "cpu",
     precision: str = FP32,
     progress: StageProgress = no_progress,
+    found_two: Callable[[TwoProducts], None] | None = None,
 ) -> tuple[Artifact, list[str]]:
     """Train, export and calibrate a detector.
 
@@ -140,6 +141,8 @@ def train_from_folder(
         Precision of the graph; see `edgead.adapt.methods.method.Method.choose_precision`.
     progress : callable, optional
         Called with (stage, done, total); a `TrainingLog` also receives settings, losses and figures.
+    found_two : callable, optional
+        Called before anything is learnt if the images look like two products; an exception from it ends the training.
 
     Returns
     -------
@@ -153,13 +156,14 @@ def train_from_folder(
     """
     started = time.perf_counter()
     check_destination(destination)
-    training = _Training(good, METHODS.find(detector), settings, weights, device, precision, progress)
+    training = _Training(good, METHODS.find(detector), settings, weights, device, precision, progress, found_two)
     model, split, image_folds = training.model, training.split, training.folds(training.split.training)
     depends_on = training.depends_on()
     if isinstance(progress, TrainingLog):
         progress.write("settings", **depends_on)
     checkpoint = model.open_checkpoint(Path(f"{os.path.abspath(destination)}.checkpoint"), depends_on)
-    trained = training.learn(model, split.training, folds=image_folds, progress=progress, checkpoint=checkpoint)
+    course = {"progress": progress, "checkpoint": checkpoint, "seen": training.look}
+    trained = training.learn(model, split.training, folds=image_folds, **course)
     earlier_seconds = 0.0 if checkpoint is None else checkpoint.earlier_seconds
     seconds = round(earlier_seconds + time.perf_counter() - started, 1)
     provenance = training.facts(device=depends_on["device"], weights=depends_on["weights"], fit_seconds=seconds)
@@ -198,9 +202,11 @@ class _Training:
         device: str,
         precision: str,
         progress: StageProgress,
+        found_two: Callable[[TwoProducts], None] | None,
     ):
         good.check_method(method)
         self._good, self._weights, self._progress = good, weights, progress
+        self._found_two, self._two = found_two, ""
         self._build = partial(_build, good, method, settings, weights, precision)
         paths = good.find()
         try:  # too few images and invalid settings are reported before the images are read
@@ -232,6 +238,17 @@ class _Training:
         """Return the fold of each image; none unless the method leaves images out by folds."""
         return [self._fold_of[path] for path in paths if self._fold_of]
 
+    def look(self, features: np.ndarray) -> None:
+        """Say that the images to learn look like two products, once, if they do by their mean features."""
+        if self._two or self.split.groups.rule == FOLDERS or self.preprocessing.tiles is not None:
+            return
+        if heap := smaller_heap(features):
+            paths = self.split.training
+            two = TwoProducts(paths, self._names(paths), [self._looks[path].size for path in paths], heap)
+            self._two = two.warning
+            if self._found_two is not None:
+                self._found_two(two)
+
     def learn(self, model: Method[Any], paths: Sequence[Path], **course: Any) -> Trained:
         return learn_images(model, paths, self.preprocessing, self.split.groups, device=self._device, **course)
 
@@ -262,6 +279,7 @@ class _Training:
             **({"hold_out": good.hold_out} if good.hold_out else {}),
             **self.split.facts(),
             **({"shrunk": self._shrunk} if self._shrunk else {}),
+            **({"two_products": self._two} if self._two else {}),
             **({"odd_images": odd} if odd else {}),
             **good.facts,
             "skipped_images": len(self.problems),
@@ -292,15 +310,12 @@ class _Training:
         return self.learn(fold, paths)
 
     def _odd_images(self) -> list[str]:
-        """Warn of images that differ from the others: of two products first."""
+        """Warn of images that differ from the others."""
         good, spec, names = self._good, self.preprocessing, self._names(self._paths)
         looks = {name: self._looks[path] for name, path in zip(names, self._paths, strict=True)}
         apart = self.split.groups.rule == FOLDERS
         odd = different_names(self._paths)
         odd += odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=spec.fill == "stretch")
-        if not apart and spec.tiles is None and (heap := smaller_heap(self.model.image_features)):
-            learnt = self._names(self.split.training)
-            odd = [warning_of(learnt, heap, [looks[name].size for name in learnt]), *odd]
         return odd + not_found_warnings(self._paths, spec) + depth_warnings(self._paths, spec)
 
     def _names(self, paths: Sequence[Path]) -> list[str]:

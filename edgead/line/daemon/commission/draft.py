@@ -438,7 +438,7 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def order_of(draft: Draft, images: Sequence[str], folder: str) -> dict[str, Any]:
+def order_of(draft: Draft, images: Sequence[str], folder: str, one_product: bool = False) -> dict[str, Any]:
     """Make the order for the learning process; see `edgead.adapt.commission.worker.learn_order`."""
     drawn = draft.state.drawn
     return {
@@ -449,6 +449,7 @@ def order_of(draft: Draft, images: Sequence[str], folder: str) -> dict[str, Any]
         "ignored": drawn.ignored,
         "preset": drawn.preset,
         "data": draft.state.camera,
+        "one_product": one_product,
         "folder": str((draft.folder / folder).absolute()),
     }
 

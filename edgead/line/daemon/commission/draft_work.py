@@ -212,6 +212,7 @@ class LearningProcess:
 
     def __init__(self, order: dict[str, Any], log: Path, ended: Callable[[str | None], None]):
         self.progress = LearningStep()
+        self.two_products: list[str] = []
         self._stepped_s, self._used_s = time.monotonic(), 0.0
         self._ended, self._log = ended, log
         self._cancelled = threading.Event()
@@ -264,7 +265,7 @@ class LearningProcess:
                     self._stepped_s, self._used_s = time.monotonic(), _cpu_s(self._process.pid)
                     self.progress = LearningStep(said["stage"], said["done"], said["total"])
                 else:
-                    problem = said.get("problem")
+                    problem, self.two_products = said.get("problem"), said.get("two_products", [])
         return problem
 
     def _why(self, code: int) -> str:
@@ -295,6 +296,8 @@ class DraftWork:
         self._taken: Frame | None = None
         self._alike = 0
         self._problem: str | None = None
+        # Images that look like another product, and the draft's source at that time.
+        self._two_products: tuple[list[str], str] = ([], "")
 
     @property
     def is_learning(self) -> bool:
@@ -329,6 +332,7 @@ class DraftWork:
                 "mode": collector.mode if collector else "off",
                 "every_s": collector.every_s if collector else None,
                 "problem": self._problem,
+                "two_products": self._two_products[0] if self._two_products[1] == draft.source else [],
                 "learning": {**asdict(learner.progress), "waits": learner.waits} if learner else None,
                 "result": self._result(),
                 "stale": not self._fresh(),
@@ -424,8 +428,8 @@ class DraftWork:
             self._refuse_while_busy()
             (self._draft.remove if change == "remove" else self._draft.restore)(name, row)
 
-    def learn(self) -> None:
-        """Start learning, in a process of its own."""
+    def learn(self, one_product: bool = False) -> None:
+        """Start learning, in a process of its own; unless `one_product`, it stops where images look like two."""
         with self._lock:
             self._refuse_while_busy()
             draft = self._draft
@@ -437,12 +441,12 @@ class DraftWork:
             folder, source = f"{LEARNT}{draft.state.next_number}-{len(draft.images)}", draft.source
             if folder == draft.state.learnt:
                 folder += "-again"
-            order = order_of(draft, draft.images, folder)
+            order = order_of(draft, draft.images, folder, one_product)
 
             def ended(problem: str | None) -> None:
                 self._learnt(folder, source, problem)
 
-            self._problem = None
+            self._problem, self._two_products = None, ([], "")
             try:
                 self._learner = LearningProcess(order, draft.folder / "learn.log", ended)
             except OSError as error:
@@ -528,9 +532,10 @@ class DraftWork:
 
     def _learnt(self, folder: str, source: str, problem: str | None) -> None:
         with self._lock:
-            self._learner = None
+            learner, self._learner = self._learner, None
+            self._two_products = (learner.two_products if learner else [], source)
             try:
-                if problem is None:
+                if problem is None and not self._two_products[0]:
                     self._draft.keep_result(folder, source)
                 else:
                     self._draft.tidy()

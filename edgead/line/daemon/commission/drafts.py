@@ -124,13 +124,13 @@ class Commissioning:
         what = "leave image out" if change == "remove" else "put image back"
         self.work(camera).move_image(name, change, self._recorded(by, what, camera, None, {"image": name}))
 
-    def learn(self, camera: str) -> None:
-        """Start learning; one camera at a time, since it takes memory and a core."""
+    def learn(self, camera: str, one_product: bool = False) -> None:
+        """Start learning; one camera at a time, since it takes memory and a core. See `DraftWork.learn`."""
         with self._lock:
             busy = [name for name, work in self._works.items() if work.is_learning]
             if busy:
                 raise DraftError(f"a model is being learnt for camera {busy[0]}: wait for it, or cancel it")
-            self.work(camera).learn()
+            self.work(camera).learn(one_product)
 
     def go(self, camera: str, model: str, pipeline: str | None, by: str) -> dict[str, Any]:
         """Put the learnt model beside the others, and into service in a pipeline, if one is named.

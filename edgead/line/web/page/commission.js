@@ -42,6 +42,7 @@ export class CommissionView {
     const clicks = {
       begin: () => this.begin(), discard: () => this.discard(), finish: () => this.drawing.finish(), reset: () => this.drawing.reset(),
       take: () => this.take(), collect: () => this.collect(), learn: () => this.act("learn"), cancel: () => this.act("cancel"),
+      "two-out": () => this.learnRest(), "two-one": () => this.act("learn", { one_product: true }),
       see: () => by("commission-result").scrollIntoView(), limit: () => changeThresholds(this.gone), back: () => rollBack(this.gone),
     };
     for (const [id, does] of Object.entries(clicks)) by(`commission-${id}`).addEventListener("click", does);
@@ -212,6 +213,7 @@ export class CommissionView {
     this.parts(draft);
     this.wall.show(draft, this.path);
     this.learning(draft);
+    this.twoProducts(draft);
     showResult(this, draft);
   }
 
@@ -260,6 +262,22 @@ export class CommissionView {
       const step = `${STAGES[under.stage] ?? under.stage} ${counted ? `${under.done}/${under.total}` : ""}`;
       say(by("commission-stage"), under.waits ? `${step} – ${t("waits for a free core: verdicts come first")}` : step);
     } else say(by("commission-stage"), draft.rate === null ? t("At least {number} parts are needed", { number: 20 }) : "");
+  }
+
+  // Asked before anything is learnt: two products in one model make its limit too loose.
+  twoProducts({ two_products: few, images, begun_at, files }) {
+    by("commission-two").hidden = !few.length;
+    if (!few.length || by("commission-two").dataset.of === few.join()) return;
+    by("commission-two").dataset.of = few.join();
+    say(by("commission-two-words"), t("{number} of {all} images look like another product or grade than the rest. Two products in one model make its limit too loose, and bad parts pass. Take them out, and learn a model of their own from them.", { number: count(few.length), all: count(images.length) }));
+    const shown = (name) => el("li", {}, el("img", { src: `${this.path}/images/${name}?width=320&of=${encodeURIComponent(begun_at)}`, alt: "", loading: "lazy" }), partName({ files }, name));
+    by("commission-two-few").replaceChildren(...few.slice(0, 3).map(shown));
+    by("commission-two-many").replaceChildren(...images.filter((name) => !few.includes(name)).slice(0, 3).map(shown));
+  }
+
+  async learnRest() {
+    for (const name of this.draft.two_products) await this.leave(name, "remove");
+    await this.act("learn");
   }
 
   // One change after another: each names the revision that it is based on.

@@ -94,6 +94,7 @@ class DraftAnswer(Answer):
     mode: Literal["off", "trigger", "interval"]
     every_s: Number
     problem: str | None
+    two_products: Annotated[list[str], Field(description="Images that look like another product: learning asks first.")]
     learning: ProgressAnswer | None
     result: ResultAnswer | None
     stale: Annotated[bool, Field(description="Whether images or places changed since the result, or it is missing.")]
@@ -143,6 +144,10 @@ class DraftChange(BaseModel):
 class CollectRequest(BaseModel):
     mode: Literal["off", "trigger", "interval"]
     every_s: Annotated[float, Field(ge=0.1, le=3600, description="Seconds between frames, with `interval`.")] = 2.0
+
+
+class LearnRequest(BaseModel):
+    one_product: Annotated[bool, Field(description="Learn also where the images look like two products.")] = False
 
 
 class Folder(BaseModel):
@@ -280,9 +285,12 @@ def move_image(
 
 
 @routes.post("/{name}/learn")
-def learn(name: str, camera: Camera, daemon: Daemon) -> DraftAnswer:
-    """Learn a model from the draft, in a process of low priority; `learning` reports its progress."""
-    daemon.commissioning.learn(name)
+def learn(name: str, camera: Camera, daemon: Daemon, given: LearnRequest | None = None) -> DraftAnswer:
+    """Learn a model from the draft, in a process of low priority; `learning` reports its progress.
+
+    It stops before it has learnt anything where images look like two products, and `two_products` names them.
+    """
+    daemon.commissioning.learn(name, given is not None and given.one_product)
     return _answer(daemon, name)
 
 
