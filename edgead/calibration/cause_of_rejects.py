@@ -97,8 +97,8 @@ def cause_of(
         return Cause("shift", said)
     said = (
         f"{total - rejected} of {total} good parts score as those that were learnt, {rejected} "
-        f"({100 * rejected / total:.0f} %) apart from them: parts or grades that the model has not learnt? Look at "
-        f"them, and teach those that are good: {teach}."
+        f"({100 * rejected / total:.0f} %) apart from them: parts, grades or a light that the model has not "
+        f"learnt? Look at them, and teach those that are good: {teach}."
     )
     return Cause("unlearnt", said)
 

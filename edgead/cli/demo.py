@@ -222,8 +222,8 @@ class DemoReport:
             "parts seen": self.parts,
             "defects found": f"{found} of {self.defective}" + _named("missed", self.misses),
             "good parts rejected": f"{len(self.false_rejects)} of {good}" + _named("frames", self.false_rejects),
-            "golden images": f"{len(self.self_test.images)} score as on record, but for at most "
-            f"{max(image.difference for image in self.self_test.images):.1e} of it",
+            "golden images": f"{len(self.self_test.images)} score as on record, within "
+            f"{100 * max(image.difference for image in self.self_test.images):.2g} %",
             **self.written,
         }
         return Group(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from importlib.util import find_spec
@@ -55,7 +56,9 @@ SHAPES = [
 ]
 SHAPE = (60, 75)
 IGNORED = Ignored(frame_size=SHAPE, polygons=(((0, 0), (40, 4), (30, 50)), ((60, 55), (74, 59), (70, 40))))
-SAMPLE = Path(__file__).parents[2] / "deploy" / "standalone" / "verdict.cpp"
+CHECKOUT = Path(__file__).parents[2]
+SAMPLE = CHECKOUT / "deploy" / "standalone" / "verdict.cpp"
+PAGE = CHECKOUT / "docs" / "assets" / "in-a-browser.html"
 
 
 def _run(nodes: Nodes, inputs: dict[str, np.ndarray], outputs: list[str]) -> list[list[np.ndarray]]:
@@ -501,3 +504,55 @@ def test_what_cannot_stand_in_a_graph_is_refused(trained_model, tmp_path):
     done = run_here("export", trained_model, "--size", "32x32")
     assert done.returncode and "--size goes with --standalone" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def runtime_of_the_web() -> Path:
+    """The release of onnxruntime-web that the page names, from npm; skips loudly where it cannot be had."""
+    release = re.search(r"onnxruntime-web@[\d.]+", PAGE.read_text(encoding="utf-8"))[0]
+    folder = CHECKOUT / "build" / release
+    if not folder.is_dir() and subprocess.run(["npm", "install", "--silent", "--prefix", folder, release]).returncode:
+        shutil.rmtree(folder, ignore_errors=True)
+        pytest.skip(f"THE PAGE FOR A BROWSER IS NOT TESTED: npm cannot fetch {release}")
+    return folder / "node_modules" / "onnxruntime-web" / "dist"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["trained_model", "int8_model"])
+def test_the_page_of_the_documentation_judges_in_a_browser_as_edgead_does(
+    browser, runtime_of_the_web, line_data, tmp_path, model, request
+):
+    file, folder = tmp_path / "verdict.onnx", request.getfixturevalue(model)
+    edgead.load(folder).export_standalone(file)
+    paths = [tmp_path / f"{path.stem}.png" for path in _test_images(line_data)]
+    for path, original in zip(paths, _test_images(line_data), strict=True):
+        cv2.imwrite(str(path), cv2.imread(str(original)))
+    small = tmp_path / "small.png"
+    cv2.imwrite(str(small), np.zeros((20, 30, 3), np.uint8))
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+
+    def answer(route) -> None:
+        route.fulfill(path=runtime_of_the_web / route.request.url.rpartition("/")[2])
+
+    page.route("https://cdn.jsdelivr.net/**", answer)
+    page.route("http://docs/", lambda route: route.fulfill(path=PAGE))
+    page.goto("http://docs/")
+    said = page.locator("#said")
+    page.set_input_files("#model", file)
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect(said).to_contain_text("Choose an image of ")
+    decisions = set()
+    with Detector.load(folder, runtime="onnxruntime", threads=1) as detector:
+        for path in paths:
+            verdict = detector.predict(detector.read_image(path))
+            page.set_input_files("#image", path)
+            expect(said).to_contain_text(" ms")
+            decision, score = re.match(r"(\w+), raw score ([\d.e+-]+)", said.inner_text()).groups()
+            assert decision == verdict.decision and float(score) == pytest.approx(verdict.image_score, rel=1e-4)
+            decisions.add(decision)
+            page.set_input_files("#image", small)
+            expect(said).to_contain_text("This image has 30 x 20 pixels; the model takes ")
+    assert {"ok", "reject"} <= decisions and not errors
+    page.close()
