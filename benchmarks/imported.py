@@ -2,12 +2,13 @@
 
     python -m benchmarks imported SET
 
-SET has MVTec layout. PatchCore and EfficientAD of anomalib are exported by its own `to_onnx` and `to_openvino`, and
-imported by `edgead import`; both score the same images. Networks have random weights: pretrained ones are fetched, and
-equality needs none. PatchCore's memory bank is learnt from a few good images. Exports that take any size are given the
-image files by both; those of one size, which anomalib's inferencer does not resize to, what edgead makes of the images.
-Nor does that repeat an image for PatchCore, which is exported in batches of two: here it is given each twice.
-anomalib's inferencer computes in float32 here too: by itself OpenVINO takes bfloat16 where the CPU has it.
+SET has MVTec layout. PatchCore, EfficientAD, Dinomaly, SuperSimpleNet and GLASS of anomalib are exported by its own
+`to_onnx` and `to_openvino`, and imported by `edgead import`; both score the same images. Networks have random weights:
+pretrained ones are fetched, and equality needs none. PatchCore's memory bank is learnt from a few good images. Exports
+that take any size are given the image files by both; those of one size, which anomalib's inferencer does not resize to,
+what edgead makes of the images. Nor does that repeat an image for PatchCore, which is exported in batches of two: here
+it is given each twice. anomalib's inferencer computes in float32 here too: by itself OpenVINO takes bfloat16 where the
+CPU has it.
 
 anomalib is no dependency of edgead: `pip install anomalib`, in an environment of its own that has edgead's too.
 """
@@ -22,8 +23,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -37,7 +40,8 @@ from edgead.detector import Detector
 from edgead.heads.map import MapHead
 from edgead.images.files import load_image
 
-SIDE = 256
+SIDE, SMALL_VIT = 256, "vit_small_patch14_reg4_dinov2"
+UNTRAINED = {"pretrained": False}
 LEARNT, LIMITS = 6, 5
 SAMPLING_RATIO = 0.05
 
@@ -90,29 +94,55 @@ def main(arguments: list[str]) -> None:
 
 def make_exports(work: Path, images: Sequence[np.ndarray], only: str = "") -> Iterator[Export]:
     """Have anomalib export its models; `images`, uint8 BGR, are learnt by PatchCore, and give scores their range."""
-    from anomalib.models import EfficientAd, Patchcore
+    import timm
 
     batch = torch.stack([_tensor(image) for image in images])
-    torch.manual_seed(0)
-    patchcore = Patchcore(backbone="resnet18", pre_trained=False)
+    one_size = {"input_size": (SIDE, SIDE)}
+    alone = {"dynamic_axes": {"input": {2: "height", 3: "width"}}}
+    exports: list[tuple[str, Callable[[torch.Tensor], Any], str, dict[str, Any]]] = [
+        ("PatchCore, ONNX, any size", _patchcore, "to_onnx", {}),
+        ("PatchCore, ONNX, any size, batch of one", _patchcore, "to_onnx", alone),
+        ("PatchCore, OpenVINO IR, 256 x 256", _patchcore, "to_openvino", one_size),
+        ("EfficientAD, ONNX, any size", partial(_random, "EfficientAd"), "to_onnx", {}),
+        ("EfficientAD, OpenVINO IR, any size", partial(_random, "EfficientAd"), "to_openvino", {}),
+        ("EfficientAD with normalised scores, ONNX, any size", _normalised, "to_onnx", {}),
+        ("Dinomaly, ONNX, any size", partial(_random, "Dinomaly", encoder_name=SMALL_VIT), "to_onnx", {}),
+        ("Dinomaly, OpenVINO IR, any size", partial(_random, "Dinomaly", encoder_name=SMALL_VIT), "to_openvino", {}),
+        ("SuperSimpleNet, ONNX, any size", partial(_random, "Supersimplenet"), "to_onnx", {}),
+        ("SuperSimpleNet, OpenVINO IR, any size", partial(_random, "Supersimplenet"), "to_openvino", {}),
+        ("GLASS, ONNX, any size", partial(_random, "Glass", pre_trained=False), "to_onnx", {}),
+        ("GLASS, OpenVINO IR, any size", partial(_random, "Glass", pre_trained=False), "to_openvino", {}),
+    ]
+    create = timm.create_model  # which fetches the weights of backbones, if it may
+    for number, (name, build, write, options) in enumerate(exports):
+        if only in name:
+            with mock.patch.object(timm, "create_model", lambda *given, **named: create(*given, **named | UNTRAINED)):
+                torch.manual_seed(0)
+                model = build(batch)
+            yield Export(name, getattr(model, write)(work / str(number), **options), options is not one_size)
+
+
+def _random(name: str, batch: torch.Tensor, **options: Any) -> Any:
+    """Build a model of anomalib by the name of its class, with random weights."""
+    import anomalib.models
+
+    return getattr(anomalib.models, name)(**options)
+
+
+def _patchcore(batch: torch.Tensor) -> Any:
+    """Build a PatchCore that has learnt images."""
+    patchcore = _random("Patchcore", batch, backbone="resnet18", pre_trained=False)
     with torch.no_grad():
         patchcore.model.train()(patchcore.pre_processor(batch))
         patchcore.model.subsample_embedding(SAMPLING_RATIO)
-    one_size, efficient_ad, normalised = {"input_size": (SIDE, SIDE)}, EfficientAd(), EfficientAd()
-    normalised.model.load_state_dict(efficient_ad.model.state_dict())
-    _normalise(normalised, batch)
-    alone = {"dynamic_axes": {"input": {2: "height", 3: "width"}}}
-    exports: list[tuple[str, Callable[..., Path], dict[str, Any]]] = [
-        ("PatchCore, ONNX, any size", patchcore.to_onnx, {}),
-        ("PatchCore, ONNX, any size, batch of one", patchcore.to_onnx, alone),
-        ("PatchCore, OpenVINO IR, 256 x 256", patchcore.to_openvino, one_size),
-        ("EfficientAD, ONNX, any size", efficient_ad.to_onnx, {}),
-        ("EfficientAD, OpenVINO IR, any size", efficient_ad.to_openvino, {}),
-        ("EfficientAD with normalised scores, ONNX, any size", normalised.to_onnx, {}),
-    ]
-    for number, (name, write, options) in enumerate(exports):
-        if only in name:
-            yield Export(name, write(work / str(number), **options), options is not one_size)
+    return patchcore
+
+
+def _normalised(batch: torch.Tensor) -> Any:
+    """Build an EfficientAD whose scores are normalised."""
+    model = _random("EfficientAd", batch)
+    _normalise(model, batch)
+    return model
 
 
 def _normalise(model: Any, batch: torch.Tensor) -> None:

@@ -54,7 +54,8 @@ _SAID = {
     "other_product": r"are rejected: (if some of them are good, )?another product, camera, light or model\?",
     "other_light": r"All scores are higher than at the training|are rejected: another product, camera, light or model"
     r"|parts, grades or a light that the model has not learnt",
-    "grade_named": r"are of {words} \(by their names\), which the model|parts, grades or a light that the model has not learnt",
+    "grade_named": r"are of {words} \(by their names\), which the model"
+    r"|parts, grades or a light that the model has not learnt",
     "grade_unnamed": r"apart from them: parts, grades or a light that the model has not learnt",
     "learnt_test_set": r"has learnt all \d+ good images of .*, and none is left to measure",
     "no_split": r"has learnt all \d+ good images of .*, and none is left to measure",
