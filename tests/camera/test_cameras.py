@@ -27,8 +27,8 @@ from edgead.sources import SOURCES, LiveLimits, SourceError, live_address, open_
 from edgead.sources.health import HealthWatch
 from edgead.sources.network import ffmpeg_refuses
 from edgead.sources.registry import SourceComponent
+from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.sources.settings import CameraSection
-from edgead.sources.supervised import SupervisedCamera
 from edgead.synthetic.line import render
 from edgead.synthetic.source import SyntheticOptions, SyntheticSource
 
@@ -339,7 +339,7 @@ def test_readers_do_not_outlive_their_parent(tmp_path):
     code = """
 import sys, time
 from edgead.sources.settings import CameraSection
-from edgead.sources.supervised import SupervisedCamera
+from edgead.sources.reopened_camera import SupervisedCamera
 SupervisedCamera("top", CameraSection(uri=sys.argv[1])).start()
 time.sleep(600)
 """
@@ -572,8 +572,8 @@ def test_a_camera_that_is_closed_while_its_source_opens_ends_its_thread(monkeypa
         assert closed.wait(MAX_S)
         return open_source(uri, **options)
 
-    monkeypatch.setattr("edgead.sources.supervised.open_source", slowly)
-    monkeypatch.setattr("edgead.sources.supervised._JOIN_S", 0.1)
+    monkeypatch.setattr("edgead.sources.reopened_camera.open_source", slowly)
+    monkeypatch.setattr("edgead.sources.reopened_camera._JOIN_S", 0.1)
     camera = SupervisedCamera("top", CameraSection(uri="request:"))
     camera.start()
     assert opening.wait(MAX_S)

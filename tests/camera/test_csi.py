@@ -14,8 +14,8 @@ from system_packages import require
 
 from edgead.sources import LiveLimits, SourceError, csi, open_source
 from edgead.sources.csi import CsiOptions, ProgramCapture, RawFrames, csi_source, gstreamer_command, rpicam_command
+from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.sources.settings import CameraSection
-from edgead.sources.supervised import SupervisedCamera
 
 LIMITS = LiveLimits(open_timeout_s=10, read_timeout_s=1)
 # rpicam-vid's stand-in: as many frames as the name of its camera says, then it hangs or ends.

@@ -16,8 +16,8 @@ from edgead.sources import SourceError, aravis, genicam, open_source
 from edgead.sources.connection import CameraConnection, CorruptFrameError, NoFrameYetError
 from edgead.sources.contract import FrameCounter
 from edgead.sources.genicam import GenicamOptions, as_image
+from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.sources.settings import CameraSection
-from edgead.sources.supervised import SupervisedCamera
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from edgead.sources import Counters, SourceError, open_source, reader
 from edgead.sources.connection import CameraConnection, CorruptFrameError, LiveAddress, NoFrameYetError
 from edgead.sources.contract import FrameCounter
 from edgead.sources.line_scan import Joiner, LineScan, LineScanSource, joined_address
+from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.sources.settings import CameraSection
-from edgead.sources.supervised import SupervisedCamera
 from edgead.stream import run
 from edgead.types import COLOUR, VALUES, Frame, FrameLines
 

@@ -21,8 +21,8 @@ from patience import MAX_S, wait_until
 from edgead.files.folder_lock import FolderLock, HeldFolderError
 from edgead.images.files import decode_image, write_image
 from edgead.sources import SourceError, beside, open_source
+from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.sources.settings import CameraSection
-from edgead.sources.supervised import SupervisedCamera
 
 
 def encoded(number):

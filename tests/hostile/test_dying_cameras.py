@@ -10,8 +10,8 @@ from fakes import mjpeg_server
 from patience import wait_for
 
 from edgead.sources.health import HealthWatch
+from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.sources.settings import CameraSection
-from edgead.sources.supervised import SupervisedCamera
 
 FAST = {"retry_first_s": 0.05, "retry_most_s": 0.2, "stalled_after_s": 1.0}
 UNFORESEEN = [MemoryError(), ValueError("kim:hunter2"), cv2.error("of OpenCV"), RuntimeError("x"), KeyError("x")]

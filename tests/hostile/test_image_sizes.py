@@ -14,8 +14,8 @@ from fakes import mjpeg_server
 from edgead.images.files import ImageError, load_image
 from edgead.images.header import image_size
 from edgead.sources import SourceError, open_source
+from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.sources.settings import CameraSection
-from edgead.sources.supervised import SupervisedCamera
 
 SIDE = 30_000
 

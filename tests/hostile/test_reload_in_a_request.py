@@ -12,7 +12,7 @@ from small_daemon import small_daemon, write_model
 
 from edgead.line.daemon.pipeline import Pipeline
 from edgead.sinks.queued import QueuedSink
-from edgead.sources.supervised import SupervisedCamera
+from edgead.sources.reopened_camera import SupervisedCamera
 
 CONVEYOR = "synthetic:?rate=20&count=6&repeat=1"
 

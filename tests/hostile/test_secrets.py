@@ -11,8 +11,8 @@ from edgead.line.daemon.logs import JsonFormatter
 from edgead.line.site.load import resolved
 from edgead.line.site.schema import Site
 from edgead.sources import SourceError, open_source
+from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.sources.settings import CameraSection
-from edgead.sources.supervised import SupervisedCamera
 
 SECRET = "Hunter2x"
 CAMERAS = [

@@ -9,8 +9,8 @@ from fakes import mjpeg_server
 from hostile.streams import KINDS, SEEN, HostileCamera, right
 from patience import wait_for, wait_until
 
+from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.sources.settings import CameraSection
-from edgead.sources.supervised import SupervisedCamera
 
 FAST = {"retry_first_s": 0.1, "retry_most_s": 0.5, "open_timeout_s": 2, "read_timeout_s": 1, "stalled_after_s": 0.5}
 QUICK = {"noise", "half_images"}

@@ -24,12 +24,12 @@ from edgead.line.daemon.broadcast import VerdictFeed
 from edgead.line.daemon.judging import Judging
 from edgead.line.daemon.notices import Notices
 from edgead.line.daemon.site_runtime import SiteRuntime
-from edgead.line.evidence.image_keeper import ImageKeeper
+from edgead.line.evidence.images_within_quota import ImageKeeper
 from edgead.line.evidence.rows import RowWriter
 from edgead.line.evidence.upkeep import Upkeep
 from edgead.line.web import events
 from edgead.sinks.jsonl import JsonlSink
-from edgead.sources.supervised import SupervisedCamera
+from edgead.sources.reopened_camera import SupervisedCamera
 
 
 @dataclass(frozen=True)

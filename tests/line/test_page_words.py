@@ -15,7 +15,7 @@ from edgead.images.likeness import Difference, Misfit, Size
 from edgead.line.daemon import pipeline, site_runtime
 from edgead.line.drift.words import _SPREAD, _WORDS, drift_reason
 from edgead.sources import camera, connection, live, network, reader_process, supervised, watched
-from edgead.sources.supervised import _DEAD
+from edgead.sources.reopened_camera import _DEAD
 
 PAGE = Path(edgead.line.web.__file__).parent / "page"
 TABLES = sorted((PAGE / "words").glob("*.json"))

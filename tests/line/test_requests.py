@@ -16,8 +16,8 @@ from edgead.errors import NotNowError, NoVerdictInTimeError, SettingsError
 from edgead.images.files import ImageError
 from edgead.line.daemon.judging import ImageRequests
 from edgead.sources import SourceError, open_source
+from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.sources.settings import CameraSection
-from edgead.sources.supervised import SupervisedCamera
 from edgead.types import NO_PART, Part
 
 

@@ -20,7 +20,7 @@ from edgead.images.files import load_image
 from edgead.line.daemon.active_model import ActiveModel
 from edgead.line.daemon.thresholds import KeptThresholds
 from edgead.line.site.schema import CameraSection, Site
-from edgead.sources.supervised import SupervisedCamera
+from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.stream import run
 from edgead.types import Frame
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgead.line.daemon.pipeline import Pipeline
     from edgead.line.evidence import EvidenceStore
     from edgead.sinks.queued import QueuedSink
-    from edgead.sources.supervised import SupervisedCamera
+    from edgead.sources.reopened_camera import SupervisedCamera
 
 STORE, SITE = "evidence", "site"
 # Most characters of a broken file's problems; the log has them all.

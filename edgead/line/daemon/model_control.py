@@ -33,7 +33,7 @@ from edgead.line.site.schema import LimitsSection, PipelineSection
 
 if TYPE_CHECKING:
     from edgead.line.drift import DriftState
-    from edgead.sources.supervised import SupervisedCamera
+    from edgead.sources.reopened_camera import SupervisedCamera
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from edgead.types import NO_PART, Frame, Part, Verdict
 
 if TYPE_CHECKING:
     from edgead.sinks.queued import QueuedSink
-    from edgead.sources.supervised import SupervisedCamera
+    from edgead.sources.reopened_camera import SupervisedCamera
 
 logger = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from edgead.line.evidence import EvidenceStore
     from edgead.line.web.server import Server
     from edgead.sinks.queued import QueuedSink
-    from edgead.sources.supervised import SupervisedCamera
+    from edgead.sources.reopened_camera import SupervisedCamera
 
 logger = logging.getLogger(__name__)
 

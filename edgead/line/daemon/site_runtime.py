@@ -32,7 +32,7 @@ from edgead.process.real_time import USUAL, Scheduling, start_opencv_threads
 from edgead.serialization.notice import Notice
 from edgead.sinks import open_queued
 from edgead.sinks.queued import QueuedSink
-from edgead.sources.supervised import SupervisedCamera
+from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.types import Frame, Verdict
 
 logger = logging.getLogger(__name__)

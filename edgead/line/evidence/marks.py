@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, delete, update
 from edgead.line.evidence.access import Access
 from edgead.line.evidence.database import EvidenceError
 from edgead.line.evidence.folder import LOSSLESS, ImageFolder, lossless_name
-from edgead.line.evidence.image_keeper import ImageKeeper
+from edgead.line.evidence.images_within_quota import ImageKeeper
 from edgead.line.evidence.recent import RecentFrames
 from edgead.line.evidence.records import mark_of, one
 from edgead.line.evidence.tables import marks, verdicts

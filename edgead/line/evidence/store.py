@@ -17,7 +17,7 @@ from edgead.line.evidence.access import Access
 from edgead.line.evidence.audit import AuditChain
 from edgead.line.evidence.database import EvidenceError, StoreAwayError, close_engine, open_engine, unreachable
 from edgead.line.evidence.folder import ImageFolder
-from edgead.line.evidence.image_keeper import ImageKeeper
+from edgead.line.evidence.images_within_quota import ImageKeeper
 from edgead.line.evidence.kinds import KindStore
 from edgead.line.evidence.marks import Marks
 from edgead.line.evidence.parts import PartRecords

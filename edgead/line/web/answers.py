@@ -9,7 +9,7 @@ from pydantic import Field
 
 from edgead.line.site.status import Answer, Number, PartStatus, PipelineStatus
 from edgead.sinks.queued import QueueStatus
-from edgead.sources.supervised import CameraStatus
+from edgead.sources.reopened_camera import CameraStatus
 from edgead.types import Decision
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgead.line.evidence.store import EvidenceStore
     from edgead.line.site.status import FollowStatus, HeldOutScores, PartStatus, PipelineStatus
     from edgead.sinks.queued import QueueStatus
-    from edgead.sources.supervised import CameraStatus
+    from edgead.sources.reopened_camera import CameraStatus
 
 
 class ServedCamera(Protocol):

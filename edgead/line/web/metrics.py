@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from edgead.line.site.status import PartStatus, PipelineStatus
     from edgead.line.web.contract import Served
     from edgead.sinks.queued import QueueStatus
-    from edgead.sources.supervised import CameraStatus
+    from edgead.sources.reopened_camera import CameraStatus
 
 _DECISIONS = ("ok", "review", "reject", "fault", "false_rejects", "known_escapes")
 _YIELDS = {"first": "yield", "after_review": "yield_after_review"}

@@ -23,8 +23,8 @@ from edgead.process.installation import comes_with
 from edgead.sources import SOURCES, SourceError, beside, check_there, gives_depth, is_live, open_source
 from edgead.sources.contract import Counters, FrameCounter
 from edgead.sources.live import LiveLimits
+from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.sources.settings import CameraSection
-from edgead.sources.supervised import SupervisedCamera
 from edgead.types import VALUES
 from edgead_height.source import StereoOptions, StereoSource
 from edgead_height.stereo import Rectified, Search, StereoCalibration, StereoHeights, read_calibration, rectified
