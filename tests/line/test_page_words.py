@@ -14,7 +14,7 @@ import edgead.line.web
 from edgead.images.likeness import Difference, Misfit, Size
 from edgead.line.daemon import pipeline, site_runtime
 from edgead.line.drift.words import _SPREAD, _WORDS, drift_reason
-from edgead.sources import camera, connection, live, network, reader_process, supervised, watched
+from edgead.sources import camera, connection, live, network, reader_process, reopened_camera, watched
 from edgead.sources.reopened_camera import _DEAD
 
 PAGE = Path(edgead.line.web.__file__).parent / "page"
@@ -135,7 +135,7 @@ def test_what_pipelines_and_cameras_say_of_faults_is_found_by_the_page():
         (network, "the host cannot be reached"),
         (network, "the host name cannot be resolved"),
         (reader_process, "its reader process was ended"),
-        (supervised, "the stream has come to its end"),
+        (reopened_camera, "the stream has come to its end"),
         *((watched, part) for part in ("each would take the other's images", "stop that one, or name another folder")),
     ):
         assert text in Path(module.__file__).read_text("utf-8"), text
