@@ -94,6 +94,7 @@ export class EvidenceView {
       if (before) by("verdicts").append(...rows);
       else by("verdicts").replaceChildren(...rows);
       this.before = page.next_before_id;
+      if (!before && this.chosen && !this.listed.has(this.chosen)) this.empty(); // a mark would hit a part that is not listed
       if (LIST_BESIDE.matches && !this.chosen && page.verdicts.length) this.open(page.verdicts[0].id, page.verdicts[0].pipeline);
     } catch (problem) {
       toast(problem.message, true);
