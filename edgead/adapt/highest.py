@@ -50,10 +50,11 @@ def with_highest(
         score_text(score, calibration.typical, calibration.reject)
         for score in (scores[apart[0]], others_at_most(scores, apart), calibration.reject)
     )
+    good = "they may show another product" if "two_products" in training else "train with more parts like them"
     learnt = "they were learnt as good, and " if calibration.method in CROSS else ""
     warning = (
         f"{len(apart)} of {len(scores)} good images score far above the others: {first} (up to {top}, the others at "
         f"most {rest}, the limit is {limit}). Look at them. Where they are defective, {learnt}defects like them may "
-        f"pass: take them out and train again. Where they are good, train with more parts like them"
+        f"pass: take them out and train again. Where they are good, {good}"
     )
     return {**found, "odd_images": [*training.get("odd_images", ()), warning]}
