@@ -227,7 +227,7 @@ class Predictor:
         return Verdicts(found, partial(self._detector._predict_each, colour=colour), self._detector.advice)
 
     def set_thresholds(self, *, review: float, reject: float) -> None:
-        """Use other thresholds than the artifact's from the next image on; the artifact is not changed.
+        """Use other thresholds, raw scores, from the next image on; the artifact is not changed.
 
         Raises
         ------

@@ -365,7 +365,8 @@ def _wrong_dtype(array: np.ndarray) -> str:
     bad = array.size - int(np.isfinite(array).sum())
     if bad:
         return f"{found} with {bad} values that are NaN or infinite"
-    return f"{found} from {array.min():g} to {array.max():g}; convert it to uint8 with values 0 to 255"
+    first = "multiply it by 255, then " if array.size and array.max() <= 1 else ""
+    return f"{found} from {array.min():g} to {array.max():g}; {first}convert it to uint8 with values 0 to 255"
 
 
 def _problem_in(data: bytes) -> str | None:
