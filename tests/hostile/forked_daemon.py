@@ -173,6 +173,7 @@ class CopyingLearner:
     """The learner of a draft that gives a copy of a model."""
 
     waits = False
+    two_products: tuple[str, ...] = ()
 
     def __init__(self, model: Path, order: dict[str, Any], log: Path, ended: Any):
         from edgead.line.daemon.commission.draft_work import LearningStep
