@@ -114,7 +114,7 @@ class Learnt:
         import torch
 
         model = self.model
-        scorer = NearestScorer(model.head, model.grid, model.config.image_size, bank, model.usual_scores)
+        scorer = NearestScorer(model.head, model.grid, model.config.image_size, bank)
         found = []
         for pick in picks:
             with torch.inference_mode():

@@ -25,7 +25,6 @@ from edgead.dataset.folders import find_test_images
 from edgead.dataset.images import Images
 from edgead.files.atomic import write_whole
 from edgead.heads.nearest import BANK, NearestHead, NearestScorer
-from edgead.heads.patches import USUAL
 from edgead.metrics.ranking import auroc
 
 
@@ -100,9 +99,8 @@ def learn_and_rank(data: PanelSet, preset: str, count: int, number: int, test: t
 def learnt_scores(method: PatchCore, good: Sequence[Path], raw: np.ndarray) -> np.ndarray:
     """Scores of images, given as raw features (n, d, h, w), by a model of good ones; float64 (n,)."""
     trained = method.fit(Images(good, method.preprocessing))
-    bank, usual = trained.arrays[BANK], trained.arrays.get(USUAL)
     assert isinstance(trained.head, NearestHead)
-    scorer = NearestScorer(trained.head, method.grid, method.preprocessing.image_size, bank, usual)
+    scorer = NearestScorer(trained.head, method.grid, method.preprocessing.image_size, trained.arrays[BANK])
     scores = []
     with torch.inference_mode():
         for image in raw:

@@ -153,7 +153,7 @@ def look(artifact: Artifact, paths: Sequence[Path], fold: np.ndarray) -> tuple[n
     for own, grid in zip(fold.tolist(), each_grid(artifact, Images(paths, spec)), strict=True):
         if own not in scorers:
             bank, metric = (arrays["memory_bank"], None) if own < 0 else without_fold(arrays, own)
-            scorer = NearestScorer(head, grid.shape[:2], spec.image_size, bank, arrays.get("usual_scores"))
+            scorer = NearestScorer(head, grid.shape[:2], spec.image_size, bank)
             scorers[own] = scorer, metric
         scorer, metric = scorers[own]
         unknown.append(scorer.score({"features": np.ascontiguousarray(in_metric(grid, metric))[None]}).image_score)

@@ -169,11 +169,11 @@ float smooth(Smoother& smoother, const Floats& input, Floats& output) {
     return largest;
 }
 
-void smooth_device(Smoother& smoother, Address input, Address usual, Address output, Address maximum, Address stream) {
+void smooth_device(Smoother& smoother, Address input, Address output, Address maximum, Address stream) {
     require(input && output && maximum, "input, output and maximum must be device pointers, found 0");
     py::gil_scoped_release release;
-    smoother.apply_device(pointer<const float>(input), pointer<const float>(usual), pointer<float>(output),
-                          pointer<float>(maximum), stream_of(stream));
+    smoother.apply_device(pointer<const float>(input), pointer<float>(output), pointer<float>(maximum),
+                          stream_of(stream));
 }
 
 // Sums, then first, weights and inputs of the vertical band, then of the horizontal one.
@@ -293,7 +293,7 @@ PYBIND11_MODULE(_cuda, m) {
              py::arg("input_height"), py::arg("horizontal_first").noconvert(),
              py::arg("horizontal_weights").noconvert(), py::arg("input_width"))
         .def("__call__", &smooth, py::arg("input").noconvert(), py::arg("output").noconvert())
-        .def("apply_device", &smooth_device, py::arg("input"), py::arg("usual"), py::arg("output"), py::arg("maximum"),
+        .def("apply_device", &smooth_device, py::arg("input"), py::arg("output"), py::arg("maximum"),
              py::arg("stream"));
 
     py::class_<Resizer>(m, "Resizer")

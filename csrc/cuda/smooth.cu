@@ -22,7 +22,7 @@ __device__ unsigned ordered_bits(float value) {
 __device__ float from_ordered_bits(unsigned bits) { return float_of(bits & 0x80000000u ? bits & 0x7fffffffu : ~bits); }
 
 __global__ void __launch_bounds__(smooth_threads)
-    rows_kernel(const float* input, const float* usual, int input_rows, Band band, float* middle, SmoothState* state) {
+    rows_kernel(const float* input, int input_rows, Band band, float* middle, SmoothState* state) {
     const std::int64_t number = static_cast<std::int64_t>(blockIdx.x) * smooth_threads + threadIdx.x;
     const std::int64_t inputs = static_cast<std::int64_t>(input_rows) * band.inputs;
     // Every input is looked at by one thread, whether or not it has weight anywhere.
@@ -33,10 +33,8 @@ __global__ void __launch_bounds__(smooth_threads)
     const std::int64_t first = static_cast<std::int64_t>(row) * band.inputs + band.first[column];
     const int taps = taps_inside(band, column);
     float sum = 0;
-    for (int tap = 0; tap < taps; ++tap) {
-        const float value = usual ? input[first + tap] - usual[first + tap] : input[first + tap];
-        sum = fmaf(band.weights[static_cast<std::int64_t>(tap) * band.outputs + column], value, sum);
-    }
+    for (int tap = 0; tap < taps; ++tap)
+        sum = fmaf(band.weights[static_cast<std::int64_t>(tap) * band.outputs + column], input[first + tap], sum);
     middle[number] = sum;
 }
 
@@ -72,11 +70,11 @@ std::int64_t blocks_for(std::int64_t threads) { return (threads + smooth_threads
 
 }  // namespace
 
-void smooth_rows(const float* input, const float* usual, int input_rows, const Band& horizontal, float* middle,
-                 SmoothState* state, cudaStream_t stream) {
+void smooth_rows(const float* input, int input_rows, const Band& horizontal, float* middle, SmoothState* state,
+                 cudaStream_t stream) {
     launch(rows_kernel,
            {blocks_for(static_cast<std::int64_t>(input_rows) * horizontal.outputs), smooth_threads, stream}, input,
-           usual, input_rows, horizontal, middle, state);
+           input_rows, horizontal, middle, state);
 }
 
 void smooth_columns(const float* middle, int width, const Band& vertical, float* output, float* maximum,

@@ -19,13 +19,12 @@ Smoother::Smoother(const BandMatrix& vertical, const BandMatrix& horizontal)
     load_smooth_kernels();
 }
 
-void Smoother::apply_device(const float* input, const float* usual, float* output, float* maximum,
-                            cudaStream_t stream) {
+void Smoother::apply_device(const float* input, float* output, float* maximum, cudaStream_t stream) {
     const OnDevice guard(device_);
     const Turns::Turn turn(turns_, stream);
     auto* state = state_.as<SmoothState>();
     check(cudaMemsetAsync(state, 0, sizeof *state, stream), "clearing memory");
-    smooth_rows(input, usual, input_height(), horizontal_.get(), middle_.as<float>(), state, stream);
+    smooth_rows(input, input_height(), horizontal_.get(), middle_.as<float>(), state, stream);
     smooth_columns(middle_.as<float>(), width(), vertical_.get(), output, maximum, state, stream);
 }
 
@@ -35,7 +34,7 @@ float Smoother::apply(const float* input, float* output) {
     float maximum = 0;
     const WaitsAtEnd waits(stream_.get());
     copy_in(input_.data(), input, floats(input_height(), input_width()), stream_.get());
-    apply_device(input_.as<float>(), nullptr, output_.as<float>(), maximum_.as<float>(), stream_.get());
+    apply_device(input_.as<float>(), output_.as<float>(), maximum_.as<float>(), stream_.get());
     copy_out(output, output_.data(), floats(height(), width()), stream_.get());
     copy_out(&maximum, maximum_.data(), sizeof maximum, stream_.get());
     wait(stream_.get());

@@ -15,10 +15,9 @@ struct SmoothState {
     unsigned blocks;      // that are done
 };
 
-// middle (input rows, W) = (input - usual) (input rows, input columns) x horizontal; sets state.not_finite, of the
-// input. `usual` may be null, for zeros.
-void smooth_rows(const float* input, const float* usual, int input_rows, const Band& horizontal, float* middle,
-                 SmoothState* state, cudaStream_t stream);
+// middle (input rows, W) = input (input rows, input columns) x horizontal; sets state.not_finite, of the input.
+void smooth_rows(const float* input, int input_rows, const Band& horizontal, float* middle, SmoothState* state,
+                 cudaStream_t stream);
 
 // output (H, W) = vertical x middle (input rows, W); *maximum is its largest value, or NaN if state.not_finite.
 void smooth_columns(const float* middle, int width, const Band& vertical, float* output, float* maximum,
@@ -36,10 +35,10 @@ public:
     int height() const { return vertical_.get().outputs; }
     int width() const { return horizontal_.get().outputs; }
 
-    // On device pointers, in order in `stream`, without waiting: input (input_height, input_width), less `usual` where
-    // that is not null, -> output (height, width) and *maximum, its largest value, or NaN if the input holds NaN or
-    // Inf. Calls in different streams take turns.
-    void apply_device(const float* input, const float* usual, float* output, float* maximum, cudaStream_t stream);
+    // On device pointers, in order in `stream`, without waiting: input (input_height, input_width) -> output (height,
+    // width) and *maximum, its largest value, or NaN if the input holds NaN or Inf. Calls in different streams take
+    // turns.
+    void apply_device(const float* input, float* output, float* maximum, cudaStream_t stream);
 
     // On host memory. Returns the maximum, NaN if the input holds NaN or Inf. May be called from several threads at
     // once.

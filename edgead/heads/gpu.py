@@ -92,7 +92,6 @@ class _Run:
                 scores = self._found.array[:all_rows]
             else:
                 self._scores_address, scores = output.address, device.pinned((all_rows,), np.float32)
-            self._usual = 0 if host.usual is None else _put(device, host.usual)
         made = self._found.array[self._first :].reshape(self.count, self._made)
         self.scores = scores.reshape(self.count, *grid)
         self.maxima, self.maps = made[:, 0], made[:, 1:].reshape(self.count, *image_size)
@@ -106,13 +105,13 @@ class _Run:
         else:
             self._device.copy_out(self.scores, self._scores_address)
         for number in range(self.count):
-            self._enqueue_map(number, self._usual)
+            self._enqueue_map(number)
         self._found.copy_out()
 
-    def _enqueue_map(self, number: int, usual: int) -> None:
+    def _enqueue_map(self, number: int) -> None:
         scores = self._scores_address + 4 * number * self._rows
         maximum = self._found.address + 4 * (self._first + number * self._made)
-        self._smoother(scores, maximum + 4, maximum, self._device.stream, usual=usual)
+        self._smoother(scores, maximum + 4, maximum, self._device.stream)
 
     def make_map_again(self, number: int, patch_scores: np.ndarray) -> None:
         """Compute an image's map from changed patch scores, at the cost of one more synchronisation."""
@@ -123,16 +122,7 @@ class _Run:
                 self._found.copy_in(slice(begin, begin + self._rows))
             else:
                 device.copy_in(self._scores_address + 4 * begin, self.scores[number])
-            self._enqueue_map(number, usual=0)
+            self._enqueue_map(number)
             begin = self._first + number * self._made
             self._found.copy_out(slice(begin, begin + self._made))
             device.wait()
-
-
-def _put(device: Any, array: np.ndarray) -> int:
-    """Copy an array to newly allocated GPU memory; return its address."""
-    source, address = device.pinned(array.shape, np.float32), device.allocate(4 * array.size)
-    source[...] = array
-    device.copy_in(address, source)
-    device.wait()
-    return int(address)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from edgead.heads.contract import Arrays, Describer, Output, Outputs, Scorer
 from edgead.heads.describe import PatchDescriber
-from edgead.heads.patches import USUAL, PatchHead, PatchScorer
+from edgead.heads.patches import PatchHead, PatchScorer
 from edgead.heads.placing import STAYS, Placer
 from edgead.kernels import NearestPatches, WindowSearch
 
@@ -82,8 +82,6 @@ class LocalHead(PatchHead):
             back[:, y, x] = np.minimum(back[:, y, x], distances)
         scores = np.maximum(there, back.min(axis=0)[places[..., 0], places[..., 1]]) if self.both_ways else there
         scores = scores * seen.reshape(rows, columns)
-        if self.by_place:
-            scores = scores - arrays[USUAL].astype(np.float64)
         return self.reference_of(scores, outputs, image_size)
 
 
@@ -136,7 +134,7 @@ class LocalScorer(PatchScorer):
     head: LocalHead
 
     def __init__(self, head: LocalHead, grid: tuple[int, int], image_size: tuple[int, int], arrays: Arrays):
-        super().__init__(head, grid, image_size, arrays.get(USUAL))
+        super().__init__(head, grid, image_size)
         self._places = GoldenPlaces(head, grid, image_size, arrays)
         golden = arrays[GOLDEN].reshape(-1, *grid, arrays[GOLDEN].shape[1])
         self._windows = WindowSearch(golden, head.reach)
@@ -146,4 +144,4 @@ class LocalScorer(PatchScorer):
         places, seen = self._places.of({name: array[0] for name, array in outputs.items()})
         there, back = self._windows.search(features.reshape(len(places), -1), places)
         scores = (np.maximum(there, back) if self.head.both_ways else there) * seen
-        return self._less_usual(scores.reshape(self.grid))
+        return scores.reshape(self.grid)

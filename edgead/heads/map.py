@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from edgead.heads.contract import Arrays, Output, Outputs, Scorer
-from edgead.heads.patches import USUAL, ImageScorer, PatchHead, PatchScorer
+from edgead.heads.patches import ImageScorer, PatchHead, PatchScorer
 from edgead.kernels.backend import cuda_problem
 
 
@@ -25,22 +25,19 @@ class MapHead(PatchHead):
         return not cuda_problem()
 
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> Scorer:
-        scores, grid, usual = outputs[self.patches.name], self.grid(outputs), arrays.get(USUAL)
+        scores, grid = outputs[self.patches.name], self.grid(outputs)
         if isinstance(scores, np.ndarray):
-            return MapScorer(self, grid, image_size, usual)
+            return MapScorer(self, grid, image_size)
         from edgead.heads.gpu import GpuScorer
 
-        return GpuScorer(ImageScorer(self, grid, usual), image_size, scores)
+        return GpuScorer(ImageScorer(self, grid), image_size, scores)
 
     def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
-        scores = outputs[self.patches.name]
-        if self.by_place:
-            scores = scores - arrays[USUAL].astype(np.float64)
-        return self.reference_of(scores, outputs, image_size)
+        return self.reference_of(outputs[self.patches.name], outputs, image_size)
 
 
 class MapScorer(PatchScorer):
-    """Scorer that takes the graph's patch scores as they are, less the usual scores of each place."""
+    """Scorer that takes the graph's patch scores as they are."""
 
     def patch_scores(self, outputs: Outputs) -> np.ndarray:
         return self.of_scores(outputs[self.head.patches.name])

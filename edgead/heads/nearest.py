@@ -11,7 +11,7 @@ from pydantic import Field
 from edgead.heads.contract import Arrays, Describer, Head, Output, Outputs, Scored, Scorer
 from edgead.heads.describe import PatchDescriber, on_host
 from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, NO_KIND, KnownDefects, KnownScorer, reference_join
-from edgead.heads.patches import USUAL, ImageScorer, PatchHead, PatchScorer, without_hidden
+from edgead.heads.patches import ImageScorer, PatchHead, PatchScorer, without_hidden
 from edgead.kernels import NearestPatches
 from edgead.kernels.backend import cuda_problem
 
@@ -93,12 +93,12 @@ class NearestHead(PatchHead):
 
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> Scorer:
         features = outputs[self.patches.name]
-        grid, usual = self.grid(outputs), arrays.get(USUAL)
+        grid = self.grid(outputs)
         if isinstance(features, np.ndarray):
-            return NearestScorer(self, grid, image_size, arrays[BANK], usual, self.open_known(grid, arrays))
+            return NearestScorer(self, grid, image_size, arrays[BANK], self.open_known(grid, arrays))
         from edgead.heads.gpu import GpuScorer
 
-        return GpuScorer(ImageScorer(self, grid, usual), image_size, features, arrays[BANK])
+        return GpuScorer(ImageScorer(self, grid), image_size, features, arrays[BANK])
 
     def open_left_out(
         self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int], fold: int, whole: Scorer | None = None
@@ -109,7 +109,7 @@ class NearestHead(PatchHead):
         grid = self.grid(outputs)
         known = self.open_known(grid, arrays, fold)
         like = whole.nearest if isinstance(whole, NearestScorer) else None
-        scorer = NearestScorer(self, grid, image_size, bank, arrays.get(USUAL), known, like)
+        scorer = NearestScorer(self, grid, image_size, bank, known, like)
         return LeftOutScorer(scorer, metric, on_host(outputs[self.patches.name]))
 
     def open_known(self, grid: tuple[int, int], arrays: Arrays, fold: int | None = None) -> KnownScorer | None:
@@ -130,8 +130,6 @@ class NearestHead(PatchHead):
         blocks = [flat[i : i + _ROWS_AT_ONCE] for i in range(0, len(flat), _ROWS_AT_ONCE)]
         nearest = [np.sort(_distances(block, bank), axis=1)[:, : self.num_neighbors].mean(axis=1) for block in blocks]
         scores = np.concatenate(nearest).reshape(features.shape[:2])
-        if self.by_place:
-            scores = scores - arrays[USUAL].astype(np.float64)
         scores = without_hidden(scores, outputs)
         unknown, anomaly_map = self.reference_of(scores, outputs, image_size)
         if self.known is None:
@@ -146,7 +144,7 @@ class NearestScorer(PatchScorer):
     Parameters
     ----------
     head : NearestHead
-    grid, image_size, usual
+    grid, image_size
         Parameters of `PatchScorer`.
     bank : ndarray of shape (m, d), float32
     known : KnownScorer, optional
@@ -163,11 +161,10 @@ class NearestScorer(PatchScorer):
         grid: tuple[int, int],
         image_size: tuple[int, int],
         bank: np.ndarray,
-        usual: np.ndarray | None = None,
         known: KnownScorer | None = None,
         like: NearestPatches | None = None,
     ):
-        super().__init__(head, grid, image_size, usual)
+        super().__init__(head, grid, image_size)
         self.bank, self._known = bank, known
         self.nearest = NearestPatches(bank, like=like)
 
@@ -180,7 +177,7 @@ class NearestScorer(PatchScorer):
     def patch_scores(self, outputs: Outputs) -> np.ndarray:
         features = outputs[self.head.patches.name]
         distance, _ = self.nearest.search(features.reshape(-1, features.shape[-1]), self.head.num_neighbors)
-        return self._less_usual(distance.mean(axis=1).reshape(self.grid))
+        return distance.mean(axis=1).reshape(self.grid)
 
 
 class LeftOutScorer:

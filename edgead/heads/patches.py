@@ -14,7 +14,7 @@ from edgead.heads.contract import Arrays, Head, Output, Outputs, Scored
 from edgead.kernels import Smoother
 
 NOT_FINITE = "the network gave NaN or infinity: the model or its precision is broken"
-GRAPH_SCORE, USUAL = "image_score", "usual_scores"
+GRAPH_SCORE = "image_score"
 # Key beside the network's outputs, if there are holes in a height map: mask of the patches that show them, bool (h, w).
 HIDDEN = "hidden"
 
@@ -28,9 +28,8 @@ class PatchHead(Head):
     The image score is `patch_weight` x (score of the patches) + `graph_weight` x (the graph's own `image_score`). For
     the score of the patches, patch scores are averaged over windows of `window` x `window` patches, and the
     `top_patches` largest averages are averaged; 1 and 1 give the maximum, as in the PatchCore paper. It leaves out the
-    `margin` outermost rings of patches, which see the network's padding more than the image; the map keeps them. With
-    `by_place` the array `usual_scores` is subtracted at places that usually score higher than the middle, see
-    `edgead.adapt.memory_bank.usual_scores`. A graph has an output `image_score` if `graph_weight` is not 0.
+    `margin` outermost rings of patches, which see the network's padding more than the image; the map keeps them. A
+    graph has an output `image_score` if `graph_weight` is not 0.
     """
 
     window: _PositiveInt = 1
@@ -38,7 +37,6 @@ class PatchHead(Head):
     margin: Annotated[int, Field(ge=0)] = 0
     patch_weight: _Weight = 1.0
     graph_weight: _Weight = 0.0
-    by_place: bool = False
     sigma_px: Annotated[float, Field(ge=0, le=1000)] = 4.0
     border: Literal["reflect", "replicate"] = "reflect"
 
@@ -57,20 +55,10 @@ class PatchHead(Head):
     def outputs(self) -> tuple[Output, ...]:
         return (self.patches, Output(GRAPH_SCORE, 0)) if self.graph_weight else (self.patches,)
 
-    @property
-    def arrays(self) -> tuple[str, ...]:
-        return (USUAL,) if self.by_place else ()
-
     def grid(self, outputs: Outputs) -> tuple[int, int]:
         """Height and width of the patch grid, from the shape of the runtime's buffer."""
         shape = outputs[self.patches.name].shape
         return shape[1], shape[2]
-
-    def check(self, outputs: Outputs, arrays: Arrays) -> None:
-        if self.by_place and arrays[USUAL].shape != self.grid(outputs):
-            raise ValueError(
-                f"there are usual scores for a grid of {arrays[USUAL].shape}, the network gives {self.grid(outputs)}"
-            )
 
     def inner(self, grid: tuple[int, int]) -> tuple[slice, slice]:
         """Rows and columns of a grid (h, w) that the image score uses: all but the margin, and at least one patch."""
@@ -85,7 +73,7 @@ class PatchHead(Head):
     def reference_of(
         self, scores: np.ndarray, outputs: Arrays, image_size: tuple[int, int]
     ) -> tuple[float, np.ndarray]:
-        """Compute image score and map in float64 from patch scores, float64 (h, w), after the correction by place."""
+        """Compute image score and map in float64 from patch scores, float64 (h, w)."""
         scores = without_hidden(scores, outputs)
         inside = scores[self.inner(scores.shape)]  # type: ignore[arg-type]
         windows = np.lib.stride_tricks.sliding_window_view(inside, self.fitting_window(scores.shape))  # type: ignore[arg-type]
@@ -105,30 +93,22 @@ class ImageScorer:
     head : PatchHead
     grid : (int, int)
         Height and width of the patch grid.
-    usual : ndarray of shape (h, w), float32, optional
-        The array `usual_scores`, if the head is `by_place`.
 
     Attributes
     ----------
-    head, grid, usual
+    head, grid
         The parameters.
     """
 
-    def __init__(self, head: PatchHead, grid: tuple[int, int], usual: np.ndarray | None = None):
-        if head.by_place != (usual is not None) or (usual is not None and usual.shape != grid):
-            found = "missing" if usual is None else f"of shape {usual.shape}"
-            raise ValueError(f"by_place is {head.by_place}, the grid {grid}, and the usual scores are {found}")
-        self.head, self.grid, self.usual = head, grid, usual
+    def __init__(self, head: PatchHead, grid: tuple[int, int]):
+        self.head, self.grid = head, grid
         self._inner, self._window = head.inner(grid), head.fitting_window(grid)
 
     def of_scores(self, scores: np.ndarray) -> np.ndarray:
-        """Subtract from patch scores what is usual at their place; raises ValueError unless they are finite."""
+        """Lay patch scores out on the grid; raises ValueError unless they are finite."""
         if not np.isfinite(scores).all():
             raise ValueError(NOT_FINITE)
-        return self._less_usual(scores.reshape(self.grid))
-
-    def _less_usual(self, scores: np.ndarray) -> np.ndarray:
-        return scores if self.usual is None else scores - self.usual
+        return scores.reshape(self.grid)
 
     def image_score(self, patch_scores: np.ndarray, outputs: Mapping[str, Any] = {}) -> float:
         """Compute the image score.
@@ -177,16 +157,14 @@ class PatchScorer(ImageScorer, ABC):
 
     Parameters
     ----------
-    head, grid, usual
+    head, grid
         Parameters of `ImageScorer`.
     image_size : (int, int)
         Height and width of the anomaly map.
     """
 
-    def __init__(
-        self, head: PatchHead, grid: tuple[int, int], image_size: tuple[int, int], usual: np.ndarray | None = None
-    ):
-        super().__init__(head, grid, usual)
+    def __init__(self, head: PatchHead, grid: tuple[int, int], image_size: tuple[int, int]):
+        super().__init__(head, grid)
         self._smoother = Smoother(grid, image_size, head.sigma_px, border=head.border)
 
     @abstractmethod

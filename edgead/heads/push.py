@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgead.heads.contract import Arrays, Output, Outputs, Scored
-from edgead.heads.patches import USUAL, PatchHead, PatchScorer
+from edgead.heads.patches import PatchHead, PatchScorer
 
 
 class PushHead(PatchHead):
@@ -24,13 +24,10 @@ class PushHead(PatchHead):
         return Output("push_mm", 2)
 
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> PushScorer:
-        return PushScorer(self, self.grid(outputs), image_size, arrays.get(USUAL))
+        return PushScorer(self, self.grid(outputs), image_size)
 
     def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
-        scores = np.abs(outputs[self.patches.name])
-        if self.by_place:
-            scores = scores - arrays[USUAL].astype(np.float64)
-        return self.reference_of(scores, outputs, image_size)
+        return self.reference_of(np.abs(outputs[self.patches.name]), outputs, image_size)
 
 
 class PushScorer(PatchScorer):

@@ -87,12 +87,11 @@ class Smoother:
         bands = smoothing_bands(input_shape, size, sigma, border)
         self._smoother = load_cuda().Smoother(*(value for band in bands for value in _arguments(band)))
 
-    def __call__(self, patch_scores: int, anomaly_map: int, maximum: int, stream: int = 0, *, usual: int = 0) -> None:
+    def __call__(self, patch_scores: int, anomaly_map: int, maximum: int, stream: int = 0) -> None:
         """Smooth one map, at device addresses: (h, w) to (H, W), and its largest value to one float32.
 
-        `usual`, if not 0, is (h, w) as well, finite, and subtracted from the patch scores first. The maximum is NaN if
-        `patch_scores` holds NaN or Inf: one number shows whether a frame is usable, as patches that are not finite
-        have a distance that is NaN.
+        The maximum is NaN if `patch_scores` holds NaN or Inf: one number shows whether a frame is usable, as patches
+        that are not finite have a distance that is NaN.
 
         Raises
         ------
@@ -101,7 +100,7 @@ class Smoother:
         RuntimeError
             If CUDA refuses; also for what an earlier call in the stream did wrong.
         """
-        self._smoother.apply_device(patch_scores, usual, anomaly_map, maximum, stream)
+        self._smoother.apply_device(patch_scores, anomaly_map, maximum, stream)
 
 
 class Resizer:

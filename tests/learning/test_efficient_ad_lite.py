@@ -192,14 +192,13 @@ def test_seeded_and_resumed_bit_for_bit(trained, tmp_path):
     resumed = lite().fit(IMAGES, checkpoint=Checkpoint(tmp_path, {}, every_s=0))
     for name, value in trained.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[name]), name
-    np.testing.assert_array_equal(trained.arrays["usual_scores"], resumed.arrays["usual_scores"])
     other = lite(seed=1).fit(IMAGES).network.state_dict()
     assert not torch.equal(other["student.0.weight"], trained.network.state_dict()["student.0.weight"])
 
 
 def test_a_stain_stands_out_and_places_are_learnt(trained):
-    assert trained.arrays["usual_scores"].shape == (8, 10) and trained.head.by_place
-    assert not lite(by_place=False).fit(IMAGES).arrays and not lite(fill="reflect").fit(IMAGES).arrays
+    assert trained.network.usual.shape == (8, 10) and trained.network.usual.max() > 0
+    assert not lite(fill="reflect").fit(IMAGES).network.usual.any()
     good = torch.from_numpy(np.stack(flat_grey(2, seed=7)))
     stained = good.clone()
     stained[:, 24:40, 24:40] = torch.from_numpy(np.random.default_rng(3).integers(0, 256, (16, 16, 3), np.uint8))

@@ -74,8 +74,8 @@ def rng():
     return np.random.default_rng(5)
 
 
-def check_equal(device, head, outputs, bank, usual=None, hidden=None):
-    arrays = {name: array for name, array in (("memory_bank", bank), ("usual_scores", usual)) if array is not None}
+def check_equal(device, head, outputs, bank, hidden=None):
+    arrays = {} if bank is None else {"memory_bank": bank}
     there = OnGpu(device, outputs[0])
     beside = {"image_score": np.array([2.5], np.float32), "hidden": hidden}
     on_host = {**beside, head.patches.name: outputs[0]}
@@ -85,12 +85,11 @@ def check_equal(device, head, outputs, bank, usual=None, hidden=None):
     for output in outputs:  # the buffers are used again
         there.run(output)
         expected, found = here.score({**on_host, head.patches.name: output}), on_gpu.score(on_device)
-        atol = 0 if usual is None else 1e-6
-        np.testing.assert_allclose(found.patch_scores, expected.patch_scores, rtol=2e-7, atol=atol)
+        np.testing.assert_allclose(found.patch_scores, expected.patch_scores, rtol=2e-7)
         assert found.image_score == pytest.approx(expected.image_score, rel=1e-6)
         expected_map, expected_maximum = here.anomaly_map(expected.patch_scores)
         found_map, found_maximum = on_gpu.anomaly_map(found.patch_scores)
-        np.testing.assert_allclose(found_map, expected_map, rtol=1e-5, atol=atol)
+        np.testing.assert_allclose(found_map, expected_map, rtol=1e-5)
         assert found_maximum == found_map.max() == pytest.approx(expected_maximum, rel=1e-5)
 
 
@@ -104,37 +103,28 @@ def test_nearest_patches_are_scored_as_on_the_host(device, rng):
 
 @needs_cuda
 @needs_gpu
-def test_what_is_usual_at_a_place_is_subtracted_as_on_the_host(device, rng):
-    bank, features = rng.random((300, 20), np.float32), rng.random((2, 1, *GRID, 20), np.float32)
-    spec = NearestHead(window=3, margin=1, by_place=True, sigma_px=2.0)
-    check_equal(device, spec, features, bank, rng.random(GRID, np.float32))
-
-
-@needs_cuda
-@needs_gpu
 def test_a_map_is_scored_as_on_the_host(device, rng):
     check_equal(device, MapHead(border="replicate"), rng.random((2, 1, *GRID), np.float32), None)
 
 
 @needs_cuda
 @needs_gpu
-@pytest.mark.parametrize("head", [NearestHead(sigma_px=2.0), MapHead(), NearestHead(by_place=True)], ids=str)
+@pytest.mark.parametrize("head", [NearestHead(sigma_px=2.0), MapHead()], ids=str)
 def test_holes_are_hidden_as_on_the_host(device, rng, head):
     hidden = rng.random(GRID) < 0.2
-    bank, usual = rng.random((50, 20), np.float32), rng.random(GRID, np.float32) if head.by_place else None
+    bank = rng.random((50, 20), np.float32)
     shape = (2, 1, *GRID) if isinstance(head, MapHead) else (2, 1, *GRID, 20)
-    check_equal(device, head, rng.random(shape, np.float32), bank, usual, hidden)
+    check_equal(device, head, rng.random(shape, np.float32), bank, hidden)
 
 
 @needs_cuda
 @needs_gpu
-@pytest.mark.parametrize("head", [NearestHead(sigma_px=2.0), MapHead(), NearestHead(by_place=True)], ids=str)
+@pytest.mark.parametrize("head", [NearestHead(sigma_px=2.0), MapHead()], ids=str)
 def test_each_image_of_a_run_is_scored_by_itself(device, rng, head):
     """Bit for bit what it gets alone, also where it alone has holes."""
     shape = (3, *GRID) if isinstance(head, MapHead) else (3, *GRID, 20)
     outputs = rng.random(shape, np.float32)
-    arrays = {"memory_bank": rng.random((50, 20), np.float32), "usual_scores": rng.random(GRID, np.float32)}
-    arrays = {name: array for name, array in arrays.items() if name in head.arrays}
+    arrays = {"memory_bank": rng.random((50, 20), np.float32)} if head.arrays else {}
     together, alone = OnGpu(device, outputs), OnGpu(device, outputs[:1])
     several, single = (head.open({head.patches.name: there.array}, arrays, SIZE) for there in (together, alone))
     assert (len(several.lanes), len(single.lanes)) == (3, 1)

@@ -112,7 +112,7 @@ def test_what_is_no_section_is_refused(content):
 def test_what_an_earlier_model_did_not_use_is_dropped_and_what_it_used_is_refused():
     gone = {"reweight_neighbors": 0, "graph_weight": 0.0}
     assert read_head({"kind": "nearest", "window": 3, **gone}) == NearestHead(window=3)
-    for name, value in (("reweight_neighbors", 3), ("graph_weight", 1.0)):
+    for name, value in (("reweight_neighbors", 3), ("graph_weight", 1.0), ("by_place", True)):
         with pytest.raises(HeadError, match=f"made by an earlier edgead.* needs {name} {value}.*retrain it"):
             read_head({"kind": "nearest", **gone, name: value})
     assert read_head({"kind": "map", "graph_weight": 1.0}) == MapHead(graph_weight=1.0)
@@ -123,7 +123,7 @@ def test_what_an_earlier_model_did_not_use_is_dropped_and_what_it_used_is_refuse
     [
         {},
         {"num_neighbors": 3, "window": 3, "top_patches": 5},
-        {"by_place": True, "margin": 1, "border": "replicate", "sigma_px": 2.5},
+        {"margin": 1, "border": "replicate", "sigma_px": 2.5},
         {"sigma_px": 0, "window": 99, "top_patches": 999},
     ],
 )
@@ -133,8 +133,6 @@ def test_scores_are_those_of_the_reference(options):
     outputs = {"features": features}
     arrays = {"memory_bank": rng.normal(size=(40, 5)).astype(np.float32)}
     head = NearestHead(**options)
-    if head.by_place:
-        arrays["usual_scores"] = rng.random((6, 9)).astype(np.float32)
     scorer = head.open(outputs, arrays, (48, 70))
     scored = scorer.score(outputs)
     plain = {name: array[0].astype(np.float64) for name, array in outputs.items()}

@@ -1,1 +1,1 @@
-"""The memory bank of good patches, and the scale, the metric and the usual scores learnt beside it."""
+"""The memory bank of good patches, and the scale and the metric learnt beside it."""

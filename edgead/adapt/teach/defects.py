@@ -27,7 +27,6 @@ from edgead.dataset.images import Images
 from edgead.dataset.masks import find_mask
 from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, MAX_DEFECTS, MAX_KINDS, NO_KIND, KnownDefects, KnownScorer
 from edgead.heads.nearest import BANK, NearestScorer, in_metric, nearest_head, without_fold
-from edgead.heads.patches import USUAL
 from edgead.images.files import load_image
 
 # Share of the false-reject rate that known defects may use. Of 0.1 to 0.4; this and the following values were chosen
@@ -130,9 +129,8 @@ def _mean_patches(artifact: Artifact, paths: Sequence[Path], progress: Progress 
             weight = cv2.resize(share, grid[::-1], interpolation=cv2.INTER_AREA)
         else:
             if scorer is None:
-                usual = artifact.array(USUAL) if head.by_place else None
                 size = artifact.manifest.preprocessing.image_size
-                scorer = NearestScorer(head, grid, size, artifact.array(BANK), usual)
+                scorer = NearestScorer(head, grid, size, artifact.array(BANK))
             scores = scorer.patch_scores({head.patches.name: features[None]})
             weight = np.full(grid, -np.inf, np.float32)
             inner = head.inner(grid)
@@ -283,7 +281,7 @@ def scores_by_others(
     head, spec = nearest_head(artifact.manifest.head), artifact.manifest.preprocessing
     assert head.known is not None
     images = Images(paths, spec)
-    bank, usual = artifact.array(BANK), artifact.array(USUAL) if head.by_place else None
+    bank = artifact.array(BANK)
     place = {digest: number for number, digest in enumerate(defects.sha256)}
     marked, kinds = defects.arrays[DEFECTS], defects.arrays[DEFECT_KINDS]
     unknown: NearestScorer | None = None
@@ -292,7 +290,7 @@ def scores_by_others(
     for number, outputs in enumerate(each_outputs(artifact, images, progress)):
         origin, features = images.origins[number], outputs[head.patches.name]
         grid = features.shape[1:3]
-        unknown = unknown or NearestScorer(head.model_copy(update={"known": None}), grid, spec.image_size, bank, usual)
+        unknown = unknown or NearestScorer(head.model_copy(update={"known": None}), grid, spec.image_size, bank)
         if origin == len(scorers):
             own = place.get(content_sha256(paths[origin]), -1)  # -1: more were marked than are kept
             others = np.arange(len(defects)) != own

@@ -22,14 +22,13 @@ from torch import Tensor, nn
 
 from edgead.adapt.frozen_backbone import LITE
 from edgead.adapt.memory_bank.feature_space import fit_scale, inverse_root
-from edgead.adapt.memory_bank.usual_scores import fit_usual_scores, look_at
 from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.heads.patches import USUAL
 from edgead.workstation.backbones.pretrained import Backbone, build_backbone, layer_shapes
 from edgead.workstation.backbones.pyramid import each_batch
 from edgead.workstation.methods.efficient_ad.student_teacher import QUANTILES, hard_feature_loss
+from edgead.workstation.methods.efficient_ad.usual_scores import fit_usual_scores, look_at
 from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
@@ -68,6 +67,8 @@ class LiteStudent(nn.Module):
         Backbone with the layers SEEN and TAUGHT.
     channels : sequence of int
         Channels of each of these layers.
+    grid : (int, int)
+        Height and width of the grid of patch scores.
     width : int
         Channels of the student's hidden layers; the last has twice as many.
     own_grids : bool
@@ -80,8 +81,17 @@ class LiteStudent(nn.Module):
     squared_length: Tensor
     metric: Tensor
     quantiles: Tensor
+    usual: Tensor
 
-    def __init__(self, backbone: Backbone, channels: Sequence[int], width: int, *, own_grids: bool = True):
+    def __init__(
+        self,
+        backbone: Backbone,
+        channels: Sequence[int],
+        grid: tuple[int, int],
+        width: int,
+        *,
+        own_grids: bool = True,
+    ):
         super().__init__()
         self.backbone = backbone
         self.own_grids = own_grids
@@ -92,6 +102,7 @@ class LiteStudent(nn.Module):
         self.register_buffer("squared_length", torch.ones(len(self.channels)))
         self.register_buffer("metric", torch.eye(taught)[:, :, None, None])
         self.register_buffer("quantiles", torch.tensor([0.0, 1.0]))
+        self.register_buffer("usual", torch.zeros(grid))
         self.student = nn.Sequential(
             nn.Conv2d(channels[0], width, 2, stride=2),
             nn.ReLU(),
@@ -142,7 +153,7 @@ class LiteStudent(nn.Module):
         """Result of `levels` -> patch scores, float32 (n, h / 8, w / 8)."""
         seen, *taught = levels
         errors = (self.describe(self.average(taught)) - self.student(surround(seen))).square().mean(dim=1)
-        return 0.1 * (errors - self.quantiles[0]) / (self.quantiles[1] - self.quantiles[0])
+        return 0.1 * (errors - self.quantiles[0]) / (self.quantiles[1] - self.quantiles[0]) - self.usual
 
     @torch.no_grad()
     def fit_teacher(self, rows: Sequence[Tensor]) -> None:
@@ -204,16 +215,8 @@ def _damp(layer: Tensor, typical: Tensor) -> Tensor:
     return layer * torch.rsqrt(layer.square().sum(dim=1, keepdim=True) + typical)
 
 
-def learn_lite(
-    network: LiteStudent, images: Sequence[np.ndarray], course: Course, config: LiteConfig
-) -> np.ndarray | None:
-    """Learn from good images.
-
-    Returns
-    -------
-    ndarray of shape (h, w), float32, or None
-        Usual score at each place (`edgead.adapt.memory_bank.usual_scores`), if requested and there are enough groups.
-    """
+def learn_lite(network: LiteStudent, images: Sequence[np.ndarray], course: Course, config: LiteConfig) -> None:
+    """Learn from good images; where there are enough groups, also which places usually score high."""
     rng = np.random.default_rng(config.seed)
     of_image = np.asarray(course.groups or range(len(images)))
     learnt, held_out = hold_out(of_image, config.validation_share, rng)
@@ -224,11 +227,11 @@ def learn_lite(
     del features
     maps = _maps(network, Subset(images, held_out), course, "normalise maps")
     network.fit_quantiles(np.quantile(maps, QUANTILES))
-    # In padded images of different proportions, places do not correspond.
     looked_at = look_at(of_image[learnt], config.seed)
-    if not (len(looked_at) and config.by_place and config.fill == "stretch"):
-        return None
-    return fit_usual_scores(_maps(network, Subset(known, looked_at), course, "compare places"))
+    # In padded images of different proportions, places do not correspond.
+    if len(looked_at) and config.fill == "stretch":
+        maps = _maps(network, Subset(known, looked_at), course, "compare places")
+        network.usual.copy_(torch.from_numpy(fit_usual_scores(maps)))
 
 
 def hold_out(of_image: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -384,9 +387,6 @@ class LiteConfig(MethodConfig):
         largest averages are averaged. 1 and 1 give the paper's maximum.
     margin : int
         Number of outermost rings of positions that the image score leaves out.
-    by_place : bool
-        Lower places that usually score higher than the middle, see `memory_bank.usual_scores`. Not done
-        for padded images.
     sigma_px : float
         Smoothing of the anomaly map; the paper has none.
     seed : int
@@ -407,7 +407,6 @@ class LiteConfig(MethodConfig):
     window: int = 3
     top_patches: int = 10
     margin: int = 1
-    by_place: bool = True
     sigma_px: float = 4.0
 
     def __post_init__(self) -> None:
@@ -438,15 +437,11 @@ class EfficientADLite(NetworkMethod[LiteConfig]):
         backbone = build_backbone(
             config.backbone, (SEEN, *TAUGHT), image_size=config.image_size, weights=weights, pretrained=pretrained
         )
-        channels = [shape[0] for shape in layer_shapes(backbone, config.image_size)]
+        shapes = layer_shapes(backbone, config.image_size)
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
-            self.network = LiteStudent(backbone, channels, config.width, own_grids=config.own_grids).eval()
-        self.usual_scores: np.ndarray | None = None
-
-    @property
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {} if self.usual_scores is None else {USUAL: self.usual_scores}
+            channels, grid = [shape[0] for shape in shapes], shapes[1][1:]
+            self.network = LiteStudent(backbone, channels, grid, config.width, own_grids=config.own_grids).eval()
 
     @property
     def head(self) -> MapHead:
@@ -455,10 +450,9 @@ class EfficientADLite(NetworkMethod[LiteConfig]):
             window=config.window,
             top_patches=config.top_patches,
             margin=config.margin,
-            by_place=self.usual_scores is not None,
             sigma_px=config.sigma_px,
         )
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Run the backbone once over the good images, then train the student on its features."""
-        self.usual_scores = learn_lite(self.network, images, course, self.config)
+        learn_lite(self.network, images, course, self.config)

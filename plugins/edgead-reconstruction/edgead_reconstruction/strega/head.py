@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from edgead.heads.contract import Arrays, Output, Outputs
-from edgead.heads.patches import USUAL, PatchHead, PatchScorer
+from edgead.heads.patches import PatchHead, PatchScorer
 from edgead_reconstruction.strega.opening import open_levels
 
 
@@ -33,13 +33,10 @@ class AreaOpenedHead(PatchHead):
         return open_levels(residual, cut=self.cut, levels=self.levels, area=self.area)
 
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> AreaOpenedScorer:
-        return AreaOpenedScorer(self, self.grid(outputs), image_size, arrays.get(USUAL))
+        return AreaOpenedScorer(self, self.grid(outputs), image_size)
 
     def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
-        scores = outputs[self.patches.name]
-        if self.by_place:
-            scores = scores - arrays[USUAL].astype(np.float64)
-        return self.reference_of(self.opened(scores).astype(np.float64), outputs, image_size)
+        return self.reference_of(self.opened(outputs[self.patches.name]).astype(np.float64), outputs, image_size)
 
 
 class AreaOpenedScorer(PatchScorer):

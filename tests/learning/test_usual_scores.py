@@ -1,0 +1,66 @@
+"""What is usual at a place: found by other parts than those it is judged by, and only ever subtracted."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from edgead.heads.map import MapHead, MapScorer
+
+pytest.importorskip("torch", reason="efficient_ad needs the workstation's packages")
+
+from edgead.workstation.methods.efficient_ad.usual_scores import fit_usual_scores, look_at  # noqa: E402
+
+RULE = MapHead(window=3, top_patches=10, margin=1)
+GRID = (24, 30)
+
+
+def good_maps(count, loud=0.0, seed=0):
+    """Patch scores with a noisy frame around a quiet middle, louder by `loud`."""
+    rng = np.random.default_rng(seed)
+    frame = np.full(GRID, loud, np.float32)
+    frame[6:-6, 6:-6] = 0
+    return (1 + frame + 0.1 * rng.standard_normal((count, *GRID))).astype(np.float32)
+
+
+def test_a_loud_background_comes_down_to_the_middle():
+    maps = good_maps(60, loud=0.5)
+    usual = fit_usual_scores(maps)
+    assert usual.dtype == np.float32 and usual.shape == GRID
+    assert usual[2, 2] == pytest.approx(0.5, abs=0.05)
+    assert usual[12, 15] == pytest.approx(0, abs=0.05)
+    scorer = MapScorer(RULE, GRID, GRID)
+    defect = np.zeros(GRID, np.float32)
+    defect[10:14, 10:14] = 0.4
+
+    def found(lowering):
+        good = [scorer.image_score(scores - lowering) for scores in maps]
+        return np.mean([scorer.image_score(scores - lowering + defect) > max(good) for scores in maps])
+
+    assert found(0) == 0 and found(usual) == 1
+
+
+@pytest.mark.parametrize("loud", [0, -0.5])
+def test_a_background_that_is_no_louder_stays_as_it_is(loud):
+    usual = fit_usual_scores(good_maps(200, loud))
+    assert usual.min() == 0 and usual.max() < 0.03
+
+
+def test_one_odd_part_is_not_usual():
+    maps = good_maps(100)
+    maps[0, 2:4, 2:4] += 3
+    assert fit_usual_scores(maps).max() < 0.1
+
+
+def test_the_middle_is_what_lies_a_quarter_of_each_side_from_the_border():
+    x = np.abs(np.arange(120, dtype=np.float32) - 59.5) / 59.5
+    usual = fit_usual_scores(np.tile(x, (3, 40, 1)))
+    border = cv2.GaussianBlur(np.tile(x, (40, 1)).astype(float), (0, 0), 0.05 * 40, borderType=cv2.BORDER_REFLECT)
+    assert usual[0, 0] == pytest.approx(border[0, 0] - 15 / 59.5, abs=1e-6)  # the middle of 30 to 90 lies 15 away
+    assert usual[0, 45] == 0 < usual[0, 44]
+
+
+@pytest.mark.parametrize(("groups", "count"), [(range(19), 0), (range(20), 20), ([0] * 500, 0), (range(500), 120)])
+def test_too_few_groups_say_nothing_and_many_images_are_thinned(groups, count):
+    assert len(look_at(groups, 3)) == count
