@@ -166,7 +166,7 @@ def import_model(
     )
     with new_artifact(destination) as draft:
         graph.write(draft, manifest, given, opened.outputs)
-        keep_learnt(draft, good.learnt)
+        keep_learnt(draft, good.learnt, spec)
         plan = CalibrationPlan(paths, *rates, groups=groups.of(paths))
         try:
             scores = complete_artifact(draft, manifest, plan, progress=partial(progress, "calibrate"))

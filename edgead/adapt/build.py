@@ -61,9 +61,7 @@ def build_artifact(
     """
     with new_artifact(destination) as draft:
         manifest = write_draft(trained, draft, preprocessing, provenance)
-        # Images that the page or a camera stores as other files are recognised by their pixels too.
-        kept_as_others = "commissioned" in manifest.training
-        keep_learnt(draft, learnt, folds, pixels_of=manifest.preprocessing if kept_as_others else None)
+        keep_learnt(draft, learnt, manifest.preprocessing, folds)
         complete_artifact(draft, manifest, plan, progress=progress)
     return Artifact.load(destination)
 

@@ -282,7 +282,8 @@ class Model(Predictor):
     ) -> Model:
         """Add a graph of another precision to the model's folder, with thresholds of its own, and open it.
 
-        If the new graph replaces the one that this object has open, this object is closed.
+        A `patchcore` has one precision: it is learnt again, and the version before stays in `MODEL.versions`. If the
+        new graph replaces the one that this object has open, this object is closed.
 
         Parameters
         ----------

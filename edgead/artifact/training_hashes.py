@@ -29,21 +29,18 @@ def content_sha256(path: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def keep_learnt(
-    draft: Path, paths: Sequence[Path], folds: Sequence[int] = (), *, pixels_of: Preprocessing | None = None
-) -> None:
-    """Append images to the list of learnt images of the model in `draft`: a line with SHA-256 and fold for each.
+def keep_learnt(draft: Path, paths: Sequence[Path], spec: Preprocessing, folds: Sequence[int] = ()) -> None:
+    """Append images to the list of learnt images of the model in `draft`: two lines for each, with its fold.
 
-    With `pixels_of`, the model's preprocessing, each gets a second line with the SHA-256 of its pixels. That identifies
-    images that were decoded and stored as another file, as a page, a camera and the evidence do.
+    One has the SHA-256 of the file, one that of the pixels, which identifies arrays and images that were decoded and
+    stored as another file, as a page, a camera and the evidence do.
     """
     of_fold = [str(fold) for fold in folds] if len(folds) else [""] * len(paths)
     file = draft / FILE
     known = _parsed(file.read_bytes() if file.is_file() else b"")
     for path, fold in zip(paths, of_fold, strict=True):
         known.setdefault(content_sha256(path), fold)
-        if pixels_of is not None:
-            known.setdefault(_of_pixels(read_frame(path, pixels_of)), fold)
+        known.setdefault(_of_pixels(read_frame(path, spec)), fold)
     lines = (f"{digest} {fold}".rstrip() for digest, fold in sorted(known.items()))
     file.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
 

@@ -49,8 +49,9 @@ class BlindLimitError(SettingsError):
     def __init__(self, reasons: Sequence[str], *, by_hand: bool = False):
         found = "".join(f"\n  {reason}" for reason in reasons)
         from_images = (
-            "leave out images that show defects or another product; if all are good parts of this one, say why with "
-            '--reason "...", which the model keeps'
+            "leave out images that show defects or another product. Good parts that only look otherwise are learnt "
+            "by `edgead teach`, with defects in --bad as the test. A limit as high as this one may pass defects: "
+            'whoever takes it all the same says why with --reason "...", which the model keeps'
         )
         to_do = "If it is right all the same, give a reason." if by_hand else from_images
         super().__init__(f"the new limit may be blind:{found}\n{to_do}")

@@ -212,15 +212,16 @@ def _warn_of_two(output: Path, two: TwoProducts) -> None:
 
 
 def _print_trained(artifact: Artifact, good: GoodImages, facts: dict[str, Any], advice: list[str], json: bool) -> None:
-    """Print warnings, the report, what other limits would do, and advice."""
+    """Print the report, what other limits would do, warnings, which are seen last, and advice."""
     from edgead.cli.advice import print_points, training_table
 
     report = {"model": str(artifact.path), **facts, **training_facts(artifact)}
-    single = [report.get("shrunk"), report["groups"].get("warning")]
-    warn([*report.get("odd_images", ()), *filter(None, single)])
     print_report(report, json, lambda: training_table(report))
     if not json:
         print_points(artifact, good.defects)
+    single = [report.get("two_products"), report.get("shrunk"), report["groups"].get("warning")]
+    warn([*filter(None, single), *report.get("odd_images", ())])
+    if advice:
         print(*advice, sep="\n")
 
 

@@ -109,10 +109,10 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
     folder = data / normal_dir
     refuse_made([folder / GOOD])
     if not folder.is_dir():
+        several = "" if (data / GOOD).is_dir() else "; with '*' those of several products"
         raise DatasetError(
             f"{data} has no folder {normal_dir}; it holds {contents(data)}. Put the good images into the folder "
-            "itself, or use the MVTec layout (train/good/*.png), or name their folder with --normal-dir; with '*' "
-            "those of several products"
+            f"itself, or use the MVTec layout (train/good/*.png), or name their folder with --normal-dir{several}"
         )
     return list_images(colour_folder(folder))
 

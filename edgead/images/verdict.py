@@ -87,8 +87,11 @@ class ImageVerdict(Verdict):
         return self.map_in_image() > self.map_threshold
 
     def sentence(self, language: str = "en") -> str:
-        """Describe the anomaly in one sentence; empty for an "ok" decision. See `edgead.serialization.sentence`."""
-        return sentence(self.to_dict(), language)
+        """Describe the anomaly in one sentence; empty for an "ok" decision. See `edgead.serialization.sentence`.
+
+        If the image could not be judged, it is the problem, in English.
+        """
+        return self.problem or sentence(self.to_dict(), language)
 
     def load_image(self) -> np.ndarray:
         """Return the image for display: uint8, BGR, of shape (H, W, 3)."""
@@ -130,7 +133,8 @@ class ImageVerdict(Verdict):
         Raises
         ------
         ImageError
-            The path is a folder and the image has no name, the suffix is unknown, or the image's own file is gone.
+            The path is a folder and the image has no name, the suffix is unknown, or the path is the image's own file,
+            or that is gone.
         OSError
             The file cannot be written.
         """
@@ -139,6 +143,8 @@ class ImageVerdict(Verdict):
             if not self.name:
                 raise ImageError(f"{target} is no image file, and an array has no name: save it as {target}/NAME.jpg")
             target = target / drawn_name(self.name, self)
+        if isinstance(self.image, Path) and target.exists() and target.samefile(self.image):
+            raise ImageError(f"{target} is the judged image itself, which would be lost: name another file")
         write_image(target, self.plot())
         return target
 

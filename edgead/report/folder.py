@@ -77,6 +77,8 @@ def report_folder(
             f"{detector.artifact.path} has its limit for cycles, and a report counts images: `edgead eval` measures "
             "it, with a folder of frames in order for each fault"
         )
+    if page.is_dir():
+        raise SettingsError(f"{page} is a folder: name a file for the page, such as {page / 'report.html'}")
     if detector.threshold is None:
         raise SettingsError(
             f"{detector.artifact.path} has no thresholds yet, and nothing to report of them: run `edgead calibrate` "

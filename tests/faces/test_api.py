@@ -29,6 +29,7 @@ from edgead.api.errors import in_python
 from edgead.api.options import RateOptions, StreamOptions, TeachOptions
 from edgead.api.paths import image_paths
 from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.training_hashes import find_learnt
 from edgead.cli.predict_files import predict_images
 from edgead.detector import ClosedError
 from edgead.errors import EdgeadError, SettingsError
@@ -222,7 +223,7 @@ def test_row_5_a_file_that_cannot_be_judged_stops_no_others(model, part, line_da
     _, broken, _ = verdicts
     assert broken.problem.startswith(f"{paths[1]}: ") and not broken.is_ok and broken.score is None
     assert json.loads(broken.to_json()) == {"name": "1.jpg", "decision": "fault", "problem": broken.problem}
-    assert repr(broken) == f"Verdict(fault, {broken.problem})" and broken.sentence() == ""
+    assert repr(broken) == f"Verdict(fault, {broken.problem})" and broken.sentence() == broken.problem
     assert broken.mask_in_image().size == broken.mask.size == 0 and broken._repr_png_() is None
     with pytest.raises(ImageError, match="1.jpg"):
         broken.save(tmp_path / "judged")
@@ -411,6 +412,8 @@ def test_row_6_images_that_a_program_holds_are_learnt(plugin, line_data, tmp_pat
         facts, threshold = model.manifest.training, model.threshold
         assert facts["training_images"] + facts["calibration_images"] == 24
         assert model.info()["input_size"] == [32, 32] and model.info()["settings"]["image_size"] == [32, 32]
+        # The files of which the program holds the pixels count as learnt.
+        assert len(find_learnt(model.artifact, paths)) == facts["training_images"]
     with edgead.train([*paths[:10], *rgb[10:]], tmp_path / "of_both", colour="rgb", **common) as model:
         assert model.threshold == pytest.approx(threshold)
     for none, words in (
@@ -557,6 +560,11 @@ def test_row_14_a_verdict_is_drawn_saved_and_written(model, path, verdict, tmp_p
         with pytest.raises(ImageError, match=rf"{name}: an image ends in one of .*\.jpg .*\.png"):
             of_file.save(tmp_path / name)
         assert not (tmp_path / name).exists()
+    own = tmp_path / "own.jpg"
+    own.write_bytes(path.read_bytes())
+    with pytest.raises(ImageError, match="own.jpg is the judged image itself, which would be lost: name another file"):
+        model.predict(own).save(own)
+    assert own.read_bytes() == path.read_bytes()
     (tmp_path / "of.may").mkdir()
     assert of_file.save(tmp_path / "of.may").parent == tmp_path / "of.may"
 
@@ -614,6 +622,8 @@ def test_row_17_a_model_is_measured_and_reported(model, line_data, tmp_path):
     assert f"{found['count']} of {found['total']} defects passed" in repr(evaluation)
     page = model.report(line_data, tmp_path / "new" / "page.html")
     assert "The worst misses" in page.read_text()
+    with pytest.raises(SettingsError, match="new is a folder: name a file for the page, such as .*new/report.html"):
+        model.report(line_data, tmp_path / "new")
 
 
 def test_row_17_a_model_is_calibrated(model_copy, line_data, part):

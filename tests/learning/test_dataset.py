@@ -51,6 +51,12 @@ def test_plain_folder(tmp_path):
     assert find_good_images(tmp_path / "ok") == find_good_images(tmp_path, "ok")
     with pytest.raises(DatasetError, match="no folder train/good; it holds ok/. Put the good .* --normal-dir"):
         find_good_images(tmp_path)
+    draw(tmp_path / "mixed" / "good" / "1.png")
+    draw(tmp_path / "mixed" / "crack" / "2.png")
+    with pytest.raises(
+        DatasetError, match="name their folder with --normal-dir$"
+    ):  # '*' would learn the cracks as good
+        find_good_images(tmp_path / "mixed")
     (tmp_path / "ok" / "train").mkdir()
     with pytest.raises(DatasetError, match="no folder train/good"):
         find_good_images(tmp_path / "ok")

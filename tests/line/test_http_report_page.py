@@ -66,17 +66,17 @@ def test_frames_without_a_verdict_stand_beside_the_yield_that_they_do_not_change
         assert [found[name] for name in ("lost", "late", "paused")] == [["30"], ["4"], ["1,200"]]
         assert found["yield"] == ["57.1 %\nof the inspected"] and "in_fault" not in found
         expect(page.locator("#production .yield-curve i[data-passed]").last).to_have_attribute(
-            "title", re.compile("57.1 %, Not inspected in time: 1,234$")
+            "title", re.compile("57.1 %, Not inspected: 1,234$")
         )
         shot(page, tmp_path / "shots", "live")
     with opened_page(browser, f"{url}/#report") as page:
         expect(page.locator("#report-total [data-figure=uninspected] dd")).to_have_text("1,234")
         assert figures(page, "#report-total")["yield"] == ["57.1 %\nof the inspected"]
-        expect(page.locator("#report-groups tbody [data-label='Not inspected in time']")).to_have_text("1,234")
+        expect(page.locator("#report-groups tbody [data-label='Not inspected']")).to_have_text("1,234")
         expect(page.locator("#report-groups tbody [data-label='In pauses']")).to_have_text("1,200")
         shot(page, tmp_path / "shots", "report")
     with opened_page(browser, f"{url}/#report", **PHONE, locale="de") as page:
-        expect(page.locator("#report-total [data-figure=uninspected]")).to_have_text("Nicht rechtzeitig geprüft1.234")
+        expect(page.locator("#report-total [data-figure=uninspected]")).to_have_text("Nicht geprüft1.234")
         shot(page, tmp_path / "shots", "report-phone")
 
 

@@ -107,8 +107,8 @@ def test_frames_without_a_verdict_in_time_are_an_alarm_by_default():
     assert line.pass_by(30, 10) is None
     found = line.pass_by(20, 9, missed=1)
     text = (
-        "20 of the last minute's 500 frames had no verdict in time (20 were not judged, 0 were late): a faster preset, "
-        "int8 or a slower line helps"
+        "20 of the last minute's 500 frames had no verdict in time (20 were not judged, 0 late): other work on "
+        "this machine, or too slow a model?"
     )
     assert found == Finding("not_inspected", "caps", text, "warning", 4.0, 1.0)
     found = line.pass_by(40, 8, late=2, missed=2)

@@ -62,7 +62,7 @@ def test_an_ok_part_of_the_last_ones_is_marked_bad_and_the_mark_is_taken_back(br
         expect(rows).to_have_count(2)
         rows.nth(1).get_by_label("Bad").check()  # the newest comes first
         say_who(page, "Mark")
-        expect(page.locator("#toast")).to_contain_text("kept without loss")
+        expect(page.locator("#toast")).to_have_text("part 0 marked, and its frame is kept without loss")
         assert [row["mark"] and row["mark"]["verdict"] for row in daemon.store.rows] == ["bad", None]
         page.goto(f"{url}/#evidence/{daemon.store.rows[0]['id']}/front")
         expect(page.locator("#detail .marked-note")).to_contain_text("Bad, says Anna (127.0.0.1)")
@@ -115,6 +115,29 @@ def test_a_limit_that_a_person_set_stays_with_a_lesson_and_the_page_says_so(brow
     with served(daemon) as url, opened_page(browser, f"{url}/#teach") as page:
         said = page.locator("#lesson .marked-note")
         expect(said).to_contain_text("The limit in force, 0.5000, was set by a person and stays: 0.4750 with")
+
+
+def test_a_lesson_with_what_may_be_a_defect_and_no_bad_part_is_accepted_only_with_a_tick(browser, daemon):
+    id = daemon.store.rows[0]["id"]
+    counted, none = {"images": 1, "reject": 0, "review": 0}, {"images": 0, "reject": 0, "review": 0}
+    part = {"verdict": id, "role": "taught", "score": 1.7, "scaled_score": 339.0, "of_limit": 3.4}
+    side = {"taught": counted, "held_out": none, "bad": none, "good": counted, "false_reject_rate": 0.05}
+    part |= {"decision": "reject", "good_above": 0}
+    side |= {"golden_scores": [0.1], "typical_score": 0.1, "parts": [part], "review_threshold": 0.3}
+    report = {when: {"fp32": {**side, "reject_threshold": 0.5}} for when in ("before", "after")}
+    now = {"by": "Anna", "since": datetime.now(timezone.utc), "model_sha256": "0" * 64}
+    daemon.lessons.found = [LessonState(pipeline="front", state="ready", good=(id,), bad=0, report=report, **now)]
+    with served(daemon) as url, opened_page(browser, f"{url}/#teach") as page:
+        page.get_by_role("button", name="Accept").click()
+        tick = page.locator("dialog").get_by_label("No bad part tests this lesson, and a part of it had the score 339")
+        page.get_by_label("Your name").fill("Anna")
+        page.locator("dialog").get_by_role("button", name="Accept", exact=True).click()
+        expect(tick).to_be_visible()
+        assert daemon.lessons.calls == []
+        tick.check()
+        page.locator("dialog").get_by_role("button", name="Accept", exact=True).click()
+        expect(page.locator("dialog")).to_have_count(0)
+    assert daemon.lessons.calls == [("accept", "front", "Anna (127.0.0.1)")]
 
 
 def test_bad_parts_alone_are_taught_and_a_button_that_rests_says_why(browser, daemon):

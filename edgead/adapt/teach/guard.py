@@ -166,9 +166,10 @@ def refuse_doubtful(offered: Sequence[Offered], sheet: Path | None) -> None:
         return
     named = "".join(f"\n  {one.label}; {one.doubt}" for one in doubtful[:8])
     more = f"\n  and {len(doubtful) - 8} more" if len(doubtful) > 8 else ""
-    look = f"look at {sheet}; " if sheet else ""
+    look = f"{sheet} shows them: " if sheet else ""
     raise LessonRefusedError(
         f"{len(doubtful)} of {len(offered)} images stand far from anything good, and nothing was learnt:{named}{more}\n"
-        f'{look}leave them out, or, if they are good, say why with --reason "...", which the model keeps',
+        f"{look}look at all {len(offered)}, as defects may score like good parts. Leave out what is not good; if all "
+        'are good, say why with --reason "...", which the model keeps',
         doubtful,
     )

@@ -154,7 +154,7 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
         before = _judge_all(artifact, prepared, partial(progress, "judge before"))
         write_arrays(draft, artifact.manifest, merged_arrays(artifact, merged))
         knowing = _know_defects(Artifact(draft, artifact.manifest), prepared, progress)
-        keep_learnt(draft, [*taught, *_twins(taught)], pixels_of=artifact.manifest.preprocessing)
+        keep_learnt(draft, [*taught, *_twins(taught)], artifact.manifest.preprocessing)
         facts = {
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "by": prepared.plan.by,

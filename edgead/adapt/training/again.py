@@ -97,7 +97,7 @@ def learn_again(
     )
     with new_artifact(path) as draft:
         made = write_draft(trained, draft, spec, {**training, **trained.notes, "peak_memory_mib": None})
-        keep_learnt(draft, learnt, folds)
+        keep_learnt(draft, learnt, spec, folds)
         complete_artifact(draft, made, plan, progress=partial(progress, "calibrate"))
         artifact.check_unchanged()
     return Artifact.load(path)

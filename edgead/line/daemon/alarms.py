@@ -247,6 +247,6 @@ class _NotInspected:
     def found(self) -> tuple[str, float]:
         text = (
             f"{self._late + self._missed} of the last minute's {self._frames} frames had no verdict in time "
-            f"({self._missed} were not judged, {self._late} were late): a faster preset, int8 or a slower line helps"
+            f"({self._missed} were not judged, {self._late} late): other work on this machine, or too slow a model?"
         )
         return text, round(self._share, 2)

@@ -38,7 +38,7 @@ const ALARMS = ["rejects_in_a_row", "yield_below", "no_part", "not_inspected", "
 // "7 of the last minute's 120 frames had no verdict in time (5 were not judged, 2 were late)..."
 function notInspected(bad, frames, missed, late) {
   const counts = { bad: count(bad), frames: count(frames), missed: count(missed), late: count(late) };
-  return t("{bad} of the last minute's {frames} frames without a verdict in time ({missed} not judged, {late} late): a faster preset or int8 helps", counts);
+  return t("{bad} of the last minute's {frames} frames without a verdict in time ({missed} not judged, {late} late): other work on this machine, or too slow a model?", counts);
 }
 
 // "lost: no route to host"

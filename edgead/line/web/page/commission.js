@@ -248,7 +248,7 @@ export class CommissionView {
   learning(draft) {
     const under = draft.learning;
     by("commission-learn").hidden = Boolean(under);
-    by("commission-learn").disabled = draft.rate === null;
+    by("commission-learn").disabled = draft.rate === null || Boolean(this.sending && !this.sending.stopped);
     const fresh = draft.result !== null && !draft.stale && !under;
     by("commission-learn").classList.toggle("primary", !fresh);
     by("commission-see").hidden = !fresh;

@@ -83,7 +83,7 @@ async function go(view, draft) {
   const options = draft.pipelines.map(({ name }) => el("option", { value: name }, name));
   ask({
     title: t("Put the model into service"), action: t("Test and change"), danger: true, done: t("The model is in its place"),
-    lead: t("It is loaded beside the one in service and tested. If it passes, it judges from the next part on; the one before is kept for a roll-back, under System."),
+    lead: (view.trial.parts.length ? "" : `${t("No bad part was tried: step 5 shows whether it finds yours.")} `) + t("It is loaded beside the one in service and tested. If it passes, it judges from the next part on; the one before is kept for a roll-back, under System."),
     fields: [
       unlike(draft.result) && el("label", { class: "check" }, el("input", { type: "checkbox", required: true }), `${unlike(draft.result)} ${t("I have looked: they belong to it.")}`),
       field("commission-model", t("Name of the model"), { name: "model", required: true, maxlength: "64", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", value: free }),

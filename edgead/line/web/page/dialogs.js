@@ -188,7 +188,7 @@ const postEach = (names, what, values) => Promise.all(names.map((name) => post(`
 export function rollBack(pipeline) {
   ask({
     title: t("Roll back the model of {pipeline}?", { pipeline: pipeline.name }), action: t("Roll back"), danger: true, done: t("Rolled back"),
-    lead: t("The model before the last change judges again, from the next part on."),
+    lead: t("The model before the last change judges again, from the next part on; a second roll-back brings the one of now back."),
     fields: nameField(),
     send: (values) => post(`/api/pipelines/${pipeline.name}/roll-back`, values),
   });

@@ -13,6 +13,7 @@ import { zoomable } from "./zoom.js";
 export const linkTo = (verdict) => `evidence/${verdict.id}/${verdict.pipeline}`;
 
 const PAGE = 50;
+const TYPING_MS = 400;
 // Newer stands above older.
 const WAYS = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
 const MARKS = { g: "good", b: "bad", u: null };
@@ -30,6 +31,8 @@ export class EvidenceView {
     this.heard = false; // of a verdict that the list may lack
     by("decisions").addEventListener("click", ({ target: { dataset } }) => "decision" in dataset && Object.assign(this, { decision: dataset.decision }).load());
     by("evidence-part-key").addEventListener("change", () => by("evidence-part").value && this.load());
+    let typed;
+    by("evidence-part").addEventListener("input", () => (clearTimeout(typed), (typed = setTimeout(() => this.load(), TYPING_MS))));
     for (const id of ["evidence-pipeline", "evidence-part", "evidence-kind", "evidence-until", "evidence-score"]) by(id).addEventListener("change", () => this.load());
     by("evidence-newest").addEventListener("click", () => {
       by("evidence-until").value = "";
@@ -94,7 +97,7 @@ export class EvidenceView {
       if (before) by("verdicts").append(...rows);
       else by("verdicts").replaceChildren(...rows);
       this.before = page.next_before_id;
-      if (!before && this.chosen && !this.listed.has(this.chosen)) this.empty(); // a mark would hit a part that is not listed
+      if (!before && this.chosen && !this.listed.has(this.chosen)) this.close();
       if (LIST_BESIDE.matches && !this.chosen && page.verdicts.length) this.open(page.verdicts[0].id, page.verdicts[0].pipeline);
     } catch (problem) {
       toast(problem.message, true);
@@ -104,16 +107,21 @@ export class EvidenceView {
     if (!by("no-verdicts").hidden) this.empty();
   }
 
-  // Nothing of the part before stays beside an empty list: its buttons would mark a part that nobody asked for.
+  // Nothing of the part before stays beside a list without it: its buttons would mark a part that nobody asked for.
+  close() {
+    if (location.hash === `#${this.chosen}`) history.replaceState(null, "", "#evidence"); // else its row could not be chosen later
+    this.chosen = null;
+    by("detail").replaceChildren(el("p", { class: "empty" }, t("Choose a verdict to see its images")));
+  }
+
   empty() {
     const set = ["pipeline", "part", "kind", "until", "score"].map((name) => by(`evidence-${name}`)).filter((field) => field.value.trim());
     const label = (field) => field.labels[0]?.firstChild.textContent.trim() ?? by("evidence-part-key").selectedOptions[0].text;
     const value = (field) => (field.type === "datetime-local" ? stamp(field.value) : field.value.trim());
     const filters = [WORDS[this.decision], ...set.map((field) => `${label(field)} ${value(field)}`)].filter(Boolean).join(", ");
     say(by("no-verdicts"), filters ? t("No part found with: {filters}", { filters }) : t("No part was judged yet"));
-    if (location.hash === `#${this.chosen}`) history.replaceState(null, "", "#evidence"); // else its row could not be chosen later
-    this.chosen = null;
-    by("detail").replaceChildren(el("p", { class: "empty" }, t("Choose a verdict to see its images")));
+    if (this.decision && set.length) by("no-verdicts").append(" ", el("button", { onclick: () => Object.assign(this, { decision: "" }).load() }, t("Search all verdicts")));
+    this.close();
   }
 
   row(verdict) {
@@ -231,7 +239,7 @@ export class EvidenceView {
 function detail(verdict, mark) {
   const another = verdict.decision === "ok" ? null : el("button", { "data-needs": "operate", onclick: () => anotherKind(verdict) }, t("Another kind"));
   // The decision first: it can be seen and answered without scrolling.
-  const head = el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, scoreOf(verdict)), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, markButtons(verdict, mark)));
+  const head = el("div", { class: "detail-head" }, badge(verdict.decision), el("b", {}, titleOf(verdict)), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, scoreOf(verdict)), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, markButtons(verdict, mark)));
   return [
     el("div", { class: "seen" }, head, images(verdict), verdict.words && el("p", { class: "words" }, verdict.words)),
     another && el("div", { class: "actions of-kinds" }, another),

@@ -46,7 +46,7 @@ export class Heaps {
     by("heaps-problem").hidden = !found.reason;
     say(by("heaps-problem"), found.reason);
     const left = found.left_out ? ` ${t("Left out, as the model lets them pass now or they cannot be read: {number}.", { number: found.left_out })}` : "";
-    const states = { running: t("Rejects that are sorted, beside the line: {done} of {images}", found), ready: t("Write a name under each heap; equal names make one kind, and one without a name is left out. Choose images to move them.") + left };
+    const states = { running: t("Rejects that are sorted, beside the line: {done} of {images}", found), ready: t("Write a name under each heap; equal names make one kind, and heaps without a name the kind “other”. Choose images to move them.") + left };
     say(by("heaps-note"), states[found.state] ?? "");
     this.draw();
   }
@@ -63,7 +63,7 @@ export class Heaps {
     const here = el("button", { "data-move": number, onclick: () => this.move(heap) }, t("Put the chosen here"));
     const name = el("input", { id: field, list: "heap-kinds", maxlength: "64", autocomplete: "off", value: heap.name, oninput: ({ target }) => (heap.name = target.value) });
     const title = t("Heap {heap}, images: {number}", { heap: number, number: heap.rejects.length });
-    const words = heap.clear ? t("clear: half of these rejects make this heap again") : t("doubtful: half of these rejects alone make other heaps; look at each image");
+    const words = heap.clear ? t("clear: half of these rejects make this heap again") : t("doubtful: a sort of half of these rejects gives other heaps. Look at each image");
     const asSorted = String(heap.rejects.map(({ verdict }) => verdict)) === String(heap.sorted?.map(({ verdict }) => verdict)); // a person may have changed it
     const clear = heap.clear != null && asSorted && el("p", { class: "muted" }, words);
     const images = heap.rejects.map((reject, index) => el("li", {}, el("label", {}, image(reject, this.pipeline), el("span", { class: "tick" }, el("input", { type: "checkbox", value: reject.verdict }), t("image {number}", { number: index + 1 })))));
@@ -90,8 +90,9 @@ export class Heaps {
 
   save() {
     const kinds = Object.create(null); // any word may be a name
-    for (const { name, rejects } of this.heaps) if (name.trim()) (kinds[name.trim()] ??= []).push(...rejects.map(({ verdict }) => verdict));
-    if (!Object.keys(kinds).length) return toast(t("Write a name under at least one heap."), true);
+    if (!this.heaps.some(({ name }) => name.trim())) return toast(t("Write a name under at least one heap."), true);
+    // Without them every later reject would be of a kind that was named.
+    for (const { name, rejects } of this.heaps.toSorted((one, other) => !one.name.trim() - !other.name.trim())) (kinds[name.trim() || t("other")] ??= []).push(...rejects.map(({ verdict }) => verdict));
     return ask({
       title: t("Teach the model these kinds?"),
       lead: t("{kinds}. It is tested, and names them from the next part on. What it decides stays as it is. The model of before can be rolled back to.", { kinds: Object.keys(kinds).join(", ") }),

@@ -67,7 +67,7 @@ async function refresh() {
   try {
     const status = await get("/api/status");
     status.ahead_ms = Date.parse(status.now) - Date.now();
-    connected();
+    connected(status.pipelines.filter(({ state }) => state === "paused").map(({ name }) => name).join(", "));
     endName(status.shift);
     for (const each of [live, evidence, kinds, report, teach, commission, system]) each.showStatus(status);
     notices.refresh();
@@ -85,13 +85,13 @@ async function watch() {
   }
 }
 
-function connected() {
+function connected(paused) {
   const wasLost = "lost" in document.body.dataset;
   seenAt = new Date();
   delete document.body.dataset.lost;
   by("lost").hidden = true;
   by("connection").dataset.state = "up";
-  say(by("connection"), t("Connected"));
+  say(by("connection"), paused ? t("Paused: {names}", { names: paused }) : t("Connected"));
   if (!events || events.readyState === EventSource.CLOSED) listen();
   if (wasLost) {
     live.connection(false);

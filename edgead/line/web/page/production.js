@@ -7,7 +7,7 @@ import { t } from "./words.js";
 
 const EVERY_MS = 5000;
 // Frames without a verdict in time, and why; reasons that there are none of are left out.
-export const PASSED = { uninspected: t("Not inspected in time"), lost: t("Lost"), late: t("Late"), in_fault: t("In faults"), paused: t("In pauses") };
+export const PASSED = { uninspected: t("Not inspected"), lost: t("Lost"), late: t("Late"), in_fault: t("In faults"), paused: t("In pauses") };
 const ROWS = { inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"), ...PASSED, yield: t("Yield"), yield_after_review: t("Yield after review") };
 
 export const share = (value) => (value == null ? "—" : `${decimal(100 * value, 1)} %`);

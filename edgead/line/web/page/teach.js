@@ -8,6 +8,7 @@ import { thumb } from "./marking.js";
 import { t } from "./words.js";
 
 const MAX_PARTS = 200;
+const FAR = 150; // a defect, or a strong change of light: no border tells them apart
 const LEAST_BAD = 3; // fewer say nothing about others of their kind
 const ROLES = { taught: t("learnt"), "held out": t("good, not learnt"), bad: t("bad") };
 
@@ -212,6 +213,15 @@ export class TeachView {
     });
   }
 
+  // Without bad parts nothing shows that a lesson lets defects pass.
+  untested() {
+    const [before] = Object.values(this.lesson().report.before);
+    const highest = Math.max(...before.parts.filter(({ role }) => role === "taught").map((part) => part.scaled_score ?? 0));
+    if (before.bad.images || highest <= FAR) return null;
+    const words = t("No bad part tests this lesson, and a part of it had the score {score}, where 100 is the limit. If it is bad, defects like it pass from then on. I have looked at all of them: they are good.", { score: scaledText(highest) });
+    return el("label", { class: "check" }, el("input", { type: "checkbox", required: true }), words);
+  }
+
   decide(what) {
     const accept = what === "accept";
     ask({
@@ -221,7 +231,7 @@ export class TeachView {
       lead: accept
         ? t("It is tested with its golden images. If it passes, it judges from the next part on, also after a restart. The model of before can be rolled back to.")
         : t("What was learnt is removed. The model in service and the marks stay."),
-      fields: nameField(),
+      fields: [accept && this.untested(), nameField()],
       send: async (values) => this.take((await post(`/api/lessons/${this.pipeline}/${what}`, { by: values.by })).lessons),
     });
   }

@@ -81,13 +81,14 @@ export class Trial {
     const key = [bad.length, good.length, left, this.parts.length, this.model].join();
     if (key === this.drawn) return;
     this.drawn = key;
+    const refused = this.parts.map(({ judged }) => judged?.refused).filter(Boolean);
     by("trial-found").hidden = !this.parts.length;
-    by("trial-words").replaceChildren(...words(bad, good, left, this.draft).map((text) => el("li", {}, text)));
+    by("trial-words").replaceChildren(...words(bad, good, left, this.draft, refused.length).map((text) => el("li", {}, text)));
     by("trial-line").hidden = !bad.length && !good.length;
     by("trial-bad-dots").replaceChildren(...bad.map(dot));
     by("trial-good-dots").replaceChildren(...good.map(dot));
     by("trial-parts").replaceChildren(...[...bad, ...good].map((part) => (part.tile ??= tile(part))));
-    showRefused(by("trial-refused"), this.parts.map(({ judged }) => judged?.refused).filter(Boolean));
+    showRefused(by("trial-refused"), refused);
   }
 }
 
@@ -95,13 +96,14 @@ const shown = ({ judged }) => Math.min(REACH, Math.max(0, judged.score ?? REACH)
 // A bad part that would pass, or a good one that would not.
 const isWrong = ({ heap, judged }) => (heap === "bad") === (judged.decision === "ok");
 
-function words(bad, good, left, draft) {
+function words(bad, good, left, draft, refused) {
   const [missed, wrong, reviewed] = [bad.filter(isWrong).length, good.filter(isWrong).length, bad.filter(({ judged }) => judged.decision === "review").length];
   return [
     left && t("Parts still to be judged: {number}", { number: count(left) }),
     bad.length && (missed ? t("{missed} of {count} bad parts would pass.", { missed, count: bad.length }) : t("Every bad part would be found: {count} of {count}.", { count: bad.length })),
     reviewed && t("Bad parts that would go to review: {number}", { number: reviewed }),
     good.length && (wrong ? t("{wrong} of {count} good parts would not pass.", { wrong, count: good.length }) : t("Every good part would pass: {count} of {count}.", { count: good.length })),
+    refused && t("Files left out: {number}", { number: refused }),
     missed && unlike(draft.result),
     missed && draft.result.preset === "fast" && t("Learn again with the preset default: it sees smaller defects."),
     missed && !draft.region && t("Draw a region around the part, so that a defect fills more of the model's pixels, and learn again."),
