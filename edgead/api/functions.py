@@ -158,11 +158,13 @@ def _few_images(artifact: Artifact) -> list[str]:
     ]
 
 
-def _opened(method: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[PathLike, P], R]:
-    """Turn a method of Model into a function that opens the model of a path, calls the method and closes it."""
+def _opened(method: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[PathLike | Model, P], R]:
+    """Turn a method of Model into a function that takes a model, or the path of one to open, to call and to close."""
 
     @functools.wraps(method)
-    def function(model: PathLike, *args: P.args, **kwargs: P.kwargs) -> R:
+    def function(model: PathLike | Model, *args: P.args, **kwargs: P.kwargs) -> R:
+        if isinstance(model, Model):
+            return method(model, *args, **kwargs)
         with load(model) as opened:
             return method(opened, *args, **kwargs)
 

@@ -352,6 +352,8 @@ class Model(Predictor):
         from edgead.stream import run
 
         check_options(self.stream, options, StreamOptions)
+        if isinstance(source, Sequence) and not isinstance(source, str):
+            raise SettingsError("a stream has one source: call predict for several images")
         return run(os.fspath(source) if isinstance(source, os.PathLike) else source, self._detector, sinks, **options)
 
     @names_parameters

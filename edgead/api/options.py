@@ -50,7 +50,8 @@ def check_options(function: Callable[..., Any], options: Mapping[str, object], k
     """Raise SettingsError for a name that `known` lacks; suggest a similar name there or of a parameter."""
     others = [each.name for each in signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
     for wrong in options.keys() - known.__annotations__.keys():
-        near = get_close_matches(wrong, [*known.__annotations__, *others], 1)
+        ending = [name for name in known.__annotations__ if name.endswith(f"_{wrong}")]
+        near = ending or get_close_matches(wrong, [*known.__annotations__, *others], 1)
         then = advice or f"known are {', '.join(known.__annotations__)}"
         meant = f"is {near[0]} meant? {then[0].upper()}{then[1:]}" if near else then
         raise SettingsError(f"there is no option {wrong!r}: {meant}")

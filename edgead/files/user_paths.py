@@ -18,8 +18,10 @@ def named_path(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     SettingsError
-        The text is empty, as from an unset variable, or is a URL.
+        The text is empty, as from an unset variable, is a URL, or is something else than a path.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise SettingsError(f"a path is needed here, found {path!r:.80}")
     if not os.fspath(path):
         raise SettingsError("a path is empty: is a variable unset? The working directory is '.'")
     if _URL.match(os.fspath(path)):

@@ -93,11 +93,6 @@ class ImageScorer:
     head : PatchHead
     grid : (int, int)
         Height and width of the patch grid.
-
-    Attributes
-    ----------
-    head, grid
-        The parameters.
     """
 
     def __init__(self, head: PatchHead, grid: tuple[int, int]):

@@ -610,13 +610,14 @@ def test_row_16_verdicts_compare(model, part, verdict):
     assert make_verdict(0.9) == make_verdict(0.9) != make_verdict(0.8)
 
 
-def test_row_17_a_model_is_measured_and_reported(model, line_data, tmp_path):
+def test_row_17_a_model_is_measured_and_reported(model, part, line_data, tmp_path):
     assert model.threshold == model.graph.calibration.reject
     evaluation = model.evaluate(line_data)
     counts = evaluation.counts()
     assert counts["good_rejected"] == len(evaluation.false_rejects()) and sum(counts.values()) == 20
     assert counts["defects_passed"] == len(evaluation.missed())
     assert evaluation.to_dict() == edgead.evaluate(model.artifact.path, line_data).to_dict()
+    assert evaluation.to_dict() == edgead.evaluate(model, line_data).to_dict() and model.predict(part).decision
     found = evaluation.to_dict()["escape_rate"]
     assert repr(evaluation).startswith("Evaluation(20 images, image AUROC 0.")
     assert f"{found['count']} of {found['total']} defects passed" in repr(evaluation)
@@ -772,7 +773,10 @@ def test_row_18_wrong_options_precisions_and_paths_are_refused_in_words(model, l
     for call, words in (
         (lambda: model.calibrate(good, reject=0.9), "no option 'reject': known are false_reject_rate"),
         (lambda: model.calibrate(good, false_reject=0.9), "is false_reject_rate meant?"),
+        (lambda: model.calibrate(good, rate=0.9), "is false_reject_rate meant?"),
         (lambda: model.teach(good, resaon="x"), "is reason meant?"),
+        (lambda: model.stream([good]), "one source: call predict for several images"),
+        (lambda: edgead.evaluate(None, good), "a path is needed here, found None"),
         (lambda: model.stream(good, on_verdit=print), "is on_verdict meant?"),
         (lambda: model.export("onnx"), "no precision 'onnx': choose one of fp32, .*export_standalone"),
         (lambda: model.calibrate("nodir"), "nodir: no such file or folder"),
