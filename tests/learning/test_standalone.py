@@ -528,8 +528,11 @@ def test_the_page_of_the_documentation_judges_in_a_browser_as_edgead_does(
     paths = [tmp_path / f"{number}.png" for number in range(len(originals))]
     for path, original in zip(paths, originals, strict=True):
         cv2.imwrite(str(path), cv2.imread(str(original)))
-    small = tmp_path / "small.png"
-    cv2.imwrite(str(small), np.zeros((20, 30, 3), np.uint8))
+    small = tmp_path / "small.jpg"  # 30 x 20 pixels, which EXIF turns by a quarter
+    turn = b"\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+    data = cv2.imencode(".jpg", np.zeros((20, 30, 3), np.uint8))[1].tobytes()
+    small.write_bytes(data[:2] + turn + data[2:])
+    assert edgead.load_image(small).shape == (30, 20, 3)
     page = browser.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -554,6 +557,6 @@ def test_the_page_of_the_documentation_judges_in_a_browser_as_edgead_does(
             assert decision == verdict.decision and float(score) == pytest.approx(verdict.image_score, rel=1e-4)
             decisions.add(decision)
             page.set_input_files("#image", small)
-            expect(said).to_contain_text("This image has 30 x 20 pixels; the model takes ")
+            expect(said).to_contain_text("This image has 20 x 30 pixels; the model takes ")
     assert {"ok", "reject"} <= decisions and not errors
     page.close()
