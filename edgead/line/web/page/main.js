@@ -90,7 +90,7 @@ function connected(paused) {
   seenAt = new Date();
   delete document.body.dataset.lost;
   by("lost").hidden = true;
-  by("connection").dataset.state = "up";
+  by("connection").dataset.state = paused ? "paused" : "up";
   say(by("connection"), paused ? t("Paused: {names}", { names: paused }) : t("Connected"));
   if (!events || events.readyState === EventSource.CLOSED) listen();
   if (wasLost) {
