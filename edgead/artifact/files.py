@@ -29,7 +29,7 @@ def refuse_missing(path: Path) -> None:
 
 def not_a_model(path: Path, found: str) -> ArtifactError:
     """Make the error that says what `found` at a path where a model was expected."""
-    return ArtifactError(f"{path} is not an edgead model: {found}; make one with `edgead train DATA -o {path}`")
+    return ArtifactError(f"{path} is not an edgead model: {found}; make one with `edgead train DATA -o MODEL`")
 
 
 def check_file(folder: Path, name: str, expected: str, most_bytes: int = MAX_FILE_BYTES) -> int:

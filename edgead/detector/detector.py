@@ -209,7 +209,7 @@ class Predictor:
         Raises
         ------
         ImageError
-            There are no images, or a file of a list is missing.
+            A folder holds no images, or a file of a list is missing.
         SettingsError
             The argument is a single image, or `colour` is unknown.
         """
