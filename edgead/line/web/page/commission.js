@@ -306,7 +306,7 @@ export class CommissionView {
   begin(then = () => {}) {
     ask({
       title: t("Commission a model for {camera}", { camera: this.camera }), action: t("Begin"),
-      lead: t("The draft stays on the device until it is discarded: you can go on later, or on another computer."),
+      lead: t("The draft stays where edgead runs until it is discarded: you can go on later."),
       fields: nameField(),
       send: async ({ by: name }) => {
         this.take_over(await post(this.path, { by: name }));

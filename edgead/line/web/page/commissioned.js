@@ -39,7 +39,7 @@ function guarantee({ false_reject_rate, calibrated, groups }) {
 // A few parts are above the limit by its construction, which is no fault of theirs or of the model.
 function above({ parts, false_reject_rate }) {
   const found = parts.filter((part) => part.scaled_score > 100).length;
-  return t("{found} of these {count} good parts lie above the limit; about {expected} were expected.", { found, count: parts.length, expected: Math.round(false_reject_rate * parts.length) });
+  return t("{found} of these {count} good parts lie above the limit, as about {expected} good ones may; some just below it go to review.", { found, count: parts.length, expected: Math.round(false_reject_rate * parts.length) });
 }
 
 export function unlike({ parts }) {
@@ -50,16 +50,16 @@ export function unlike({ parts }) {
 function words(draft) {
   const { result, pipelines, next_rate, next_parts, preset } = draft;
   const said = [
-    t("Learnt from {learnt} parts. The limit comes from {calibrated}, each scored by what was learnt from the others.", result),
+    unlike(result), // above the promise that it would make wrong
     guarantee(result),
     above(result),
-    t("Preset {preset}, {how}.", { preset: result.preset, how: preset === "auto" ? t("chosen by the time of a frame on this machine") : t("as asked for") }),
-  ];
+    t("Learnt from {learnt} parts. The limit comes from {calibrated}, each scored by what was learnt from the others.", result),
+    t("Preset {preset}, {how}. Step 5 shows whether it sees your defects.", { preset: result.preset, how: preset === "auto" ? t("chosen by the time of a frame on this machine") : t("as asked for") }),
+  ].filter(Boolean);
   if (next_rate && next_rate < result.false_reject_rate) said.push(t("For 1 in {number}, collect {parts} parts and learn again.", { number: oneIn(next_rate), parts: next_parts }));
-  if (unlike(result)) said.push(unlike(result));
   if (result.blurred.length) said.push(t("Blurred images: {names}. Take them out, and learn again.", { names: result.blurred.map((name) => partName(draft, name)).join(", ") }));
   const budgets = pipelines.filter((pipeline) => pipeline.budget_ms);
-  const took = t("{ms} ms a part, on one core beside the running line", { ms: ms(result.frame_ms) });
+  const took = t("{ms} ms a part, on one core of this machine", { ms: ms(result.frame_ms) });
   said.push(budgets.length ? `${took}; ${budgets.map(({ name, budget_ms }) => t("{name} allows {ms} ms", { name, ms: ms(budget_ms) })).join(", ")}.` : `${took}.`);
   return said;
 }
@@ -83,7 +83,7 @@ async function go(view, draft) {
   const options = draft.pipelines.map(({ name }) => el("option", { value: name }, name));
   ask({
     title: t("Put the model into service"), action: t("Test and change"), danger: true, done: t("The model is in its place"),
-    lead: (view.trial.parts.length ? "" : `${t("No bad part was tried: step 5 shows whether it finds yours.")} `) + t("It is loaded beside the one in service and tested. If it passes, it judges from the next part on; the one before is kept for a roll-back, under System."),
+    lead: (view.trial.parts.length ? "" : `${t("No bad part was tried: step 5 shows whether it finds yours.")} `) + t("It is loaded and tested. If it passes, it judges from the next part on; a model that was in service is kept for a roll-back, under System."),
     fields: [
       unlike(draft.result) && el("label", { class: "check" }, el("input", { type: "checkbox", required: true }), `${unlike(draft.result)} ${t("I have looked: they belong to it.")}`),
       field("commission-model", t("Name of the model"), { name: "model", required: true, maxlength: "64", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", value: free }),
@@ -102,6 +102,6 @@ function shown(view, gone, pipeline) {
   const inFile = pipeline ? t("{pipeline} judges by the new model now. So that it does after a restart too, write this into the site file:", { pipeline }) : t("The model lies beside the others. Write this into the site file, with a name for the pipeline, and reload the daemon:");
   say(by("commission-gone-words"), gone.yaml ? inFile : t("{pipeline} judges by the new model from now on, also after a restart.", { pipeline }));
   say(by("commission-yaml"), gone.yaml);
-  say(by("commission-gone-folder"), t("The model's folder: {folder}", { folder: gone.model }));
+  say(by("commission-gone-folder"), t("The model's folder: {folder}. A device needs a copy of it.", { folder: gone.model }));
   by("commission-gone").scrollIntoView({ block: "end" });
 }

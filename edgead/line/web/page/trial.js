@@ -104,7 +104,7 @@ function words(bad, good, left, draft, refused) {
     reviewed && t("Bad parts that would go to review: {number}", { number: reviewed }),
     good.length && (wrong ? t("{wrong} of {count} good parts would not pass.", { wrong, count: good.length }) : t("Every good part would pass: {count} of {count}.", { count: good.length })),
     refused && t("Files left out: {number}", { number: refused }),
-    missed && unlike(draft.result),
+    (missed || reviewed) && unlike(draft.result),
     missed && draft.result.preset === "fast" && t("Learn again with the preset default: it sees smaller defects."),
     missed && !draft.region && t("Draw a region around the part, so that a defect fills more of the model's pixels, and learn again."),
     missed && t("Or put it into service, mark such parts as bad, and teach them."),
