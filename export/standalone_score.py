@@ -12,7 +12,7 @@ from edgead.heads.contract import Arrays, Head
 from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, KnownDefects, fit_directions, plain
 from edgead.heads.map import MapHead
 from edgead.heads.nearest import BANK, NearestHead, nearest_head
-from edgead.heads.patches import GRAPH_SCORE, PatchHead
+from edgead.heads.patches import GRAPH_SCORE, USUAL, PatchHead
 
 # Candidate rows, ranked by float32 products; their distances are then measured by differences.
 _CANDIDATES = 4
@@ -63,6 +63,8 @@ def score_nodes(
     found = given if bank is None else _nearest(nodes, bank, given, shape, arrays[BANK])
     scores = nodes.reshape(found, count, height, width)
     witness = nodes("ReduceSum", given, keepdims=0)  # not of scores: a minimum may lose an infinity
+    if head.by_place:
+        scores = nodes("Sub", scores, arrays[USUAL])
     total = ""
     if head.patch_weight:
         total = _of_patches(nodes, head, scores, shape)

@@ -18,7 +18,6 @@ from edgead.images.files import ImageError, file_sha256
 from edgead.images.pairs import files_of
 
 FILE = "learnt_images.txt"
-_PIXELS = "pixels:"
 
 
 def content_sha256(path: Path) -> str:
@@ -63,13 +62,9 @@ class LearntImages:
 
     def has(self, data: bytes, image: np.ndarray) -> bool:
         """Whether the model has learnt from an image, given its file's bytes and its decoded pixels."""
-        if hashlib.sha256(data).hexdigest() in self.known:
-            return True
-        return self._by_pixels and _of_pixels(as_frame(image, self._artifact.manifest.preprocessing)) in self.known
-
-    @cached_property
-    def _by_pixels(self) -> bool:
-        return _by_pixels(self.known)
+        if not self.known or hashlib.sha256(data).hexdigest() in self.known:
+            return bool(self.known)
+        return _of_pixels(as_frame(image, self._artifact.manifest.preprocessing)) in self.known
 
 
 def find_folds(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int]:
@@ -90,11 +85,11 @@ def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
 def folds_of_learnt(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int | None]:
     """Map the learnt images among `paths`, in order, to their fold or None."""
     known = _known_of(artifact)
-    by_pixels, spec = _by_pixels(known), artifact.manifest.preprocessing
+    spec = artifact.manifest.preprocessing
     found: dict[Path, int | None] = {}
     for path in paths if known else ():
         fold = known.get(content_sha256(path))
-        if fold is None and by_pixels:
+        if fold is None:
             with suppress(ImageError):  # which no model has learnt; its reader reports it
                 fold = known.get(_of_pixels(read_frame(path, spec)))
         if fold is not None:
@@ -104,11 +99,7 @@ def folds_of_learnt(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int
 
 def _of_pixels(frame: np.ndarray) -> str:
     """Digest of a decoded frame, which identifies it in any file format."""
-    return _PIXELS + hashlib.sha256(f"{frame.dtype} {frame.shape} ".encode() + frame.tobytes()).hexdigest()
-
-
-def _by_pixels(known: dict[str, str]) -> bool:
-    return any(digest.startswith(_PIXELS) for digest in known)
+    return "pixels:" + hashlib.sha256(f"{frame.dtype} {frame.shape} ".encode() + frame.tobytes()).hexdigest()
 
 
 def _known_of(artifact: Artifact) -> dict[str, str]:

@@ -24,7 +24,7 @@ BUILT_IN = {
     "cycle": "edgead.heads.cycle:CycleHead",
 }
 GROUP = "edgead.heads"
-# Removed options that earlier models may have as 0 or false, which changed nothing; `graph_weight` of banks alone.
+# Removed options that earlier models may have as 0, which changed nothing; `graph_weight` was one of banks alone.
 _GONE = {"nearest": ("reweight_neighbors", "graph_weight")}
 
 __all__ = ["BUILT_IN", "GROUP", "Head", "HeadError", "find_head", "read_head"]
@@ -70,7 +70,7 @@ def read_head(content: object) -> Head:
     if not isinstance(content, Mapping) or not isinstance(content.get("kind"), str):
         raise HeadError("a head is a section with a kind")
     options = dict(content)
-    for name in ("by_place", *_GONE.get(options["kind"], ())):
+    for name in _GONE.get(options["kind"], ()):
         if value := options.pop(name, 0):
             raise HeadError(
                 f"the model was made by an earlier edgead, and its score needs {name} {value!r}, which is no longer "

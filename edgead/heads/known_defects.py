@@ -174,7 +174,7 @@ class KnownScorer:
 
 def plain(head: PatchHead) -> PatchHead:
     """Copy a head without its graph's score, so that it scores by patches alone."""
-    return head.model_copy(update={"patch_weight": 1.0, "graph_weight": 0.0})
+    return head.model_copy(update={"by_place": False, "patch_weight": 1.0, "graph_weight": 0.0})
 
 
 def smoothed(patches: np.ndarray, window: int) -> np.ndarray:

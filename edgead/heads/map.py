@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from edgead.heads.contract import Arrays, Output, Outputs, Scorer
-from edgead.heads.patches import ImageScorer, PatchHead, PatchScorer
+from edgead.heads.patches import USUAL, ImageScorer, PatchHead, PatchScorer
 from edgead.kernels.backend import cuda_problem
 
 
@@ -22,18 +22,18 @@ class MapHead(PatchHead):
 
     @property
     def takes_gpu_arrays(self) -> bool:
-        return not cuda_problem()
+        return not self.by_place and not cuda_problem()
 
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> Scorer:
         scores, grid = outputs[self.patches.name], self.grid(outputs)
         if isinstance(scores, np.ndarray):
-            return MapScorer(self, grid, image_size)
+            return MapScorer(self, grid, image_size).less(arrays)
         from edgead.heads.gpu import GpuScorer
 
         return GpuScorer(ImageScorer(self, grid), image_size, scores)
 
     def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
-        return self.reference_of(outputs[self.patches.name], outputs, image_size)
+        return self.reference_of(outputs[self.patches.name] - arrays.get(USUAL, 0), outputs, image_size)
 
 
 class MapScorer(PatchScorer):

@@ -11,7 +11,7 @@ from pydantic import Field
 from edgead.heads.contract import Arrays, Describer, Head, Output, Outputs, Scored, Scorer
 from edgead.heads.describe import PatchDescriber, on_host
 from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, NO_KIND, KnownDefects, KnownScorer, reference_join
-from edgead.heads.patches import ImageScorer, PatchHead, PatchScorer, without_hidden
+from edgead.heads.patches import USUAL, ImageScorer, PatchHead, PatchScorer, without_hidden
 from edgead.kernels import NearestPatches
 from edgead.kernels.backend import cuda_problem
 
@@ -52,7 +52,7 @@ class NearestHead(PatchHead):
     @property
     def takes_gpu_arrays(self) -> bool:
         """False for several neighbours (not averaged by CUDA kernels) and known defects (features on the host)."""
-        return self.num_neighbors == 1 and not self.known and not cuda_problem()
+        return self.num_neighbors == 1 and not self.known and not self.by_place and not cuda_problem()
 
     @property
     def grows(self) -> bool:
@@ -95,7 +95,7 @@ class NearestHead(PatchHead):
         features = outputs[self.patches.name]
         grid = self.grid(outputs)
         if isinstance(features, np.ndarray):
-            return NearestScorer(self, grid, image_size, arrays[BANK], self.open_known(grid, arrays))
+            return NearestScorer(self, grid, image_size, arrays[BANK], self.open_known(grid, arrays)).less(arrays)
         from edgead.heads.gpu import GpuScorer
 
         return GpuScorer(ImageScorer(self, grid), image_size, features, arrays[BANK])
@@ -109,7 +109,7 @@ class NearestHead(PatchHead):
         grid = self.grid(outputs)
         known = self.open_known(grid, arrays, fold)
         like = whole.nearest if isinstance(whole, NearestScorer) else None
-        scorer = NearestScorer(self, grid, image_size, bank, known, like)
+        scorer = NearestScorer(self, grid, image_size, bank, known, like).less(arrays)
         return LeftOutScorer(scorer, metric, on_host(outputs[self.patches.name]))
 
     def open_known(self, grid: tuple[int, int], arrays: Arrays, fold: int | None = None) -> KnownScorer | None:
@@ -129,7 +129,7 @@ class NearestHead(PatchHead):
         flat = features.reshape(-1, features.shape[-1])
         blocks = [flat[i : i + _ROWS_AT_ONCE] for i in range(0, len(flat), _ROWS_AT_ONCE)]
         nearest = [np.sort(_distances(block, bank), axis=1)[:, : self.num_neighbors].mean(axis=1) for block in blocks]
-        scores = np.concatenate(nearest).reshape(features.shape[:2])
+        scores = np.concatenate(nearest).reshape(features.shape[:2]) - arrays.get(USUAL, 0)
         scores = without_hidden(scores, outputs)
         unknown, anomaly_map = self.reference_of(scores, outputs, image_size)
         if self.known is None:

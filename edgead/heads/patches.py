@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 import cv2
 import numpy as np
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from edgead.heads.contract import Arrays, Head, Output, Outputs, Scored
 from edgead.kernels import Smoother
 
 NOT_FINITE = "the network gave NaN or infinity: the model or its precision is broken"
-GRAPH_SCORE = "image_score"
+GRAPH_SCORE, USUAL = "image_score", "usual_scores"
 # Key beside the network's outputs, if there are holes in a height map: mask of the patches that show them, bool (h, w).
 HIDDEN = "hidden"
 
@@ -29,7 +30,8 @@ class PatchHead(Head):
     the score of the patches, patch scores are averaged over windows of `window` x `window` patches, and the
     `top_patches` largest averages are averaged; 1 and 1 give the maximum, as in the PatchCore paper. It leaves out the
     `margin` outermost rings of patches, which see the network's padding more than the image; the map keeps them. A
-    graph has an output `image_score` if `graph_weight` is not 0.
+    graph has an output `image_score` if `graph_weight` is not 0. Of models of 0.1.0 that are `by_place`, the array
+    `usual_scores` is subtracted from patch scores, on the CPU.
     """
 
     window: _PositiveInt = 1
@@ -37,6 +39,7 @@ class PatchHead(Head):
     margin: Annotated[int, Field(ge=0)] = 0
     patch_weight: _Weight = 1.0
     graph_weight: _Weight = 0.0
+    by_place: bool = False
     sigma_px: Annotated[float, Field(ge=0, le=1000)] = 4.0
     border: Literal["reflect", "replicate"] = "reflect"
 
@@ -54,6 +57,10 @@ class PatchHead(Head):
     @property
     def outputs(self) -> tuple[Output, ...]:
         return (self.patches, Output(GRAPH_SCORE, 0)) if self.graph_weight else (self.patches,)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        return (USUAL,) if self.by_place else ()
 
     def grid(self, outputs: Outputs) -> tuple[int, int]:
         """Height and width of the patch grid, from the shape of the runtime's buffer."""
@@ -160,15 +167,21 @@ class PatchScorer(ImageScorer, ABC):
 
     def __init__(self, head: PatchHead, grid: tuple[int, int], image_size: tuple[int, int]):
         super().__init__(head, grid)
+        self._usual: Any = np.float32(0)
         self._smoother = Smoother(grid, image_size, head.sigma_px, border=head.border)
 
     @abstractmethod
     def patch_scores(self, outputs: Outputs) -> np.ndarray:
         """Score every patch, float32 (h, w); raises ValueError if the network gave NaN or infinity."""
 
+    def less(self, arrays: Arrays) -> Self:
+        """Subtract the array `usual_scores`, if there is one, from all patch scores from now on."""
+        self._usual = arrays.get(USUAL, self._usual)
+        return self
+
     def score(self, outputs: Outputs, state: Any = None) -> Scored:
         """Score a frame; see `edgead.heads.contract.Scorer`."""
-        patch_scores = without_hidden(self.patch_scores(outputs), outputs)
+        patch_scores = without_hidden(self.patch_scores(outputs) - self._usual, outputs)
         return Scored(patch_scores, self.image_score(patch_scores, outputs))
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:

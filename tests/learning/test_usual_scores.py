@@ -6,7 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from edgead import Detector
+from edgead.artifact.folder import Artifact, write_manifest
 from edgead.heads.map import MapHead, MapScorer
+from edgead.images.files import load_image
 
 pytest.importorskip("torch", reason="efficient_ad needs the workstation's packages")
 
@@ -64,3 +67,30 @@ def test_the_middle_is_what_lies_a_quarter_of_each_side_from_the_border():
 @pytest.mark.parametrize(("groups", "count"), [(range(19), 0), (range(20), 20), ([0] * 500, 0), (range(500), 120)])
 def test_too_few_groups_say_nothing_and_many_images_are_thinned(groups, count):
     assert len(look_at(groups, 3)) == count
+
+
+@pytest.fixture
+def by_place(model_copy):
+    """A model as 0.1.0 made it, with what is usual at each place of its 20 x 20 patches beside its graph."""
+    manifest = Artifact.load(model_copy).manifest
+    usual = np.random.default_rng(2).normal(0, 0.1, (20, 20)).astype(np.float32)
+    np.save(model_copy / "usual_scores.npy", usual)
+    changes = {"head": manifest.head.model_copy(update={"by_place": True})}
+    arrays = {**manifest.arrays, "usual_scores": "usual_scores.npy"}
+    write_manifest(model_copy, manifest.model_copy(update={**changes, "arrays": arrays}))
+    return model_copy
+
+
+def test_the_map_of_an_earlier_model_is_less_what_is_usual(by_place, line_data):
+    path = line_data / "test" / "good" / "000.jpg"
+    image, artifact = load_image(path), Artifact.load(by_place)
+    everywhere = artifact.manifest.head.model_copy(update={"by_place": False})
+    plain = Artifact(by_place, artifact.manifest.model_copy(update={"head": everywhere}))
+    with Detector(plain) as before, Detector(artifact) as after:
+        difference = before.measure(image).anomaly_map - after.measure(image).anomaly_map
+    expected = cv2.resize(artifact.array("usual_scores"), (160, 160), interpolation=cv2.INTER_LINEAR)
+    expected = cv2.GaussianBlur(expected, (33, 33), 4.0, borderType=cv2.BORDER_REFLECT)
+    np.testing.assert_allclose(difference, expected, atol=1e-4)
+    from edgead.export.verify import compare_with_torch
+
+    assert compare_with_torch(artifact, [path]).passed

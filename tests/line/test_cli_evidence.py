@@ -85,7 +85,7 @@ def test_annotations_go_out_and_are_read_again(store, tmp_path):
     found = survey(tmp_path / "out")
     assert (found.found.layout, found.problems) == ("COCO", [])
     tests = find_test_images(tmp_path / "out")
-    assert [image.defect for image in tests] == ["anomaly", "scratch", "scratch", "good"]
+    assert [image.defect for image in tests] == ["anomaly without a place", "scratch", "scratch", "good"]
     boxes = {one["image_id"]: one["bbox"] for one in content["annotations"] if "bbox" in one}
     assert tests[0].mask is None and sorted(boxes) == [2, 3]
     for number, box in boxes.items():

@@ -42,7 +42,7 @@ def test_a_model_without_kinds_says_how_it_gets_some(browser, tmp_path):
             daemon.judge(1, 0.9, "scratch")  # by a model of before
             page.get_by_role("button", name="Refresh").click()
             expect(page.locator("#pareto li")).to_have_count(2)
-            expect(page.locator("#kinds-unknown")).to_be_visible()
+            expect(page.locator("#kinds-unknown")).to_contain_text("taught or exchanged after they were named")
             daemon.pipelines["front"].knows_kinds = True
             expect(page.locator("#kinds-unknown")).to_be_hidden()
             page.reload()

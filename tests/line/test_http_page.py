@@ -384,7 +384,7 @@ def test_a_limit_that_may_be_blind_is_taken_with_a_reason_only(browser, daemon, 
         page.get_by_role("button", name="Continue").click()
         dialog = page.locator("dialog").last
         dialog.get_by_role("button", name="Change limits").click()
-        expect(dialog).to_contain_text("no part is marked bad that would show how many")
+        expect(dialog).to_contain_text("no part that is marked bad is stopped now")
         error = dialog.locator(".form-error[role=alert]")
         expect(error).to_contain_text("the new limit may be blind")
         expect(error).to_contain_text("If it is right all the same, give a reason.")

@@ -108,8 +108,17 @@ def test_the_whole_line_rests_and_goes_on_by_the_page(browser, tmp_path):
         page.locator("#pause").click()
         expect(page.locator("#pause")).to_have_text("Pause")
         expect(page.locator("#word")).to_have_text("OK")
+        daemon.pipelines["side"].pause(by="Ben (h)", reason="the lens")
+        expect(page.locator("#connection")).to_have_text("Paused: side")
+        page.locator("#pause").click()
+        page.get_by_label("Your name").fill("Anna")
+        page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+        expect(page.locator("#pause")).to_have_text("Resume")
+        page.locator("#pause").click()
+        expect(page.locator("#pause")).to_have_text("Pause")
+        assert daemon.pipelines["side"].state == "paused"  # by somebody else, for another reason
     for name in ("front", "side"):
-        (paused, by, reason, minutes), resumed = daemon.pipelines[name].calls
+        (paused, by, reason, minutes), resumed, *_ = daemon.pipelines[name].calls
         assert (paused, by.partition(" (")[0], reason, minutes) == ("pause", "Anna", "cleaning", 15)
         assert resumed[0] == "resume"
 

@@ -127,8 +127,12 @@ def test_a_lesson_with_what_may_be_a_defect_and_no_bad_part_is_accepted_only_wit
     report = {when: {"fp32": {**side, "reject_threshold": 0.5}} for when in ("before", "after")}
     now = {"by": "Anna", "since": datetime.now(timezone.utc), "model_sha256": "0" * 64}
     daemon.lessons.found = [LessonState(pipeline="front", state="ready", good=(id,), bad=0, report=report, **now)]
+    daemon.pipelines["front"].knows_kinds = True
     with served(daemon) as url, opened_page(browser, f"{url}/#teach") as page:
         page.get_by_role("button", name="Accept").click()
+        expect(page.locator("dialog")).to_contain_text(
+            "It names no kinds of defects any more, until you name them again"
+        )
         tick = page.locator("dialog").get_by_label("No bad part tests this lesson, and a part of it had the score 339")
         page.get_by_label("Your name").fill("Anna")
         page.locator("dialog").get_by_role("button", name="Accept", exact=True).click()

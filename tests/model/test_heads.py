@@ -112,7 +112,7 @@ def test_what_is_no_section_is_refused(content):
 def test_what_an_earlier_model_did_not_use_is_dropped_and_what_it_used_is_refused():
     gone = {"reweight_neighbors": 0, "graph_weight": 0.0}
     assert read_head({"kind": "nearest", "window": 3, **gone}) == NearestHead(window=3)
-    for name, value in (("reweight_neighbors", 3), ("graph_weight", 1.0), ("by_place", True)):
+    for name, value in (("reweight_neighbors", 3), ("graph_weight", 1.0)):
         with pytest.raises(HeadError, match=f"made by an earlier edgead.* needs {name} {value}.*retrain it"):
             read_head({"kind": "nearest", **gone, name: value})
     assert read_head({"kind": "map", "graph_weight": 1.0}) == MapHead(graph_weight=1.0)

@@ -27,6 +27,7 @@ from edgead.dataset.images import Images
 from edgead.dataset.masks import find_mask
 from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, MAX_DEFECTS, MAX_KINDS, NO_KIND, KnownDefects, KnownScorer
 from edgead.heads.nearest import BANK, NearestScorer, in_metric, nearest_head, without_fold
+from edgead.heads.patches import USUAL
 from edgead.images.files import load_image
 
 # Share of the false-reject rate that known defects may use. Of 0.1 to 0.4; this and the following values were chosen
@@ -281,7 +282,7 @@ def scores_by_others(
     head, spec = nearest_head(artifact.manifest.head), artifact.manifest.preprocessing
     assert head.known is not None
     images = Images(paths, spec)
-    bank = artifact.array(BANK)
+    bank, usual = artifact.array(BANK), {name: artifact.array(name) for name in head.arrays if name == USUAL}
     place = {digest: number for number, digest in enumerate(defects.sha256)}
     marked, kinds = defects.arrays[DEFECTS], defects.arrays[DEFECT_KINDS]
     unknown: NearestScorer | None = None
@@ -290,7 +291,9 @@ def scores_by_others(
     for number, outputs in enumerate(each_outputs(artifact, images, progress)):
         origin, features = images.origins[number], outputs[head.patches.name]
         grid = features.shape[1:3]
-        unknown = unknown or NearestScorer(head.model_copy(update={"known": None}), grid, spec.image_size, bank)
+        unknown = unknown or NearestScorer(head.model_copy(update={"known": None}), grid, spec.image_size, bank).less(
+            usual
+        )
         if origin == len(scorers):
             own = place.get(content_sha256(paths[origin]), -1)  # -1: more were marked than are kept
             others = np.arange(len(defects)) != own

@@ -132,9 +132,9 @@ def find_calibration_images(
 
 def _kept(artifact: Artifact, taught: Sequence[Path]) -> ThresholdImages:
     kept = artifact.manifest.kept
-    advice = "name good images that it has not learnt from with --calibration"
+    advice = "in a terminal, name good images that it has not learnt from with --calibration"
     if not kept:
-        raise ArtifactError(f"{artifact.path} keeps no images to calibrate on: {advice}")
+        raise ArtifactError(f"{artifact.path} keeps no images to calibrate on, as they were too large: {advice}")
     images = ThresholdImages(
         kept_images(artifact),
         "the good images that it keeps",

@@ -40,6 +40,7 @@ _MARKED = and_(marks.c.id == verdicts.c.id, marks.c.pipeline == verdicts.c.pipel
 _MARKED_GOOD = and_(_MARKED, marks.c.verdict == "good")
 _MAX_ROWS = 1000
 _NUMBERED = 100_000  # newest frames that are found by number, which a source begins again and again
+_HELD = 3  # fewest characters that are sought within names
 _NAME = re.compile(r"[!-~]{1,64}")
 
 
@@ -108,12 +109,15 @@ def is_of_part(part: Part) -> list[ColumnElement[bool]]:
 def is_found_by(text: str) -> ColumnElement[bool]:
     """Make the SQL condition that a part's serial number, its file's name or the verdict's id begins with a text.
 
-    Or that the text is the number of one of the newest frames. It uses the indexes: only numbers have none.
+    Of the newest frames, serial numbers and files are found that hold a longer text, and the frame of that number.
     """
     begins = {name: and_(NAMES_PART[name], _begins(verdicts.c[name], text)) for name in ("serial", "name")}
     found = [select(verdicts.c.seq).where(one) for one in (*begins.values(), _begins(verdicts.c.id, text.lower()))]
-    if text.isdecimal() and len(text) < len(str(2**63)):
-        oldest = select(func.max(verdicts.c.seq) - _NUMBERED).scalar_subquery()
+    oldest = select(func.max(verdicts.c.seq) - _NUMBERED).scalar_subquery()
+    for name in begins if len(text) >= _HELD else ():
+        holds = func.lower(verdicts.c[name]).contains(text.lower(), autoescape=True)
+        found.append(select(verdicts.c.seq).where(NAMES_PART[name], holds, verdicts.c.seq > oldest))
+    if text.isdecimal() and str(int(text)) == text and len(text) < len(str(2**63)):  # 0012 is of a label
         found.append(select(verdicts.c.seq).where(verdicts.c.number == int(text), verdicts.c.seq > oldest))
     return verdicts.c.seq.in_(union_all(*found))
 

@@ -55,7 +55,7 @@ def load_network(artifact: Artifact) -> nn.Module:
                 "workstation"
             )
         network: nn.Module = method.torch_network() if isinstance(method, PatchCore) else method.network  # type: ignore[attr-defined]
-        network.load_state_dict({**(load(weights) if weights else network.state_dict()), **_learnt(artifact)})
+        network.load_state_dict({**network.state_dict(), **(load(weights) if weights else {}), **_learnt(artifact)})
     except (KeyError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(f"{artifact.path}: settings and weights do not fit ({error}): retrain the model") from error
     return network.eval()

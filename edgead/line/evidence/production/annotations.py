@@ -20,16 +20,16 @@ from edgead.line.evidence.tables import verdicts
 from edgead.types import scaled_score
 
 ANNOTATIONS = "annotations/instances_default.json"
-_UNSORTED = "anomaly"
+_UNSORTED, _UNPLACED = "anomaly", "without a place"
 
 
 def write_annotated(export: Export, write: Write, progress: Progress, *, kind: Annotations) -> int:
     """Write the kept frames, one image per verdict, then the annotations of their defects.
 
     A part that a person marked as good has no annotation, whatever its verdict. A part that is marked as bad, or whose
-    verdict is not ok, has the boxes of its verdict, or without boxes one annotation without a place; in YOLO's format
-    that is a box of the whole image. In COCO's format each image has its `decision`, scores, `measured` and `mark`, and
-    `other_format` if it does not fit the model.
+    verdict is not ok, has the boxes of its verdict. Without boxes, as a missed defect, it has one annotation of a kind
+    "... without a place", in YOLO's format a box of the whole image. In COCO's format each image has its `decision`,
+    scores, `measured` and `mark`, and `other_format` if it does not fit the model.
 
     Returns
     -------
@@ -107,6 +107,7 @@ def _defects_of(row: Row, image: int, categories: dict[str, int], first: int) ->
     if row.mark_verdict == "good" or (row.decision == "ok" and row.mark_verdict != "bad"):
         return []
     kind = row.shown_kind or _UNSORTED
+    kind = kind if row.boxes else f"{kind} {_UNPLACED}"  # so that nobody learns the whole part as that kind
     if kind.lower() in GOOD_NAMES:  # which readers of data sets take for no defect
         kind = f"{_UNSORTED} {kind}"
     of_kind = categories.setdefault(kind, len(categories) + 1)

@@ -161,7 +161,7 @@ export function pause(pipeline, names) {
       el("label", { for: "minutes" }, t("For")),
       el("select", { id: "minutes", name: "minutes" }, ends.map(([value, label]) => el("option", { value }, label))),
       field("reason", t("Why, such as cleaning"), { maxlength: "200" }),
-      names.length > 1 && el("label", {}, el("input", { type: "checkbox", name: "all", checked: true }), t("The whole line: all {number} pipelines", { number: names.length })),
+      names.length > 1 && el("label", {}, el("input", { type: "checkbox", name: "all", checked: true }), t("All pipelines that run: {number}", { number: names.length })),
       nameField(),
     ],
     send: ({ by, reason, minutes, all }) => postEach(all ? names : [pipeline.name], "pause", { by, reason, minutes: minutes ? Number(minutes) : null }),

@@ -92,7 +92,7 @@ export class Heaps {
     const kinds = Object.create(null); // any word may be a name
     if (!this.heaps.some(({ name }) => name.trim())) return toast(t("Write a name under at least one heap."), true);
     // Without them every later reject would be of a kind that was named.
-    for (const { name, rejects } of this.heaps.toSorted((one, other) => !one.name.trim() - !other.name.trim())) (kinds[name.trim() || t("other")] ??= []).push(...rejects.map(({ verdict }) => verdict));
+    for (const { name, rejects } of this.heaps.toSorted((one, other) => Number(!one.name.trim()) - Number(!other.name.trim()))) (kinds[name.trim() || t("other")] ??= []).push(...rejects.map(({ verdict }) => verdict));
     return ask({
       title: t("Teach the model these kinds?"),
       lead: t("{kinds}. It is tested, and names them from the next part on. What it decides stays as it is. The model of before can be rolled back to.", { kinds: Object.keys(kinds).join(", ") }),

@@ -2,7 +2,7 @@
 
 import { fetchImage, get } from "./api.js";
 import { mergeKind, renameKind, splitKind } from "./dialogs.js";
-import { UNKNOWN_KIND, by, count, el, kindName, percent, scoreText, stamp, toast } from "./dom.js";
+import { UNKNOWN_KIND, by, count, el, kindName, percent, say, scoreText, stamp, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
 import { Heaps } from "./heaps.js";
 import { drawPositions } from "./positions.js";
@@ -36,6 +36,8 @@ export class KindsView {
     const select = by("kinds-pipeline");
     if ([...select.options].map((option) => option.value).join() !== names.join()) select.replaceChildren(...names.map((name) => el("option", { value: name }, name)));
     by("kinds-unknown").hidden = status.pipelines.find((pipeline) => pipeline.name === this.pipeline)?.knows_kinds ?? true;
+    const hasNamed = Object.keys(this.found?.known ?? {}).length > 0;
+    say(by("kinds-unknown"), hasNamed ? t("The model names no kinds now, as it was taught or exchanged after they were named: sort its last rejects, and name the heaps again.") : t("This model knows no kinds of defects yet: sort its last rejects, and name the heaps."));
     if (this.pipeline) select.value = this.pipeline;
     else if (names.length && !by("kinds").hidden) this.show(names[0], null);
     if (this.pipeline && !by("kinds").hidden) this.heaps.follow(this.pipeline);

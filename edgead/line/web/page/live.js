@@ -179,11 +179,12 @@ export class LiveView {
     for (const id of ["fire", "judge-images", "change-thresholds"]) by(id).disabled = this.lost || !state?.thresholds;
   }
 
-  // All paused pipelines resume together, as they were paused.
+  // Pipelines that were paused together, by the same words, resume together.
   pause() {
-    const named = (state) => this.status.pipelines.filter((pipeline) => pipeline.state === state).map((pipeline) => pipeline.name);
-    if (this.state().state === "paused") resume(named("paused"));
-    else pause(this.state(), named("running"));
+    const { state, reason } = this.state();
+    const alike = this.status.pipelines.filter((each) => each.state === state && (state !== "paused" || each.reason === reason)).map(({ name }) => name);
+    if (state === "paused") resume(alike);
+    else pause(this.state(), alike);
   }
 
   fire() {

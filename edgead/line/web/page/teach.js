@@ -167,7 +167,7 @@ export class TeachView {
   comparison(report, precision, named) {
     const [before, after] = [report.before[precision], report.after[precision]];
     const golden = ({ golden_scores, typical_score, reject_threshold: threshold }) => golden_scores.map((value) => scaledText(scaled(value, { typical_score, threshold }))).join(", ");
-    const percent = (value) => `${Number((100 * value).toPrecision(2))} %`;
+    const percent = (value) => `${Number((100 * value).toPrecision(3))} %`;
     const rows = [
       [t("Learnt parts"), counts(before.taught), counts(after.taught)],
       [t("Good parts that were not learnt"), counts(before.held_out), counts(after.held_out)],
@@ -231,7 +231,7 @@ export class TeachView {
       lead: accept
         ? t("It is tested with its golden images. If it passes, it judges from the next part on, also after a restart. The model of before can be rolled back to.")
         : t("What was learnt is removed. The model in service and the marks stay."),
-      fields: [accept && this.untested(), nameField()],
+      fields: [accept && this.untested(), accept && this.lesson().good.length > 0 && this.state()?.knows_kinds && el("p", { class: "form-error" }, t("It names no kinds of defects any more, until you name them again in Kinds.")), nameField()],
       send: async (values) => this.take((await post(`/api/lessons/${this.pipeline}/${what}`, { by: values.by })).lessons),
     });
   }

@@ -44,7 +44,7 @@ def list_verdicts(
     part: AskedPart,
     pipeline: Annotated[str | None, Query(pattern=NAME)] = None,
     search: Annotated[
-        Value, Query(description="Only parts whose serial number, file or verdict's id begins with this, or number is.")
+        Value, Query(description="Parts whose serial number, file or id begins with this, or of new ones holds it.")
     ] = "",
     mark: Annotated[Opinion | None, Query(description="Only verdicts on parts that a person gave this mark.")] = None,
     decision: Decision | None = None,
