@@ -93,7 +93,7 @@ def cause_of(
         said = f"{named} (by their names), which the model has not learnt: teach those that are good: {teach}."
         return Cause("unlearnt", said)
     if is_shift:
-        said = f"All scores are higher than at the training: calibrate on good parts of this production: {calibrate}."
+        said = f"All scores are higher than at the training: calibrate on good parts it has not learnt: {calibrate}."
         return Cause("shift", said)
     said = (
         f"{total - rejected} of {total} good parts score as those that were learnt, {rejected} "
