@@ -50,7 +50,7 @@ export function unlike({ parts }) {
 function words(draft) {
   const { result, pipelines, next_rate, next_parts, preset } = draft;
   const said = [
-    unlike(result), // above the promise that it would make wrong
+    unlike(result), // above the guarantee that it would make wrong
     guarantee(result),
     above(result),
     t("Learnt from {learnt} parts. The limit comes from {calibrated}, each scored by what was learnt from the others.", result),
