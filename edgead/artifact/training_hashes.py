@@ -16,6 +16,7 @@ from edgead.artifact.preprocess import as_frame, read_frame
 from edgead.errors import SettingsError
 from edgead.images.files import ImageError, file_sha256
 from edgead.images.pairs import files_of
+from edgead.images.volumes import volume_of
 
 FILE = "learnt_images.txt"
 
@@ -39,7 +40,8 @@ def keep_learnt(draft: Path, paths: Sequence[Path], spec: Preprocessing, folds: 
     known = _parsed(file.read_bytes() if file.is_file() else b"")
     for path, fold in zip(paths, of_fold, strict=True):
         known.setdefault(content_sha256(path), fold)
-        known.setdefault(_of_pixels(read_frame(path, spec)), fold)
+        if volume_of(path) is None:  # slices that show nothing are alike in all volumes
+            known.setdefault(_of_pixels(read_frame(path, spec)), fold)
     lines = (f"{digest} {fold}".rstrip() for digest, fold in sorted(known.items()))
     file.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
 

@@ -706,7 +706,12 @@ def test_layouts_have_names_of_their_own():
 
 def test_a_kind_that_is_called_good_returns_as_a_defect():
     """Of `edgead evidence export --format coco`, which must not write what is read as no defect."""
-    row = SimpleNamespace(mark_verdict=None, decision="reject", shown_kind=None, boxes=[])
+    row = SimpleNamespace(
+        mark_verdict=None,
+        decision="reject",
+        shown_kind=None,
+        boxes=[{"x": 1, "y": 1, "width": 2, "height": 2, "peak": 1.0}],
+    )
     categories: dict[str, int] = {}
     for name in [*kinds.GOOD_NAMES, "Good", "dent"]:
         row.shown_kind = name
