@@ -117,7 +117,7 @@ def test_verdicts_of_a_part_are_found_by_the_index(tmp_path):
 def test_a_part_is_found_by_what_its_number_its_file_or_its_id_begins_with(tmp_path):
     with closing(open_store(tmp_path)) as store:
         line = Line()
-        for serial, name in (("A_1", ""), ("AB1", "7.png"), ("", "seven.png"), ("a_1", ""), ("A_12", "")):
+        for serial, name in (("A_1", ""), ("AB1", "7.png"), ("", "seven.png"), ("a_1", ""), ("A_12", ""), ("", "")):
             frame, verdict = line.part()
             store.add(replace(frame, part=Part(serial), name=name), verdict)
 
@@ -126,7 +126,8 @@ def test_a_part_is_found_by_what_its_number_its_file_or_its_id_begins_with(tmp_p
 
         ids = [record["id"] for record in store.verdicts()][::-1]
         assert found("A_1") == [4, 3, 0] and found("A_12") == [4] and found("7") == [1] and found("sev") == [2]
-        assert found("3") == [3] and found("9" * 40) == found("%") == found("_1") == [] and found("") == [4, 3, 2, 1, 0]
+        assert found("5") == [5] and found("3") == []
+        assert found("9" * 40) == found("%") == found("_1") == [] and found("") == [5, 4, 3, 2, 1, 0]
         assert found(ids[2]) == [2] and found(ids[2].upper()) == [2] and found(ids[0][:8])[-1] == 0
         assert found("A_1", decision="reject") == [] and found("A_1", before_id=ids[4]) == [3, 0]
         query = str(store_query("A_1").compile(store._engine, compile_kwargs={"literal_binds": True}))

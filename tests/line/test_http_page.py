@@ -236,6 +236,15 @@ def test_marks_of_parts_that_another_model_judged_are_not_passed_over_in_silence
 
 def test_the_last_look_at_a_higher_limit_says_which_bad_parts_pass(browser, daemon, url):
     bad = {"verdict": "bad", "at": daemon.store.rows[0]["captured_at"], "by": "Anna", "note": ""}
+    daemon.store.rows[0] |= {"mark": bad, "image_score": 0.3}
+    with opened_page(browser, url) as page:  # no review any more, where the part that is marked bad passes already
+        page.locator("#change-thresholds:enabled").wait_for(state="attached")
+        page.get_by_text("Details").click()
+        page.get_by_role("button", name="Change limits").click()
+        page.get_by_label("Review above").fill("0.5")
+        page.get_by_label("Your name").fill("Anna")
+        page.get_by_role("button", name="Continue").click()
+        expect(page.locator("dialog").last).to_contain_text("no part that is marked bad is stopped now")
     daemon.store.rows[0] |= {"mark": bad, "image_score": 0.55}
     daemon.store.rows[1] |= {"mark": bad, "model": "1" * 64}
     with opened_page(browser, url) as page:

@@ -109,7 +109,7 @@ def is_of_part(part: Part) -> list[ColumnElement[bool]]:
 def is_found_by(text: str) -> ColumnElement[bool]:
     """Make the SQL condition that a part's serial number, its file's name or the verdict's id begins with a text.
 
-    Of the newest frames, serial numbers and files are found that hold a longer text, and the frame of that number.
+    Of the newest frames, serial numbers and files are found that hold a longer text, and a nameless one by its number.
     """
     begins = {name: and_(NAMES_PART[name], _begins(verdicts.c[name], text)) for name in ("serial", "name")}
     found = [select(verdicts.c.seq).where(one) for one in (*begins.values(), _begins(verdicts.c.id, text.lower()))]
@@ -117,8 +117,9 @@ def is_found_by(text: str) -> ColumnElement[bool]:
     for name in begins if len(text) >= _HELD else ():
         holds = func.lower(verdicts.c[name]).contains(text.lower(), autoescape=True)
         found.append(select(verdicts.c.seq).where(NAMES_PART[name], holds, verdicts.c.seq > oldest))
-    if text.isdecimal() and str(int(text)) == text and len(text) < len(str(2**63)):  # 0012 is of a label
-        found.append(select(verdicts.c.seq).where(verdicts.c.number == int(text), verdicts.c.seq > oldest))
+    if text.isdecimal() and len(text) < len(str(2**63)):  # digits on a label are no number of a frame
+        nameless = and_(verdicts.c.serial == "", verdicts.c.name == "", verdicts.c.number == int(text))
+        found.append(select(verdicts.c.seq).where(nameless, verdicts.c.seq > oldest))
     return verdicts.c.seq.in_(union_all(*found))
 
 

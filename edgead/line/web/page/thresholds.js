@@ -134,7 +134,7 @@ function confirm(pipeline, asked, scale, bad) {
       level !== null && el("p", { class: "muted" }, t("This limit is called 100 from then on, so the same part gets another score.")),
       line(t("Reject above"), score(reject), score(asked.reject)),
       (review !== reject || asked.review !== asked.reject) && line(t("Review above"), score(review), score(asked.review)),
-      asked.reject > reject && !bad.own.some((value) => value > review) && el("p", { class: "form-error" }, t("A higher limit lets more defects pass, and no part that is marked bad is stopped now and would show how many.")),
+      (asked.reject > reject || asked.review > review) && !bad.own.some((value) => value > review) && el("p", { class: "form-error" }, t("A higher limit lets more defects pass, and no part that is marked bad is stopped now and would show how many.")),
       escapes > 0 && el("p", { class: "form-error" }, t("Parts marked bad that would pass and do not now: {number}", { number: escapes })),
       bad.others > 0 && asked.review > review && el("p", { class: "form-error" }, t("Parts marked bad that another model judged, so that nobody knows whether they pass: {number}", { number: bad.others })),
       why,
