@@ -64,9 +64,10 @@ class LearntImages:
 
     def has(self, data: bytes, image: np.ndarray) -> bool:
         """Whether the model has learnt from an image, given its file's bytes and its decoded pixels."""
-        if not self.known or hashlib.sha256(data).hexdigest() in self.known:
-            return bool(self.known)
-        return _of_pixels(as_frame(image, self._artifact.manifest.preprocessing)) in self.known
+        if not self.known:
+            return False
+        found = hashlib.sha256(data).hexdigest() in self.known
+        return found or _of_pixels(as_frame(image, self._artifact.manifest.preprocessing)) in self.known
 
 
 def find_folds(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int]:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from edgead.heads.contract import Arrays, Describer, Output, Outputs, Scorer
 from edgead.heads.describe import PatchDescriber
-from edgead.heads.patches import PatchHead, PatchScorer
+from edgead.heads.patches import USUAL, PatchHead, PatchScorer
 from edgead.heads.placing import STAYS, Placer
 from edgead.kernels import NearestPatches, WindowSearch
 
@@ -62,7 +62,7 @@ class LocalHead(PatchHead):
         super().check(outputs, arrays)
 
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> Scorer:
-        return LocalScorer(self, self.grid(outputs), image_size, arrays)
+        return LocalScorer(self, self.grid(outputs), image_size, arrays).less(arrays)
 
     def open_describer(self, outputs: Outputs, arrays: Arrays, scorer: Scorer) -> Describer:
         return PatchDescriber(self, outputs, arrays[GOLDEN], NearestPatches(arrays[GOLDEN]))
@@ -81,7 +81,7 @@ class LocalHead(PatchHead):
             there[patch] = distances.min()
             back[:, y, x] = np.minimum(back[:, y, x], distances)
         scores = np.maximum(there, back.min(axis=0)[places[..., 0], places[..., 1]]) if self.both_ways else there
-        scores = scores * seen.reshape(rows, columns)
+        scores = scores * seen.reshape(rows, columns) - arrays.get(USUAL, 0)
         return self.reference_of(scores, outputs, image_size)
 
 
@@ -144,4 +144,4 @@ class LocalScorer(PatchScorer):
         places, seen = self._places.of({name: array[0] for name, array in outputs.items()})
         there, back = self._windows.search(features.reshape(len(places), -1), places)
         scores = (np.maximum(there, back) if self.head.both_ways else there) * seen
-        return scores.reshape(self.grid)
+        return scores.reshape(self.grid) - self._usual

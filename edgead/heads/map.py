@@ -40,4 +40,4 @@ class MapScorer(PatchScorer):
     """Scorer that takes the graph's patch scores as they are."""
 
     def patch_scores(self, outputs: Outputs) -> np.ndarray:
-        return self.of_scores(outputs[self.head.patches.name])
+        return self.of_scores(outputs[self.head.patches.name]) - self._usual

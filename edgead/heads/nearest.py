@@ -177,7 +177,7 @@ class NearestScorer(PatchScorer):
     def patch_scores(self, outputs: Outputs) -> np.ndarray:
         features = outputs[self.head.patches.name]
         distance, _ = self.nearest.search(features.reshape(-1, features.shape[-1]), self.head.num_neighbors)
-        return distance.mean(axis=1).reshape(self.grid)
+        return distance.mean(axis=1).reshape(self.grid) - self._usual
 
 
 class LeftOutScorer:

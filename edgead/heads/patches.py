@@ -62,6 +62,12 @@ class PatchHead(Head):
     def arrays(self) -> tuple[str, ...]:
         return (USUAL,) if self.by_place else ()
 
+    def check(self, outputs: Outputs, arrays: Arrays) -> None:
+        if self.by_place and arrays[USUAL].shape != self.grid(outputs):
+            raise ValueError(
+                f"there are usual scores for a grid of {arrays[USUAL].shape}, the network gives {self.grid(outputs)}"
+            )
+
     def grid(self, outputs: Outputs) -> tuple[int, int]:
         """Height and width of the patch grid, from the shape of the runtime's buffer."""
         shape = outputs[self.patches.name].shape
@@ -181,7 +187,7 @@ class PatchScorer(ImageScorer, ABC):
 
     def score(self, outputs: Outputs, state: Any = None) -> Scored:
         """Score a frame; see `edgead.heads.contract.Scorer`."""
-        patch_scores = without_hidden(self.patch_scores(outputs) - self._usual, outputs)
+        patch_scores = without_hidden(self.patch_scores(outputs), outputs)
         return Scored(patch_scores, self.image_score(patch_scores, outputs))
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:

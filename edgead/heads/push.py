@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgead.heads.contract import Arrays, Output, Outputs, Scored
-from edgead.heads.patches import PatchHead, PatchScorer
+from edgead.heads.patches import USUAL, PatchHead, PatchScorer
 
 
 class PushHead(PatchHead):
@@ -24,17 +24,17 @@ class PushHead(PatchHead):
         return Output("push_mm", 2)
 
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> PushScorer:
-        return PushScorer(self, self.grid(outputs), image_size)
+        return PushScorer(self, self.grid(outputs), image_size).less(arrays)
 
     def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
-        return self.reference_of(np.abs(outputs[self.patches.name]), outputs, image_size)
+        return self.reference_of(np.abs(outputs[self.patches.name]) - arrays.get(USUAL, 0), outputs, image_size)
 
 
 class PushScorer(PatchScorer):
     """Scorer by the graph's displacements, which also returns that of the worst patch."""
 
     def patch_scores(self, outputs: Outputs) -> np.ndarray:
-        return self.of_scores(np.abs(outputs[self.head.patches.name]))
+        return self.of_scores(np.abs(outputs[self.head.patches.name])) - self._usual
 
     def score(self, outputs: Outputs, state: Any = None) -> Scored:
         scored = super().score(outputs, state)

@@ -199,6 +199,10 @@ def test_seeded_and_resumed_bit_for_bit(trained, tmp_path):
 def test_a_stain_stands_out_and_places_are_learnt(trained):
     assert trained.network.usual.shape == (8, 10) and trained.network.usual.max() > 0
     assert not lite(fill="reflect").fit(IMAGES).network.usual.any()
+    of_0_1_0 = {name: value for name, value in trained.network.state_dict().items() if name != "usual"}
+    new = lite()
+    new.network.load_state_dict(of_0_1_0)
+    assert not new.network.usual.any()  # it was beside the graph
     good = torch.from_numpy(np.stack(flat_grey(2, seed=7)))
     stained = good.clone()
     stained[:, 24:40, 24:40] = torch.from_numpy(np.random.default_rng(3).integers(0, 256, (16, 16, 3), np.uint8))

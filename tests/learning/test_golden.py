@@ -80,7 +80,7 @@ def patch_scores(head: LocalHead, features: np.ndarray, *golden: np.ndarray) -> 
         {},
         {"reach": 0, "both_ways": False},
         {"reach": 9, "window": 3, "top_patches": 5, "margin": 1},
-        {"look_px": 0, "sigma_px": 2.5},
+        {"look_px": 0, "by_place": True, "sigma_px": 2.5},
     ],
 )
 @pytest.mark.parametrize("parts", [1, 3])
@@ -92,6 +92,7 @@ def test_scores_are_those_of_the_reference(options, parts):
     arrays = {
         GOLDEN: rng.normal(size=(parts * math.prod(GRID), DEPTH)).astype(np.float32),
         GOLDEN_LOOK: look.astype(np.float32),
+        "usual_scores": rng.random(GRID).astype(np.float32),
     }
     arrays = {name: arrays[name] for name in head.arrays}
     scorer = head.open(outputs, arrays, SIZE)

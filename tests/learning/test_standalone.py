@@ -40,7 +40,7 @@ from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, KnownDefects
 from edgead.heads.local import LocalHead
 from edgead.heads.map import MapHead
 from edgead.heads.nearest import BANK, NearestHead
-from edgead.heads.patches import GRAPH_SCORE
+from edgead.heads.patches import GRAPH_SCORE, USUAL
 
 SHAPES = [
     # (source, target): shrinking in whole numbers, by OpenCV with whole and with broken factors, growing, and both.
@@ -134,6 +134,7 @@ def _heads() -> dict[str, tuple]:
     bank = (rng.normal(size=(80, 12)) * 3 + 40).astype(np.float32)
     features = (bank[rng.integers(0, 80, 3 * 63)] + rng.normal(size=(189, 12))).astype(np.float32).reshape(3, 7, 9, 12)
     many = np.concatenate([bank, (rng.normal(size=(921, 12)) * 3 + 40).astype(np.float32)])
+    usual = rng.random((7, 9)).astype(np.float32)
     defects = (bank[:6] + 5).astype(np.float32)
     kinds = np.array([[0], [0], [0], [1], [1], [1]], np.float32)
     known = {BANK: bank, DEFECTS: defects, DEFECT_KINDS: kinds}
@@ -143,7 +144,7 @@ def _heads() -> dict[str, tuple]:
     return {
         "plain": (NearestHead(), {BANK: bank}, of_bank),
         "neighbours": (NearestHead(num_neighbors=3, window=2, top_patches=5, margin=1), {BANK: bank}, of_bank),
-        "margin": (NearestHead(window=3, margin=2, top_patches=3), {BANK: bank}, of_bank),
+        "usual": (NearestHead(by_place=True, window=3, margin=2, top_patches=3), {BANK: bank, USUAL: usual}, of_bank),
         "many rows": (NearestHead(num_neighbors=5), {BANK: many}, of_bank),
         "few rows": (NearestHead(num_neighbors=2), {BANK: bank[:2]}, of_bank),
         "known": (NearestHead(window=3, known=KnownDefects(start=(1.5, 0.7), slope=(2.0, 0.5))), known, of_bank),
@@ -152,7 +153,7 @@ def _heads() -> dict[str, tuple]:
         "graph": (MapHead(graph_weight=0.5), {}, {**of_map, GRAPH_SCORE: of_graph}),
         "graph alone": (MapHead(graph_weight=2.0, patch_weight=0.0), {}, {**of_map, GRAPH_SCORE: of_graph}),
         "map": (MapHead(window=21, top_patches=1), {}, of_map),
-        "whole map": (MapHead(top_patches=1000), {}, of_map),
+        "map, usual": (MapHead(by_place=True, top_patches=1000), {USUAL: usual}, of_map),
     }
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from fakes import edit_manifest
 
 from edgead import Detector
-from edgead.artifact.folder import Artifact, write_manifest
+from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
 from edgead.heads.map import MapHead, MapScorer
 from edgead.images.files import load_image
 
@@ -94,3 +95,19 @@ def test_the_map_of_an_earlier_model_is_less_what_is_usual(by_place, line_data):
     from edgead.export.verify import compare_with_torch
 
     assert compare_with_torch(artifact, [path]).passed
+
+
+@pytest.mark.parametrize("usual", [np.zeros((3, 3), np.float32), np.zeros((20, 20)), np.full((20, 20), np.nan, "f4")])
+def test_usual_scores_that_do_not_fit_are_refused(by_place, usual):
+    manifest = Artifact.load(by_place).manifest
+    np.save(by_place / "usual_scores.npy", usual)
+    write_manifest(by_place, manifest)
+    with pytest.raises(ArtifactError, match="train the model again"):
+        Detector.load(by_place)
+
+
+def test_missing_usual_scores_are_reported(by_place):
+    (by_place / "usual_scores.npy").unlink()
+    edit_manifest(by_place, lambda content: content["files"].pop("usual_scores.npy"))
+    with pytest.raises(ArtifactError, match="usual_scores.npy"):
+        Detector.load(by_place)

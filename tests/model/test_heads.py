@@ -123,7 +123,7 @@ def test_what_an_earlier_model_did_not_use_is_dropped_and_what_it_used_is_refuse
     [
         {},
         {"num_neighbors": 3, "window": 3, "top_patches": 5},
-        {"margin": 1, "border": "replicate", "sigma_px": 2.5},
+        {"by_place": True, "margin": 1, "border": "replicate", "sigma_px": 2.5},
         {"sigma_px": 0, "window": 99, "top_patches": 999},
     ],
 )
@@ -133,6 +133,8 @@ def test_scores_are_those_of_the_reference(options):
     outputs = {"features": features}
     arrays = {"memory_bank": rng.normal(size=(40, 5)).astype(np.float32)}
     head = NearestHead(**options)
+    if head.by_place:
+        arrays["usual_scores"] = rng.random((6, 9)).astype(np.float32)
     scorer = head.open(outputs, arrays, (48, 70))
     scored = scorer.score(outputs)
     plain = {name: array[0].astype(np.float64) for name, array in outputs.items()}

@@ -11,7 +11,7 @@ import pytest
 from edgead.artifact.inputs import Relief
 from edgead.artifact.relief import add_heights, channels_of, surface_of
 from edgead.heads import read_head
-from edgead.heads.patches import HIDDEN
+from edgead.heads.patches import HIDDEN, USUAL
 from edgead.heads.push import PushHead
 from edgead.serialization import sentence
 from edgead.types import Box, StageTimes, Verdict
@@ -51,12 +51,20 @@ def test_what_is_hidden_or_at_the_margin_is_not_the_worst_place():
     assert within.score({**outputs, HIDDEN: hidden}).measured["push_mm"] == pytest.approx(-0.5)
 
 
-@pytest.mark.parametrize("options", [{}, {"window": 3, "top_patches": 2}, {"margin": 1}])
+def test_what_is_usual_at_a_place_is_not_the_worst():
+    outputs, usual = pushes(at_2_3=1.0, at_4_5=-0.5), np.zeros(GRID, np.float32)
+    usual[2, 3] = 0.9
+    scored = scorer_of(PushHead(by_place=True), outputs, **{USUAL: usual}).score(outputs)
+    assert scored.measured == pytest.approx({"push_mm": -0.5})
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 3, "top_patches": 2}, {"margin": 1, "by_place": True}])
 def test_scores_are_those_of_the_reference(options):
     head, outputs = PushHead(**options), pushes(at_2_3=0.4, at_4_6=-0.3)
-    scorer = scorer_of(head, outputs)
+    arrays = {USUAL: np.full(GRID, 0.01, np.float32)} if head.by_place else {}
+    scorer = scorer_of(head, outputs, **arrays)
     scored = scorer.score(outputs)
-    score, anomaly_map = head.reference({"push_mm": outputs["push_mm"][0].astype(np.float64)}, {}, SIZE)
+    score, anomaly_map = head.reference({"push_mm": outputs["push_mm"][0].astype(np.float64)}, arrays, SIZE)
     assert scored.image_score == pytest.approx(score, rel=1e-5)
     np.testing.assert_allclose(scorer.anomaly_map(scored.patch_scores)[0], anomaly_map, atol=1e-5)
 

@@ -76,13 +76,15 @@ def test_map_is_the_reference_smoothing():
     assert maximum == anomaly_map.max()
 
 
-def test_an_opened_map_head_is_its_own_reference():
+@pytest.mark.parametrize("by_place", [False, True])
+def test_an_opened_map_head_is_its_own_reference(by_place):
     rng = np.random.default_rng(1)
     outputs = {"patch_scores": rng.random((1, 6, 7), np.float32)}
-    head = MapHead(window=3, top_patches=2, margin=1, sigma_px=2)
-    opened = head.open(outputs, {}, (24, 28))
+    arrays = {"usual_scores": 0.2 * rng.random((6, 7), np.float32)} if by_place else {}
+    head = MapHead(window=3, top_patches=2, margin=1, sigma_px=2, by_place=by_place)
+    opened = head.open(outputs, arrays, (24, 28))
     scores = opened.patch_scores(outputs)
-    score, anomaly_map = head.reference({"patch_scores": outputs["patch_scores"][0]}, {}, (24, 28))
+    score, anomaly_map = head.reference({"patch_scores": outputs["patch_scores"][0]}, arrays, (24, 28))
     assert opened.image_score(scores) == pytest.approx(score, rel=1e-5)
     np.testing.assert_allclose(opened.anomaly_map(scores)[0], anomaly_map, rtol=1e-4, atol=1e-5)
 
@@ -104,6 +106,9 @@ def test_a_bank_that_does_not_fit_is_refused():
         NearestHead(num_neighbors=3).check(outputs, {"memory_bank": np.ones((1, 2), np.float32)})
     with pytest.raises(ValueError, match=r"rows of \(4,\), the network gives \(2,\)"):
         NearestHead().check(outputs, {"memory_bank": np.ones((1, 4), np.float32)})
+    with pytest.raises(ValueError, match=r"usual scores for a grid of \(1, 2\), the network gives \(2, 2\)"):
+        arrays = {"memory_bank": np.ones((1, 2), np.float32), "usual_scores": np.ones((1, 2), np.float32)}
+        NearestHead(by_place=True).check(outputs, arrays)
 
 
 def test_the_graphs_own_score_is_weighted():
@@ -117,3 +122,15 @@ def test_the_graphs_own_score_is_weighted():
     assert of(patch_weight=0.0, graph_weight=1.0).image_score(scores, {"image_score": graph_score}) == 2
     with pytest.raises(ValueError, match="NaN or infinity"):
         of(graph_weight=1.0).image_score(scores, {"image_score": np.array([np.nan], np.float32)})
+
+
+def test_what_is_usual_at_a_place_is_subtracted_from_patches_and_map():
+    features = np.array([[[[0, 0], [3, 4]], [[3, 0], [0, 8]]]], np.float32)
+    usual = np.array([[1, -1], [0, 4]], np.float32)
+    bank = np.array([[0, 0], [3, 4], [6, 8]], np.float32)
+    spec = NearestHead(by_place=True, sigma_px=0)
+    by_place = NearestScorer(spec, (2, 2), (2, 2), bank).less({"usual_scores": usual})
+    scores = by_place.patch_scores({"features": features})
+    np.testing.assert_allclose(scores, [[-1, 1], [3, 1]], rtol=1e-6)
+    assert by_place.image_score(scores) == pytest.approx(3)
+    np.testing.assert_allclose(by_place.anomaly_map(scores)[0], scores, rtol=1e-6)

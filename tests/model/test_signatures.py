@@ -376,12 +376,12 @@ def test_no_content_of_the_file_is_a_fault_of_ours(model, site, content):
 
 
 def test_an_added_file_is_not_read_and_a_link_to_elsewhere_is_refused(model, site, tmp_path):
-    (model / "look_scores.npy").write_bytes(b"added")
+    (model / "usual_scores.npy").write_bytes(b"added")
     (model / "weights.safetensors").symlink_to("/etc/hostname")
     artifact = Artifact.load(model)
-    assert check_signed(artifact, site) and "look_scores.npy" not in artifact.manifest.files
-    with pytest.raises(ArtifactError, match="has no array 'look_scores'"):
-        artifact.array("look_scores")
+    assert check_signed(artifact, site) and "usual_scores.npy" not in artifact.manifest.files
+    with pytest.raises(ArtifactError, match="has no array 'usual_scores'"):
+        artifact.array("usual_scores")
     outside = shutil.move(model / "memory_bank.npy", tmp_path / "bank.npy")
     (model / "memory_bank.npy").symlink_to(outside)
     with pytest.raises(ArtifactError, match="is a link to what is outside the model"):

@@ -130,8 +130,9 @@ def _mean_patches(artifact: Artifact, paths: Sequence[Path], progress: Progress 
             weight = cv2.resize(share, grid[::-1], interpolation=cv2.INTER_AREA)
         else:
             if scorer is None:
+                usual = {USUAL: artifact.array(USUAL)} if head.by_place else {}
                 size = artifact.manifest.preprocessing.image_size
-                scorer = NearestScorer(head, grid, size, artifact.array(BANK))
+                scorer = NearestScorer(head, grid, size, artifact.array(BANK)).less(usual)
             scores = scorer.patch_scores({head.patches.name: features[None]})
             weight = np.full(grid, -np.inf, np.float32)
             inner = head.inner(grid)
@@ -282,7 +283,7 @@ def scores_by_others(
     head, spec = nearest_head(artifact.manifest.head), artifact.manifest.preprocessing
     assert head.known is not None
     images = Images(paths, spec)
-    bank, usual = artifact.array(BANK), {name: artifact.array(name) for name in head.arrays if name == USUAL}
+    bank, usual = artifact.array(BANK), {USUAL: artifact.array(USUAL)} if head.by_place else {}
     place = {digest: number for number, digest in enumerate(defects.sha256)}
     marked, kinds = defects.arrays[DEFECTS], defects.arrays[DEFECT_KINDS]
     unknown: NearestScorer | None = None
@@ -291,9 +292,9 @@ def scores_by_others(
     for number, outputs in enumerate(each_outputs(artifact, images, progress)):
         origin, features = images.origins[number], outputs[head.patches.name]
         grid = features.shape[1:3]
-        unknown = unknown or NearestScorer(head.model_copy(update={"known": None}), grid, spec.image_size, bank).less(
-            usual
-        )
+        if unknown is None:
+            plain_head = head.model_copy(update={"known": None})
+            unknown = NearestScorer(plain_head, grid, spec.image_size, bank).less(usual)
         if origin == len(scorers):
             own = place.get(content_sha256(paths[origin]), -1)  # -1: more were marked than are kept
             others = np.arange(len(defects)) != own

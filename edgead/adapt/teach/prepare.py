@@ -134,7 +134,7 @@ def _kept(artifact: Artifact, taught: Sequence[Path]) -> ThresholdImages:
     kept = artifact.manifest.kept
     advice = "in a terminal, name good images that it has not learnt from with --calibration"
     if not kept:
-        raise ArtifactError(f"{artifact.path} keeps no images to calibrate on, as they were too large: {advice}")
+        raise ArtifactError(f"{artifact.path} keeps no images to calibrate on: {advice}")
     images = ThresholdImages(
         kept_images(artifact),
         "the good images that it keeps",

@@ -14,7 +14,7 @@ from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.errors import SettingsError
 from edgead.workstation.methods.imported import IMPORTED, ImportedNetwork
 
-# Settings that methods no longer have. If one changed the network or the score, reading the head refuses the model.
+# Settings that patchcore no longer has. If one changed the network or the score, reading the head refuses the model.
 _GONE = ("augment", "reweight_neighbors", "global_weight", "global_layers", "by_place")
 # Settings that the published networks of efficient_ad no longer have; lite still has the last three.
 _GONE_OF_PAPER = ("penalty_crops", "texture_share", "window", "top_patches", "sigma_px")
@@ -55,7 +55,7 @@ def load_network(artifact: Artifact) -> nn.Module:
                 "workstation"
             )
         network: nn.Module = method.torch_network() if isinstance(method, PatchCore) else method.network  # type: ignore[attr-defined]
-        network.load_state_dict({**network.state_dict(), **(load(weights) if weights else {}), **_learnt(artifact)})
+        network.load_state_dict({**(load(weights) if weights else network.state_dict()), **_learnt(artifact)})
     except (KeyError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(f"{artifact.path}: settings and weights do not fit ({error}): retrain the model") from error
     return network.eval()
@@ -67,7 +67,7 @@ def _learnt(artifact: Artifact) -> dict[str, Tensor]:
 
 def _settings(artifact: Artifact, method: type[Method[Any]]) -> dict[str, Any]:
     settings = artifact.manifest.training["settings"]
-    gone = _GONE
-    if method.name == "efficient_ad" and settings["model_size"] != "lite":
-        gone = _GONE_OF_PAPER
+    gone: tuple[str, ...] = _GONE if issubclass(method, PatchCore) else ()
+    if method.name == "efficient_ad":
+        gone = ("by_place",) if settings["model_size"] == "lite" else _GONE_OF_PAPER
     return {name: value for name, value in settings.items() if name not in gone}

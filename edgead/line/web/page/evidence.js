@@ -33,7 +33,7 @@ export class EvidenceView {
     by("evidence-part-key").addEventListener("change", () => by("evidence-part").value && this.load());
     let typed;
     by("evidence-part").addEventListener("input", () => (clearTimeout(typed), (typed = setTimeout(() => this.load(), TYPING_MS))));
-    for (const id of ["evidence-pipeline", "evidence-part", "evidence-kind", "evidence-until", "evidence-score"]) by(id).addEventListener("change", () => this.load());
+    for (const id of ["evidence-pipeline", "evidence-kind", "evidence-until", "evidence-score"]) by(id).addEventListener("change", () => this.load());
     by("evidence-newest").addEventListener("click", () => {
       by("evidence-until").value = "";
       by("verdicts").scrollTop = 0;

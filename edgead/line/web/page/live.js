@@ -179,7 +179,7 @@ export class LiveView {
     for (const id of ["fire", "judge-images", "change-thresholds"]) by(id).disabled = this.lost || !state?.thresholds;
   }
 
-  // Pipelines that were paused together, by the same words, resume together.
+  // Pauses of one person, end and reason end together.
   pause() {
     const { state, reason } = this.state();
     const alike = this.status.pipelines.filter((each) => each.state === state && (state !== "paused" || each.reason === reason)).map(({ name }) => name);

@@ -8,12 +8,12 @@ nothing, as the backbone computes it anyway. For training the backbone runs once
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -65,10 +65,8 @@ class LiteStudent(nn.Module):
     ----------
     backbone : Backbone
         Backbone with the layers SEEN and TAUGHT.
-    channels : sequence of int
-        Channels of each of these layers.
-    grid : (int, int)
-        Height and width of the grid of patch scores.
+    shapes : list of (int, int, int)
+        Channels, rows and columns of each of these layers; the second has the grid of patch scores.
     width : int
         Channels of the student's hidden layers; the last has twice as many.
     own_grids : bool
@@ -83,28 +81,20 @@ class LiteStudent(nn.Module):
     quantiles: Tensor
     usual: Tensor
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        channels: Sequence[int],
-        grid: tuple[int, int],
-        width: int,
-        *,
-        own_grids: bool = True,
-    ):
+    def __init__(self, backbone: Backbone, shapes: list[tuple[int, int, int]], width: int, *, own_grids: bool = True):
         super().__init__()
         self.backbone = backbone
         self.own_grids = own_grids
-        self.channels = list(channels[1:])
+        seen, *self.channels = [shape[0] for shape in shapes]
         taught = sum(self.channels)
         self.register_buffer("mean", torch.zeros(taught, 1, 1))
         self.register_buffer("inverse_std", torch.ones(taught, 1, 1))
         self.register_buffer("squared_length", torch.ones(len(self.channels)))
         self.register_buffer("metric", torch.eye(taught)[:, :, None, None])
         self.register_buffer("quantiles", torch.tensor([0.0, 1.0]))
-        self.register_buffer("usual", torch.zeros(grid))
+        self.register_buffer("usual", torch.zeros(shapes[1][1:]))
         self.student = nn.Sequential(
-            nn.Conv2d(channels[0], width, 2, stride=2),
+            nn.Conv2d(seen, width, 2, stride=2),
             nn.ReLU(),
             nn.Conv2d(width, width, 3),
             nn.ReLU(),
@@ -114,6 +104,10 @@ class LiteStudent(nn.Module):
             nn.ReLU(),
             nn.Conv2d(2 * width, taught, 1),
         )
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load weights; those of 0.1.0 have no `usual`, which was beside the graph."""
+        return super().load_state_dict({"usual": self.usual, **state_dict}, *args, **kwargs)
 
     def levels(self, image: Tensor) -> list[Tensor]:
         """uint8 RGB (n, h, w, 3) -> the layers SEEN and TAUGHT, float32 (n, d, h', w') each."""
@@ -440,8 +434,7 @@ class EfficientADLite(NetworkMethod[LiteConfig]):
         shapes = layer_shapes(backbone, config.image_size)
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
-            channels, grid = [shape[0] for shape in shapes], shapes[1][1:]
-            self.network = LiteStudent(backbone, channels, grid, config.width, own_grids=config.own_grids).eval()
+            self.network = LiteStudent(backbone, shapes, config.width, own_grids=config.own_grids).eval()
 
     @property
     def head(self) -> MapHead:

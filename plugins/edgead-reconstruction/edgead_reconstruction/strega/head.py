@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from edgead.heads.contract import Arrays, Output, Outputs
-from edgead.heads.patches import PatchHead, PatchScorer
+from edgead.heads.patches import USUAL, PatchHead, PatchScorer
 from edgead_reconstruction.strega.opening import open_levels
 
 
@@ -33,10 +33,11 @@ class AreaOpenedHead(PatchHead):
         return open_levels(residual, cut=self.cut, levels=self.levels, area=self.area)
 
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> AreaOpenedScorer:
-        return AreaOpenedScorer(self, self.grid(outputs), image_size)
+        return AreaOpenedScorer(self, self.grid(outputs), image_size).less(arrays)
 
     def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
-        return self.reference_of(self.opened(outputs[self.patches.name]).astype(np.float64), outputs, image_size)
+        opened = self.opened(outputs[self.patches.name] - arrays.get(USUAL, 0))
+        return self.reference_of(opened.astype(np.float64), outputs, image_size)
 
 
 class AreaOpenedScorer(PatchScorer):
@@ -45,4 +46,4 @@ class AreaOpenedScorer(PatchScorer):
     head: AreaOpenedHead
 
     def patch_scores(self, outputs: Outputs) -> np.ndarray:
-        return self.head.opened(self.of_scores(outputs[self.head.patches.name]))
+        return self.head.opened(self.of_scores(outputs[self.head.patches.name]) - self._usual)
