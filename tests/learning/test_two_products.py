@@ -120,7 +120,9 @@ def test_the_page_asks_before_it_learns_two_products(mixed, tmp_path):
     assert refused.value.images == names[20:]
     assert not (tmp_path / "learnt").exists()
     learn_order({**order, "one_product": True}, lambda stage, done, total: None)
-    assert json.loads((tmp_path / "learnt" / "result.json").read_text())["learnt"] == 28
+    result = json.loads((tmp_path / "learnt" / "result.json").read_text())
+    assert result["learnt"] == 28
+    assert {*names[20:]} <= {part["name"] for part in result["parts"] if part["odd"]}  # why defects may pass
 
 
 def test_a_share_by_image_stands_beside_a_rate_by_groups():

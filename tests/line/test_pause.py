@@ -92,6 +92,8 @@ def test_the_whole_line_rests_and_goes_on_by_the_page(browser, tmp_path):
         page.get_by_label("Why, such as cleaning").fill("cleaning")
         page.get_by_label("For", exact=True).select_option("15")
         page.get_by_label("Your name").fill("Anna")
+        expect(page.get_by_label("All pipelines that run: 2")).not_to_be_checked()  # one was named
+        page.get_by_label("All pipelines that run: 2").check()
         shot(page, tmp_path, "pause")
         page.get_by_role("dialog").get_by_role("button", name="Pause").click()
         expect(page.locator("#word")).to_have_text("Paused")
@@ -106,6 +108,8 @@ def test_the_whole_line_rests_and_goes_on_by_the_page(browser, tmp_path):
         shot(page, tmp_path, "paused")
         expect(page.locator("#tiles .said")).to_have_text(["paused", "paused", "No verdict yet"])
         page.locator("#pause").click()
+        page.get_by_label("All pipelines that pause: 2").check()
+        page.get_by_role("dialog").get_by_role("button", name="Resume").click()
         expect(page.locator("#pause")).to_have_text("Pause")
         expect(page.locator("#word")).to_have_text("OK")
         daemon.pipelines["side"].pause(by="Ben (h)", reason="the lens")
@@ -115,8 +119,11 @@ def test_the_whole_line_rests_and_goes_on_by_the_page(browser, tmp_path):
         page.get_by_role("dialog").get_by_role("button", name="Pause").click()
         expect(page.locator("#pause")).to_have_text("Resume")
         page.locator("#pause").click()
+        page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+        expect(page.locator("#toast")).to_have_text("front judges again")
         expect(page.locator("#pause")).to_have_text("Pause")
-        assert daemon.pipelines["side"].state == "paused"  # by somebody else, for another reason
+        assert daemon.pipelines["side"].state == "paused"
+        daemon.pipelines["side"].resume(by="Ben (h)")
     for name in ("front", "side"):
         (paused, by, reason, minutes), resumed, *_ = daemon.pipelines[name].calls
         assert (paused, by.partition(" (")[0], reason, minutes) == ("pause", "Anna", "cleaning", 15)

@@ -113,15 +113,17 @@ def learn_order(order: dict[str, Any], progress: Any) -> None:
         good = _good_images(order, folder, name_of)
         preset = suited_preset() if order["preset"] == AUTO else order["preset"]
         settings, account = preset_settings(good, DETECTOR, preset)
+        apart: list[str] = []
 
         def ask(two: TwoProducts) -> None:
+            apart.extend(name_of[two.paths[number]] for number in two.heap)
             if not order["one_product"]:
-                raise TwoProductsError([name_of[two.paths[number]] for number in two.heap])
+                raise TwoProductsError(apart)
 
         artifact, _ = train_from_folder(
             good, unfinished / MODEL, settings, precision=AUTO, progress=progress, found_two=ask
         )
-        result = {"preset": preset, "input": account, **_shown(artifact, name_of, unfinished, progress)}
+        result = {"preset": preset, "input": account, **_shown(artifact, name_of, apart, unfinished, progress)}
         (unfinished / RESULT).write_text(json.dumps(result), encoding="utf-8")
 
 
@@ -137,8 +139,10 @@ def _good_images(order: dict[str, Any], folder: Path, name_of: Mapping[Path, str
     return GoodImages(folder, paths=list(name_of), roi=roi, ignore=tuple(ignore), group=group, facts=facts)
 
 
-def _shown(artifact: Artifact, name_of: Mapping[Path, str], folder: Path, progress: Any) -> dict[str, Any]:
-    """Score each part without its own fold, draw the heat maps, and return the facts about model and parts."""
+def _shown(
+    artifact: Artifact, name_of: Mapping[Path, str], apart: list[str], folder: Path, progress: Any
+) -> dict[str, Any]:
+    """Score parts without their own fold, draw heat maps, return facts; odd are `apart` and scores that stand out."""
     parts: list[dict[str, Any]] = []
     fastest_ms = float("inf")
     folds = find_folds(artifact, list(name_of))
@@ -156,9 +160,9 @@ def _shown(artifact: Artifact, name_of: Mapping[Path, str], folder: Path, progre
                 {"name": name, "score": score, "scaled_score": scaled_score(score, limits.typical, limits.reject)}
             )
             progress(_DRAW, number, len(name_of))
-    apart = set(stand_apart([part["score"] for part in parts]))
+    high = set(stand_apart([part["score"] for part in parts]))
     for number, part in enumerate(parts):
-        part["odd"] = number in apart
+        part["odd"] = number in high or part["name"] in apart
     sharpnesses = [sharpness(load_image(path)) for path in name_of]
     training = artifact.manifest.training
     return {

@@ -151,7 +151,7 @@ export function acceptDrift(pipeline) {
   });
 }
 
-// Pauses a pipeline; of several in a line all of them, unless the person says otherwise.
+// Pauses a pipeline, or all that run.
 export function pause(pipeline, names) {
   const ends = [["", t("until somebody resumes")], ["15", t("15 minutes")], ["60", t("an hour")], ["240", t("4 hours")]];
   ask({
@@ -161,7 +161,7 @@ export function pause(pipeline, names) {
       el("label", { for: "minutes" }, t("For")),
       el("select", { id: "minutes", name: "minutes" }, ends.map(([value, label]) => el("option", { value }, label))),
       field("reason", t("Why, such as cleaning"), { maxlength: "200" }),
-      names.length > 1 && el("label", {}, el("input", { type: "checkbox", name: "all", checked: true }), t("All pipelines that run: {number}", { number: names.length })),
+      names.length > 1 && el("label", {}, el("input", { type: "checkbox", name: "all" }), t("All pipelines that run: {number}", { number: names.length })),
       nameField(),
     ],
     send: ({ by, reason, minutes, all }) => postEach(all ? names : [pipeline.name], "pause", { by, reason, minutes: minutes ? Number(minutes) : null }),
@@ -181,7 +181,13 @@ async function atOnce({ title, lead, action, send, done }) {
   }
 }
 
-export const resume = (names) => atOnce({ title: t("Resume"), lead: "", action: t("Resume"), send: ({ by }) => postEach(names, "resume", { by }), done: "" });
+// Resumes a pipeline; of several that pause, others only if a person says so.
+export function resume({ name }, names) {
+  const asked = { title: t("Resume {pipeline}?", { pipeline: name }), lead: "", action: t("Resume"), done: t("{pipeline} judges again", { pipeline: name }) };
+  if (names.length < 2) return atOnce({ ...asked, send: ({ by }) => postEach(names, "resume", { by }) });
+  const all = el("input", { type: "checkbox", name: "all" });
+  ask({ ...asked, fields: [el("label", {}, all, t("All pipelines that pause: {number}", { number: names.length })), nameField()], send: ({ by, all }) => postEach(all ? names : [name], "resume", { by }) });
+}
 
 const postEach = (names, what, values) => Promise.all(names.map((name) => post(`/api/pipelines/${name}/${what}`, values)));
 

@@ -27,12 +27,12 @@ export class EvidenceView {
     this.before = null;
     this.listed = new Map(); // verdicts of the list, by their links
     this.keys = null; // what the key before this one does
-    this.marked = []; // links of those that were marked, for undo
+    this.marked = []; // links, marks before and names of those that were marked, for undo
     this.heard = false; // of a verdict that the list may lack
     by("decisions").addEventListener("click", ({ target: { dataset } }) => "decision" in dataset && Object.assign(this, { decision: dataset.decision }).load());
     by("evidence-part-key").addEventListener("change", () => by("evidence-part").value && this.load());
-    let typed;
-    by("evidence-part").addEventListener("input", () => (clearTimeout(typed), (typed = setTimeout(() => this.load(), TYPING_MS))));
+    let typed; // parts are looked for among all: under rejects, a number would find another part and hide that its own was OK
+    by("evidence-part").addEventListener("input", () => (clearTimeout(typed), (typed = setTimeout(() => Object.assign(this, { decision: "" }).load(), TYPING_MS))));
     for (const id of ["evidence-pipeline", "evidence-kind", "evidence-until", "evidence-score"]) by(id).addEventListener("change", () => this.load());
     by("evidence-newest").addEventListener("click", () => {
       by("evidence-until").value = "";
@@ -149,7 +149,7 @@ export class EvidenceView {
 
   async markChosen(opinion, link = this.chosen, verdict = this.listed.get(link), send = markAtOnce) {
     if (!verdict || !(await send(verdict, opinion))) return;
-    this.marked.push([link, verdict.mark]);
+    this.marked.push([link, verdict.mark, titleOf(verdict)]);
     this.remark(link, { verdict: opinion });
     if (send === markAtOnce) toast(opinion === "good" ? t("{part} marked good. U: undo", { part: titleOf(verdict) }) : t("{part} marked bad. U: undo", { part: titleOf(verdict) }));
     if (this.chosen === link) await this.step(1);
@@ -158,13 +158,13 @@ export class EvidenceView {
 
   // Each press undoes one mark; the mark before it comes back.
   async undo() {
-    const [link, before] = this.marked.at(-1) ?? [];
+    const [link, before, part] = this.marked.at(-1) ?? [];
     if (!link) return;
     const [, id, pipeline] = link.split("/");
     await post(`/api/verdicts/${id}/mark`, { verdict: before?.verdict ?? null, by: me().name || remembered(), note: before?.note ?? "", pipeline });
     this.marked.pop();
     this.remark(link, before);
-    toast(t("The mark is taken back"));
+    toast(t("{part}: the mark is taken back", { part }));
     if (this.chosen === link) await this.open(id, pipeline);
     else location.hash = link;
   }

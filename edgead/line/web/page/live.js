@@ -179,12 +179,10 @@ export class LiveView {
     for (const id of ["fire", "judge-images", "change-thresholds"]) by(id).disabled = this.lost || !state?.thresholds;
   }
 
-  // Pauses of one person, end and reason end together.
   pause() {
-    const { state, reason } = this.state();
-    const alike = this.status.pipelines.filter((each) => each.state === state && (state !== "paused" || each.reason === reason)).map(({ name }) => name);
-    if (state === "paused") resume(alike);
-    else pause(this.state(), alike);
+    const { state } = this.state();
+    const alike = this.status.pipelines.filter((each) => each.state === state).map(({ name }) => name);
+    (state === "paused" ? resume : pause)(this.state(), alike);
   }
 
   fire() {

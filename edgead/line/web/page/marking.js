@@ -56,7 +56,7 @@ const oneLine = (note = "") => note.replaceAll(/\s+/g, " ");
 async function send(verdict, opinion, values) {
   const answer = await post(`/api/verdicts/${verdict.id}/mark`, { verdict: opinion, by: values.by, note: oneLine(values.note), pipeline: verdict.pipeline });
   if (opinion && !answer.lossless) toast(t("{part} marked. Its frame is no longer in memory: only what was kept as JPEG is there to be taught.", { part: titleOf(verdict) }));
-  else toast(opinion ? t("{part} marked, and its frame is kept without loss", { part: titleOf(verdict) }) : t("The mark is taken back"));
+  else toast(opinion ? t("{part} marked, and its frame is kept without loss", { part: titleOf(verdict) }) : t("{part}: the mark is taken back", { part: titleOf(verdict) }));
 }
 
 export function askAbout(verdict, opinion) {

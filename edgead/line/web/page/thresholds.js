@@ -122,7 +122,7 @@ function confirm(pipeline, asked, scale, bad) {
   const { review, reject } = pipeline.thresholds;
   const changed = (before, after) => (before === after ? t("stays {value}", { value: before }) : [el("del", {}, before), " \u2192 ", el("ins", {}, after)]);
   const line = (label, before, after) => el("p", { class: "change" }, `${label} `, changed(before, after));
-  const level = scaled(asked.reject, scale);
+  const level = asked.reject === reject ? null : scaled(asked.reject, scale);
   const escapes = bad.own.filter((value) => value > review && value <= asked.review).length;
   // Asked for where the daemon has said why it doubts: given before, it would hide that.
   const why = el("label", { hidden: true }, t("Why, where it lets pass what is stopped now"), el("input", { name: "reason", maxlength: "500" }));
