@@ -1,15 +1,20 @@
 """Tries the edgead that is installed beside this Python, as a device has it: run from where no source folder is.
 
-Every ISA of this machine against numpy; then, without torch, from a camera to a model, and one more lesson.
+Every ISA of this machine against numpy; then, without torch, from a camera to a model, and one more lesson. With
+`daemon` behind it, which needs that extra, a daemon judges the parts of a camera and ends as it should.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +57,47 @@ def check_commissioning() -> None:
     print("commissioned and taught without torch", flush=True)
 
 
+def check_daemon() -> None:
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        site = Path(folder) / "site.yaml"
+        site.write_text(
+            "cameras: {line: {uri: 'synthetic:?rate=20'}}\n"
+            "pipelines: {caps: {camera: line, model: model}}\n"
+            f"store: {{folder: evidence}}\nhttp: {{host: 127.0.0.1, port: {port}}}\n"
+        )
+        edgead_cli("commission", "synthetic:", "-o", str(site.with_name("model")), "--images", "30")
+        command = [Path(sys.executable).with_name("edgead"), "daemon", "-c", site]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as daemon:
+            try:
+                end = time.monotonic() + 60
+                while judged(port) < 20:
+                    assert daemon.poll() is None and time.monotonic() < end, "no 20 parts were judged within 60 s"
+                    time.sleep(0.2)
+            finally:
+                daemon.terminate()
+            log = [json.loads(line) for line in daemon.communicate()[1].splitlines()]
+        assert daemon.returncode == 0, daemon.returncode
+        assert not [line for line in log if line["level"] not in ("debug", "info")], log
+    print("a daemon judged", flush=True)
+
+
+def judged(port: int) -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status", timeout=5) as answer:
+            return int(json.load(answer)["pipelines"][0]["judged"])
+    except OSError:
+        return 0
+
+
 def main() -> None:
     assert edgead.__file__.startswith(sys.prefix), edgead.__file__
     if sys.argv[1:] == ["kernels"]:
         return check_kernels()
+    if sys.argv[1:] == ["daemon"]:
+        return check_daemon()
     cpu = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
     if kernels.available_isas() and " avx2 " in cpu:
         assert "avx2" in kernels.available_isas(), f"AVX2 is not seen: {kernels.available_isas()}"
