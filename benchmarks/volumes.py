@@ -32,7 +32,7 @@ from edgead.images.volumes import by_volume, slice_path, slices_of, volume_of
 from edgead.metrics import auroc
 from edgead.report.evaluate import Evaluation
 from edgead.workstation.methods.load import load_network
-from edgead_reconstruction.strega.opening import dice, find_lesions
+from edgead_reconstruction.strega.opening import find_lesions
 
 LEARNT, GOOD, LESIONED, SIDE = 40, 24, 24, 64
 AREA = 16  # pixels of 64 x 64: as much of a slice as the 64 of 128 x 128 that StRegA has by default
@@ -134,6 +134,12 @@ def _by_rules(found: Evaluation) -> list[str]:
 
 def _windows(scores: np.ndarray) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(scores, 3)
+
+
+def dice(true: np.ndarray, found: np.ndarray) -> float:
+    """Return the Dice coefficient of two masks; 1 if both are empty, as in the authors' code."""
+    both = int(true.sum()) + int(found.sum())
+    return 1.0 if both == 0 else 2.0 * int((true & found).sum()) / both
 
 
 def _pipeline_dice(model: edgead.Model, found: Evaluation) -> float:

@@ -134,11 +134,17 @@ def refuse_thresholds(detector: Detector, bad: Sequence[Path], before: Calibrati
 
 
 def recalibrate(
-    detector: Detector, paths: Sequence[Path], asked: AskedRates, *, progress: Progress | None = None
+    detector: Detector,
+    paths: Sequence[Path],
+    asked: AskedRates,
+    *,
+    bad: Sequence[Path] = (),
+    progress: Progress | None = None,
 ) -> Recalibration:
     """Make new thresholds for the detector's graph from good images; nothing is written.
 
     The images were not learnt, and are taken under production conditions; the detector judges them as in production.
+    No `bad` part that is stopped now may be ok afterwards.
 
     Raises
     ------
@@ -148,7 +154,7 @@ def recalibrate(
         None of the images can be read.
     SettingsError
         The model has learnt from some of them, or some score far above the others, like defects
-        (`edgead.calibration.outliers`); the message names them.
+        (`edgead.calibration.outliers`), or a bad part would be ok; the message names them.
     """
     # The artifact's own thresholds: the detector may have been given temporary ones.
     before = detector.artifact.graph(detector.graph.precision).calibration
@@ -188,6 +194,8 @@ def recalibrate(
         )
     review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
     after = good.calibrate(rate, review, groups=groups, paths=unique)
+    if before.scores:
+        refuse_thresholds(detector, bad, before, after)
     doubted = doubts(
         before, after.reject, scores, good.medians, groups, unlike=unlike_golden(detector, looks, share=MAX_REJECTED)
     )

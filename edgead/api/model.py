@@ -148,6 +148,7 @@ class Model(Predictor):
         images: Paths,
         asked: AskedRates | None = None,
         *,
+        bad: Paths = (),
         write: bool = True,
         reason: str = "",
         progress: StageProgress = no_progress,
@@ -161,6 +162,8 @@ class Model(Predictor):
             Good images that the model has not learnt, or a folder of them.
         asked : AskedRates, optional
             Rates that the thresholds shall keep to; or its fields by name, such as `false_reject_rate=0.01`.
+        bad : path or sequence of paths
+            Defects, or a folder of them: thresholds that pass one which is stopped now are refused.
         write : bool
             False shows what would change, even if scores are far above the others like those of defects: neither the
             model's folder nor this object changes.
@@ -180,8 +183,8 @@ class Model(Predictor):
         BlindLimitError
             The thresholds may pass defects, and no reason was given.
         SettingsError
-            The model has learnt some of the images, its folder was changed since it was opened, or both `asked` and
-            rates by name are given.
+            The model has learnt some of the images, a bad part would be ok, its folder was changed since it was opened,
+            or both `asked` and rates by name are given.
 
         Examples
         --------
@@ -197,7 +200,8 @@ class Model(Predictor):
         self._detector.artifact.check_unchanged()
         asked = asked or AskedRates(**rates)
         asked = replace(asked, accept_outliers=asked.accept_outliers or not write)
-        found = recalibrate(self._detector, image_paths(images), asked, progress=partial(progress, "score good images"))
+        paths, defects, scored = image_paths(images), image_paths(bad), partial(progress, "score good images")
+        found = recalibrate(self._detector, paths, asked, bad=defects, progress=scored)
         if write:
             artifact = self._detector.artifact
             write_thresholds(artifact, found.change, found.calibration, reason=reason, found=found)
@@ -209,6 +213,7 @@ class Model(Predictor):
         self,
         images: Paths,
         *,
+        bad: Paths = (),
         calibration: Paths = (),
         sheet: PathLike | None = None,
         progress: StageProgress = no_progress,
@@ -222,6 +227,8 @@ class Model(Predictor):
         ----------
         images : path or sequence of paths
             Good images, or a folder of them. A defect among them would pass as good from then on.
+        bad : path or sequence of paths
+            Defects, or a folder of them: none that is stopped now may pass afterwards; three or more are learnt.
         calibration : path or sequence of paths
             Good images that thresholds are made from; by default those that the model keeps.
         sheet : path, optional
@@ -238,7 +245,8 @@ class Model(Predictor):
 
         check_options(self.teach, plan, TeachOptions)
         artifact, shown = self._detector.artifact, None if sheet is None else named_path(sheet)
-        asked = TeachPlan(image_paths(images), calibration=image_paths(calibration), sheet=shown, **plan)
+        defects, good = image_paths(bad), image_paths(calibration)
+        asked = TeachPlan(image_paths(images), bad=defects, calibration=good, sheet=shown, **plan)
         artifact.check_unchanged()
         lesson = teach(artifact.path, asked, progress=progress)
         self._open_again()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
@@ -33,7 +33,6 @@ class TeachOptions(TypedDict, total=False):
     group: str
     reason: str
     by: str
-    bad: Sequence[Path]
     output: Path | None
 
 

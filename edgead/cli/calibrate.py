@@ -80,13 +80,7 @@ def calibrate(
 
     The model keeps a record of each change.
     """
-    from edgead.adapt.recalibrate import (
-        AskedRates,
-        recalibrate,
-        refuse_thresholds,
-        thresholds_by_hand,
-        write_thresholds,
-    )
+    from edgead.adapt.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
     from edgead.artifact.folder import Artifact
     from edgead.detector import Detector
     from edgead.line.evidence.kept_frames import marked_parts
@@ -109,10 +103,7 @@ def calibrate(
         if marked is not None:
             defective += marked_parts(marked, store_url, None, pipeline).bad
         with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
-            before = detector.artifact.graph(detector.graph.precision).calibration
-            found = recalibrate(detector, paths, asked, progress=partial(progress, "score good images"))
-            if before is not None and before.scores and not dry_run:
-                refuse_thresholds(detector, defective, before, found.calibration)
+            found = recalibrate(detector, paths, asked, bad=defective, progress=partial(progress, "score good images"))
         artifact, change, calibration = detector.artifact, found.change, found.calibration
         report = found.to_dict()
     if not dry_run:

@@ -148,7 +148,7 @@ def predict(
     if volumes and not json:
         stdout.print(volume_table(volumes), crop=False)
     warn(warnings)
-    if not json and any(row.get("decision") == "reject" for row in rows):
+    if not json and not warnings and any(row.get("decision") == "reject" for row in rows):
         given = images[0] if len(images) == 1 else "IMAGES"
         sort_them = edgead_command("sort", model, given, "-o", "kinds"), "sorts the rejects into kinds"
         learn = edgead_command("teach", model, "GOOD_IMAGES"), "learns parts that were rejected and are good"

@@ -640,6 +640,9 @@ def test_row_17_a_model_is_calibrated(model_copy, line_data, part):
         assert shown.outliers and shown.change.before.reject == before and model.threshold == 0.2
         model.set_thresholds(review=before, reject=before)
         assert model.threshold == before == Artifact.load(model_copy).graph().calibration.reject
+        holes = str(line_data / "test" / "missing_hole")
+        with pytest.raises(SettingsError, match="bad parts that are stopped now would be ok, missing_hole/"):
+            model.calibrate([good[0], holes], false_reject_rate=0.2, accept_outliers=True, bad=holes)
         found = model.calibrate(good, false_reject_rate=0.2, accept_outliers=True)
         assert found.change.images == 9 and found.calibration.reject == shown.calibration.reject
         assert model.threshold == found.calibration.reject == Artifact.load(model_copy).graph().calibration.reject
@@ -792,7 +795,8 @@ def test_row_18_a_model_judges_by_its_lesson(model_copy, line_data, part):
     good = line_data / "test" / "good"
     with edgead.load(model_copy) as model:
         before, session = model.info()["model"], model.session()
-        lesson = model.teach(good, held_out_share=0.25)
+        lesson = model.teach(good, held_out_share=0.25, bad=str(line_data / "test" / "missing_hole"))
+        assert all(judged.bad.images for judged in lesson.after.values())
         assert lesson.rows_added > 0 and model.info()["model"] == edgead.load(model_copy).info()["model"] != before
         assert model.predict(part) == edgead.load(model_copy).predict(part)
         with pytest.raises(ClosedError):

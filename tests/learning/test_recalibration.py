@@ -212,7 +212,7 @@ def test_a_limit_by_hand_far_above_all_good_parts_needs_a_reason(model_copy):
 
 def test_a_python_program_gives_a_reason(model_copy, other):
     with Model.load(model_copy) as model:
-        with pytest.raises(BlindLimitError, match="say why with reason"):
+        with pytest.raises(BlindLimitError, match="says why with reason"):
             model.calibrate(other, false_reject_rate=0.2, group="none")
         model.calibrate(other, false_reject_rate=0.2, group="none", reason="a new lamp")
         assert model.manifest.threshold_changes[0].reason == "a new lamp"

@@ -16,6 +16,7 @@ from published import check_docs, check_preset  # noqa: E402
 from strega_authors import opened  # noqa: E402
 from torch import nn  # noqa: E402
 
+from benchmarks.volumes import dice  # noqa: E402
 from edgead.adapt.methods import METHODS, find_preset  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.methods.draem.detector import Draem  # noqa: E402
@@ -35,7 +36,7 @@ from edgead_reconstruction.strega import losses, opening  # noqa: E402
 from edgead_reconstruction.strega.detector import Strega, StregaConfig  # noqa: E402
 from edgead_reconstruction.strega.head import AreaOpenedHead  # noqa: E402
 from edgead_reconstruction.strega.network import parameter_count, residual, stretch  # noqa: E402
-from edgead_reconstruction.strega.opening import dice, find_lesions, open_levels  # noqa: E402
+from edgead_reconstruction.strega.opening import find_lesions, open_levels  # noqa: E402
 from edgead_reconstruction.strega.tissue import tissue_map  # noqa: E402
 
 SIZE = {"image_size": (64, 64)}

@@ -64,9 +64,3 @@ def open_levels(residual: np.ndarray, *, cut: float, levels: int, area: int) -> 
     for height in np.linspace(-SPREAD, SPREAD, levels) if levels > 1 else (0.0,):
         opened += open_by_area(residual > cut * (1 + height), area)
     return opened / np.float32(levels)
-
-
-def dice(true: np.ndarray, found: np.ndarray) -> float:
-    """Return the Dice coefficient of two masks; 1 if both are empty, as in the authors' code."""
-    both = int(true.sum()) + int(found.sum())
-    return 1.0 if both == 0 else 2.0 * int((true & found).sum()) / both
