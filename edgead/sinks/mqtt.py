@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import zlib
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 from pydantic import Field
@@ -14,12 +14,12 @@ from edgead.plant.mqtt.options import BrokerOptions
 from edgead.serialization import record_json
 from edgead.serialization.notice import Notice, notice_json
 from edgead.sinks.contract import BaseSink, SinkError
-from edgead.sinks.options import QueueSection, SinkOptions, read_host
+from edgead.sinks.options import QueuedSinkOptions, read_host
 from edgead.sinks.registry import register
 from edgead.types import Frame, Verdict
 
 
-class MqttOptions(SinkOptions, BrokerOptions):
+class MqttOptions(QueuedSinkOptions, BrokerOptions):
     """Verdicts as JSON to an MQTT broker; while it does not answer, they wait in order."""
 
     kind: Literal["mqtt"] = "mqtt"
@@ -32,16 +32,10 @@ class MqttOptions(SinkOptions, BrokerOptions):
     client_id: Annotated[
         str | None, Field(description="Client's id; by default new, with QoS 2 made of computer, sink and topic.")
     ] = None
-    queue: Annotated[QueueSection, Field(description="Number of verdicts that may wait.")] = QueueSection()
-    queued: ClassVar[bool] = True
 
     @property
     def takes_notices(self) -> bool:
         return True
-
-    @property
-    def most_waiting(self) -> int:
-        return self.queue.messages
 
 
 class MqttSink(BaseSink):

@@ -44,6 +44,17 @@ class SinkOptions(Section):
         return 1000
 
 
+class QueuedSinkOptions(SinkOptions):
+    """Options of a sink whose receiver may be away."""
+
+    queue: Annotated[QueueSection, Field(description="Number of verdicts that may wait.")] = QueueSection()
+    queued: ClassVar[bool] = True
+
+    @property
+    def most_waiting(self) -> int:
+        return self.queue.messages
+
+
 def read_path(uri: str, known: Collection[str], name: str = "path") -> dict[str, str]:
     """Split `SCHEME:PATH?option=value` into values of options; the path gets the given name.
 

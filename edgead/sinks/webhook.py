@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr
 
@@ -20,7 +20,7 @@ from edgead.process.installation import install_command
 from edgead.serialization import record_json
 from edgead.serialization.notice import Notice, notice_json
 from edgead.sinks.contract import CHOICES, BaseSink, SinkError
-from edgead.sinks.options import Only, QueueSection, SinkOptions
+from edgead.sinks.options import Only, QueuedSinkOptions, QueueSection
 from edgead.sinks.registry import register
 from edgead.types import Frame, Verdict
 
@@ -35,7 +35,7 @@ ID_HEADER = "X-Edgead-Id"
 _PASSING = frozenset({408, 425, 429})
 
 
-class WebhookOptions(SinkOptions):
+class WebhookOptions(QueuedSinkOptions):
     """Verdicts as JSON to a URL, signed with HMAC-SHA256 if a secret is given."""
 
     kind: Literal["webhook"]
@@ -51,15 +51,10 @@ class WebhookOptions(SinkOptions):
     ] = 600.0
     only: Annotated[Only, Field(description="Verdicts to post; review includes rejects.")] = "all"
     queue: Annotated[QueueSection, Field(description="How many verdicts may wait.")] = QueueSection(messages=1_000)
-    queued: ClassVar[bool] = True
 
     @property
     def takes_notices(self) -> bool:
         return True
-
-    @property
-    def most_waiting(self) -> int:
-        return self.queue.messages
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:

@@ -267,6 +267,19 @@ def test_sent_images_of_another_size_than_most_are_named(draft):
     assert draft.other_sizes == ["000004.png"]
 
 
+def test_images_of_one_part_make_no_second_part_for_the_limit(tmp_path):
+    """Named as the images of the set `kolektor`, which differ in size by some pixels each."""
+    draft = Draft.begin(tmp_path / "draft", "conveyor", "Anna")
+    for number in range(24):
+        draft.add(part(number, (20 + number, 32)), str(number) * 64, f"kos{number // 4}_Part{number % 4}.png")
+    assert draft.other_sizes == []
+    assert (len(draft.images), draft.parts) == (24, 6)
+    by_part, by_image = drafts.rates_of(60, 9), drafts.rates_of(60, 60)
+    assert (by_part["rate"], by_image["rate"]) == (0.2, 0.05)
+    draft.add(part(40, (20, 32)), "x" * 64)  # without a name, no part is told apart by them
+    assert draft.parts == len(draft.images) == 25
+
+
 def test_a_camera_of_another_size_refuses_what_is_sent(tmp_path):
     daemon = FakeDaemon(tmp_path)
     desk = daemon.commissioning

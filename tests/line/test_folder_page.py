@@ -136,7 +136,7 @@ def learnt(tmp_path) -> FakeDaemon:
         write_image(draft.folder / "learnt-1" / "maps" / f"{Path(name).stem}.jpg", part(number))
         scores = {"score": number, "scaled_score": 5.0 * number}
         parts.append({"name": name, **scores, "odd": number == 19, "learnt": number != 19})
-    counts = {"learnt": 19, "calibrated": 20, "false_reject_rate": 0.2, "frame_ms": 9.0, "blurred": []}
+    counts = {"learnt": 19, "calibrated": 20, "false_reject_rate": 0.2, "review": 87.0, "frame_ms": 9.0, "blurred": []}
     (draft.folder / "learnt-1" / "result.json").write_text(json.dumps({**counts, "parts": parts[::-1]}))
     draft.keep_result("learnt-1", draft.source)
     return daemon
@@ -152,6 +152,7 @@ def learnt(tmp_path) -> FakeDaemon:
 def test_what_lies_nearest_to_the_limit_is_to_be_looked_at_before_it_goes(browser, learnt, locale, said, out):
     with served(learnt) as url, opened_page(browser, f"{url}/#commission", locale=locale, **HALL) as page:
         expect(page.locator("#commission-look")).to_contain_text(said)
+        expect(page.locator("#commission-words")).to_contain_text(" 87")  # above it a part goes to review
         expect(page.locator("#commission-look")).to_be_visible()
         assert page.locator("#commission-look ~ #commission-usual").count() == 1
         assert page.locator("#commission-found:has(#commission-look) ~ .go #commission-go").count() == 1

@@ -169,6 +169,7 @@ def _shown(
         "learnt": training["training_images"],
         "calibrated": training["calibration_images"],
         "false_reject_rate": limits.false_reject_rate,
+        "review": scaled_score(limits.review, limits.typical, limits.reject),
         "groups": len(set(limits.groups)) if have_several(limits.groups) else 0,
         "frame_ms": fastest_ms,
         "blurred": [list(name_of.values())[number] for number in find_blurred(sharpnesses)],

@@ -316,9 +316,6 @@ class Judging:
     ----------
     pipeline : str
         Name in every verdict.
-    models : Recipes
-    receivers : Receivers
-    drift : PipelineDrift
     settle : callable
         Called with the id of each frame once its verdict is recorded, or it is clear that it gets none.
     budget_ms : float, optional

@@ -64,8 +64,6 @@ class SteeredModel(ABC):
     ----------
     name : str
         Name of the pipeline.
-    section : PipelineSection
-    wiring : Wiring
     """
 
     def __init__(self, name: str, section: PipelineSection, wiring: Wiring):

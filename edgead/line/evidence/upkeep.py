@@ -30,9 +30,6 @@ class Upkeep:
 
     Parameters
     ----------
-    engine : Engine
-    folder : ImageFolder
-    keep_days : float
     now : callable
         Returns the wall clock's time.
     watch : callable

@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 
 from edgead.calibration.plan import OFFERED_RATES, comfortable, strictest_rate
 from edgead.components.options import Section
+from edgead.dataset.groups import by_stem
 from edgead.dataset.places import Place, read_ignored, read_region
 from edgead.errors import EdgeadError
 from edgead.files.atomic import write_whole
@@ -94,9 +95,9 @@ def check_places(drawn: DraftSettings, frame_size: tuple[int, int]) -> None:
     read_ignored(ignore, frame_size, "the camera's frame")
 
 
-def rates_of(count: int) -> dict[str, Any]:
-    """Return the false-reject rate that `count` parts allow, the next stricter rate, and the parts that it needs."""
-    rate = strictest_rate(count) if count >= FEWEST_IMAGES else None
+def rates_of(count: int, parts: int) -> dict[str, Any]:
+    """Return the false-reject rate that images of `parts` parts allow, the next stricter one, and the parts for it."""
+    rate = strictest_rate(count, parts) if count >= FEWEST_IMAGES else None
     stricter = [offered for offered in OFFERED_RATES if rate is None or offered < rate]
     following = stricter[-1] if stricter else None
     counts = range(FEWEST_IMAGES, MAX_IMAGES)
@@ -125,8 +126,6 @@ class Draft:
 
     Attributes
     ----------
-    folder : Path
-    state : DraftState
     images : list of str
         Names of the images, oldest first.
     left_out : list of str
@@ -144,14 +143,22 @@ class Draft:
 
     @property
     def other_sizes(self) -> list[str]:
-        """Names of the images of another size than most have; files that are sent may."""
+        """Names of the images of another size than most have; none where no size is that of most."""
         for name in self.images:
             if name not in self._sizes:
                 with suppress(OSError), (self.folder / IMAGES / name).open("rb") as file:
                     self._sizes[name] = file.read(24)[16:]  # a PNG's width and height
         there = {name: self._sizes[name] for name in self.images if name in self._sizes}
         usual = Counter(there.values()).most_common(1)
-        return [name for name, size in there.items() if size != usual[0][0]]
+        most = usual[0][0] if usual and 2 * usual[0][1] >= len(there) else None
+        return [name for name, size in there.items() if most not in (size, None)]
+
+    @property
+    def parts(self) -> int:
+        """Number of parts: names of sent files may tell that several images show one."""
+        files = self.files
+        named = by_stem([Path(files.get(name, name)) for name in self.images])
+        return len({*named.keys}) if named else len(self.images)
 
     @classmethod
     def begin(cls, folder: Path, camera: str, by: str, bounds: Bounds = Bounds()) -> Draft:  # noqa: B008  frozen

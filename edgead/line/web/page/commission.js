@@ -358,8 +358,9 @@ export class CommissionView {
   }
 }
 
-export function rateWords({ rate, next_rate, next_parts, images }) {
+export function rateWords({ rate, next_rate, next_parts, images, parts }) {
   if (rate === null) return t("Parts still needed to learn: {number}", { number: Math.max(1, next_parts - images.length) });
-  const now = t("Enough for about 1 good part in {number} rejected.", { number: oneIn(rate) });
+  const several = parts < images.length && t("The images show {parts} parts, by their names.", { parts: count(parts) });
+  const now = [several, t("Enough for about 1 good part in {number} rejected.", { number: oneIn(rate) })].filter(Boolean).join(" ");
   return next_rate ? `${now} ${t("1 in {number} takes {parts} parts.", { number: oneIn(next_rate), parts: next_parts })}` : now;
 }

@@ -32,14 +32,15 @@ export function showResult(view, draft) {
 function guarantee({ false_reject_rate, calibrated, groups }) {
   const of = { number: oneIn(false_reject_rate), percent: Number((100 * false_reject_rate).toPrecision(3)), count: groups || calibrated };
   return groups
-    ? t("About 1 good part in {number} will be rejected (about {percent} %, from {count} groups of images, each scored by what was learnt from the others).", of)
+    ? t("About 1 good part in {number} will be rejected (about {percent} %, from {count} groups of images that show one part or batch each, scored by what was learnt from the others).", of)
     : t("About 1 good part in {number} will be rejected (about {percent} %, from {count} images, each scored by what was learnt from the others).", of);
 }
 
 // A few parts are above the limit by its construction, which is no fault of theirs or of the model.
-function above({ parts, false_reject_rate }) {
+function above({ parts, false_reject_rate, review }) {
   const found = parts.filter((part) => part.scaled_score > 100).length;
-  return t("{found} of these {count} good parts lie above the limit, as about {expected} good ones may; some just below it go to review.", { found, count: parts.length, expected: Math.round(false_reject_rate * parts.length) });
+  const lying = t("{found} of these {count} good parts lie above the limit, as about {expected} good ones may.", { found, count: parts.length, expected: Math.round(false_reject_rate * parts.length) });
+  return review < 100 ? `${lying} ${t("Above a score of {review} a part goes to review.", { review: scaledText(review) })}` : lying;
 }
 
 export function unlike({ parts }) {

@@ -56,6 +56,7 @@ class ResultAnswer(Answer):
     learnt: Annotated[int, Field(description="Parts in the memory bank.")]
     calibrated: Annotated[int, Field(description="Parts that the limit comes from, each scored as if not learnt.")]
     false_reject_rate: Number
+    review: Annotated[Number, Field(description="Score above which a part goes to review; 100 where none does.")] = 100
     groups: Annotated[int, Field(description="Groups of the parts behind the limit; 0 without groups.")] = 0
     preset: Annotated[str, Field(description="Preset of patchcore.")] = "fast"
     frame_ms: Annotated[Number, Field(description="Time of a frame on one core, during inspection.")]
@@ -87,6 +88,7 @@ class DraftAnswer(Answer):
     files: Annotated[dict[str, str], Field(description="Names of the files that images came from, by image.")]
     mib: Number
     alike: Annotated[int, Field(description="Frames left out, since they repeat an earlier one.")]
+    parts: Annotated[int, Field(description="Number of parts; names of files may tell that several images show one.")]
     rate: Annotated[Number, Field(description="False-reject rate that so many parts allow; null if none.")]
     next_rate: Annotated[Number, Field(description="Next stricter rate.")]
     next_parts: Annotated[int | None, Field(description="Number of parts for that rate.")]

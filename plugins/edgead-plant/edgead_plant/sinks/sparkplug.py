@@ -8,14 +8,14 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from edgead.plant.mqtt.options import BrokerOptions
 from edgead.process.log_rate import limited_log
-from edgead.sinks import BaseSink, SinkError, SinkOptions, register
-from edgead.sinks.options import QueueSection
+from edgead.sinks import BaseSink, SinkError, register
+from edgead.sinks.options import QueuedSinkOptions
 from edgead.types import DECISIONS, FAULT, Frame, Verdict
 from edgead.version import __version__
 from edgead_plant.sparkplug import BIRTH_DEATH, REBIRTH, Metric, asks_for_rebirth, encode, topic
@@ -24,7 +24,7 @@ _LEAVE_S = 1.0
 _Id = Annotated[str, Field(pattern=r"^[^/+#\x00-\x1f]{1,64}$")]
 
 
-class SparkplugOptions(SinkOptions, BrokerOptions):
+class SparkplugOptions(QueuedSinkOptions, BrokerOptions):
     """Verdicts by Sparkplug B to an MQTT broker; they wait if it is away (`pip install 'edgead-plant[sparkplug]'`)."""
 
     kind: Literal["sparkplug"]
@@ -33,12 +33,6 @@ class SparkplugOptions(SinkOptions, BrokerOptions):
         _Id | None, Field(description="Sparkplug's edge node, unique in its group; by default the computer's name.")
     ] = None
     client_id: Annotated[str | None, Field(description="By default made of group and node.")] = None
-    queue: Annotated[QueueSection, Field(description="Verdicts that may wait.")] = QueueSection()
-    queued: ClassVar[bool] = True
-
-    @property
-    def most_waiting(self) -> int:
-        return self.queue.messages
 
 
 class NotSent(SinkError):
