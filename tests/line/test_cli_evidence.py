@@ -178,6 +178,7 @@ def test_a_report_is_a_table_in_the_terminal_and_a_page(store, tmp_path):
     page = tmp_path / "report.html"
     said = run_here("evidence", "report", store, "-c", tmp_path / "site.yaml", "-o", page)
     assert said.returncode == 0 and "early" in said.stdout and "33.3 %" in said.stdout and "50.0 %" in said.stdout
+    assert "yield of inspected" in said.stdout and "\N{HORIZONTAL ELLIPSIS}" not in said.stdout  # of 80 columns
     assert "Kinds of rejects" in page.read_text() and "early" in page.read_text()
     assert run_here("evidence", "report", store, "-o", tmp_path / "report.csv", "--by", "day").returncode == 0
     assert [row["inspected"] for row in read_rows(tmp_path / "report.csv")] == ["6"]

@@ -276,7 +276,7 @@ def test_images_of_one_part_make_no_second_part_for_the_limit(tmp_path):
     assert (len(draft.images), draft.parts) == (24, 6)
     by_part, by_image = drafts.rates_of(60, 9), drafts.rates_of(60, 60)
     assert (by_part["rate"], by_image["rate"]) == (0.2, 0.05)
-    draft.add(part(40, (20, 32)), "x" * 64)  # without a name, no part is told apart by them
+    draft.add(part(40, (20, 32)), "x" * 64)  # without a name, parts cannot be counted by names
     assert draft.parts == len(draft.images) == 25
 
 

@@ -127,7 +127,7 @@ def test_a_part_is_found_by_what_its_number_its_file_or_its_id_begins_with(tmp_p
         ids = [record["id"] for record in store.verdicts()][::-1]
         assert found("A_1") == [4, 3, 0] and found("A_12") == [4] and found("7") == [1] and found("sev") == [2]
         assert found("5") == [5] and found("3") == []
-        assert found("9" * 40) == found("%") == found("_1") == [] and found("") == [5, 4, 3, 2, 1, 0]
+        assert found("9" * 40) == found("%") == [] and found("_1") == [4, 3, 0] and found("") == [5, 4, 3, 2, 1, 0]
         assert found(ids[2]) == [2] and found(ids[2].upper()) == [2] and found(ids[0][:8])[-1] == 0
         assert found("A_1", decision="reject") == [] and found("A_1", before_id=ids[4]) == [3, 0]
         query = str(store_query("A_1").compile(store._engine, compile_kwargs={"literal_binds": True}))

@@ -71,7 +71,8 @@ def test_a_part_is_found_by_the_beginning_of_its_number_its_id_or_its_place_in_t
             ("A-001", [18, 17]),
             ("A-0021", [21]),
             (named[17][:8].upper(), [17]),
-            ("7", [7]),
+            ("7", [7, 17]),  # newest first
+            ("21", [21]),
             ("A-", [21, 18, 17]),
             ("0018", [18]),  # as on a label
             ("a-0017", [17]),

@@ -227,11 +227,11 @@ def _table(found: Printed) -> Table:
     from edgead.line.evidence.production.report import PAGE_COLUMNS as COLUMNS
     from edgead.line.evidence.production.report import cells, sum_of, title_of
 
+    groups = (cells(title_of(group), total(group.units.values())) for group in found.groups)
+    titles, *rows = zip(COLUMNS, *groups, cells("all", sum_of(found.groups)), strict=True)
     shown = Table(title=f"by {found.by}", title_justify="left")
-    for column in COLUMNS:
-        shown.add_column(column, justify="right" if column else "left")
-    for group in found.groups:
-        shown.add_row(*cells(title_of(group), total(group.units.values())))
-    shown.add_section()
-    shown.add_row(*cells("all", sum_of(found.groups)))
+    for title in titles:
+        shown.add_column(title, justify="right" if title else "left")
+    for row in rows:
+        shown.add_row(*row)
     return shown

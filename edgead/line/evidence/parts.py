@@ -24,8 +24,6 @@ class PartRecords:
 
     Parameters
     ----------
-    access : Access
-    engine : Engine
     within_s : float
         Longest time, in seconds, that `add` waits until its row is written.
     """

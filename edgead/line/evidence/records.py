@@ -40,7 +40,6 @@ _MARKED = and_(marks.c.id == verdicts.c.id, marks.c.pipeline == verdicts.c.pipel
 _MARKED_GOOD = and_(_MARKED, marks.c.verdict == "good")
 _MAX_ROWS = 1000
 _NUMBERED = 100_000  # newest frames that are found by number, which a source begins again and again
-_HELD = 3  # fewest characters that are sought within names
 _NAME = re.compile(r"[!-~]{1,64}")
 
 
@@ -114,7 +113,7 @@ def is_found_by(text: str) -> ColumnElement[bool]:
     begins = {name: and_(NAMES_PART[name], _begins(verdicts.c[name], text)) for name in ("serial", "name")}
     found = [select(verdicts.c.seq).where(one) for one in (*begins.values(), _begins(verdicts.c.id, text.lower()))]
     oldest = select(func.max(verdicts.c.seq) - _NUMBERED).scalar_subquery()
-    for name in begins if len(text) >= _HELD else ():
+    for name in begins:
         holds = func.lower(verdicts.c[name]).contains(text.lower(), autoescape=True)
         found.append(select(verdicts.c.seq).where(NAMES_PART[name], holds, verdicts.c.seq > oldest))
     if text.isdecimal() and len(text) < len(str(2**63)):  # digits on a label are no number of a frame

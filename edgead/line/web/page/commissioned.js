@@ -81,7 +81,10 @@ async function go(view, draft) {
   const today = `${view.camera}-${new Date().toISOString().slice(0, 10)}`;
   let free = today;
   for (let number = 2; taken.has(free); number += 1) free = `${today}-${number}`;
-  const options = draft.pipelines.map(({ name }) => el("option", { value: name }, name));
+  const options = draft.pipelines.map(({ name }) => {
+    const { model, thresholds } = view.status?.pipelines.find((one) => one.name === name) ?? {};
+    return el("option", { value: name }, thresholds ? t("{pipeline}, in place of {model}", { pipeline: name, model: model.split("/").at(-1) }) : name);
+  });
   ask({
     title: t("Put the model into service"), action: t("Test and change"), danger: true, done: t("The model is in its place"),
     lead: (view.trial.parts.length ? "" : `${t("No bad part was tried: step 5 shows whether it finds yours.")} `) + t("It is loaded and tested. If it passes, it judges from the next part on; a model that was in service is kept for a roll-back, under System."),
