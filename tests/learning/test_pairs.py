@@ -410,8 +410,8 @@ def test_a_model_of_pairs_is_calibrated_taught_and_exported(pair_model, plates, 
     import edgead
 
     path = shutil.copytree(pair_model, tmp_path / "model")
-    write_plates(tmp_path / "more", good=14, tested=1, dents_mm=(), size=SIZE, seed=7)
-    good = tmp_path / "more/pairs/train/good/rgb"
+    write_plates(tmp_path / "more", good=16, tested=1, dents_mm=(), size=SIZE, seed=7)
+    *good, first, second = sorted((tmp_path / "more/pairs/train/good/rgb").iterdir())
     with edgead.load(path) as model:
         model.export("fp16", plates / "pairs").close()
     assert Artifact.load(path).precisions == ("fp16",)
@@ -423,6 +423,6 @@ def test_a_model_of_pairs_is_calibrated_taught_and_exported(pair_model, plates, 
     write_image(old, PLATE.image)
     with pytest.raises(SettingsError, match="none of the 1 images has that depth"):
         edgead.teach(path, [old], reason="a test")
-    lesson = edgead.teach(path, [good / "000.png", good / "001.png"], bad=[old], reason="a test")
+    lesson = edgead.teach(path, [first, second], bad=[old], reason="a test")
     assert lesson.to_dict()["left_out"] == 1 and lesson.after["fp16"].bad.images == 0
     assert Artifact.load(path).manifest.preprocessing.colour == "rgb_relief"

@@ -271,7 +271,7 @@ LOSS_FLIPS = {
     "the mean after the division": ("teacher", "sub_(mean).div_(std)", "div_(std).sub_(mean)"),
     "align_corners": ("student_teacher", "align_corners=False", "align_corners=True"),
     "a decoder that begins at 4 x 4": ("student_teacher", "((64, 1), (32, 0)", "((64, 0), (32, 0)"),
-    "padding": ("student_teacher", '"""PDN-S, table 6."""\n    pad = int(padding)', "pad = 1"),
+    "padding": ("student_teacher", '"""Build PDN-S, table 6."""\n    pad = int(padding)', "pad = 1"),
     "the largest of four": (
         "student_teacher",
         "AvgPool2d(2, padding=pad),\n        nn.Conv2d(256, 256, 3",
@@ -283,19 +283,19 @@ MAP_FLIPS = {
     "q_b at 0.99": ("student_teacher", "(0.9, 0.995)", "(0.9, 0.99)"),
     "the sum over channels": (
         "student_teacher",
-        "[:, : self.channels]).square().mean",
-        "[:, : self.channels]).square().sum",
+        "[:, :CHANNELS]).square().mean",
+        "[:, :CHANNELS]).square().sum",
     ),
-    "the other half of the channels": ("student_teacher", "student[:, : self.channels]", "student[:, self.channels :]"),
-    "the same half for both maps": ("student_teacher", "student[:, self.channels :]", "student[:, : self.channels]"),
-    "not squared": ("student_teacher", "[:, self.channels :]).square()", "[:, self.channels :]).abs()"),
+    "the other half of the channels": ("student_teacher", "student[:, :CHANNELS]", "student[:, CHANNELS:]"),
+    "the same half for both maps": ("student_teacher", "student[:, CHANNELS:]", "student[:, :CHANNELS]"),
+    "not squared": ("student_teacher", "[:, CHANNELS:]).square()", "[:, CHANNELS:]).abs()"),
     "1 instead of 0.1": ("student_teacher", "(0.1 * (maps - start)", "(1.0 * (maps - start)"),
     "the sum of both maps": ("student_teacher", "(stop - start)).mean(", "(stop - start)).sum("),
     "the larger of both maps": ("student_teacher", "(stop - start)).mean(", "(stop - start)).amax("),
     "the maps in the other order": ("student_teacher", "[local, overall], dim=1", "[overall, local], dim=1"),
     "BGR": ("student_teacher", "(image - self.pixel_mean)", "(image.flip(1) - self.pixel_mean)"),
     "align_corners": ("student_teacher", "align_corners=False", "align_corners=True"),
-    "padding": ("student_teacher", '"""PDN-S, table 6."""\n    pad = int(padding)', "pad = 1"),
+    "padding": ("student_teacher", '"""Build PDN-S, table 6."""\n    pad = int(padding)', "pad = 1"),
 }
 
 
@@ -358,7 +358,9 @@ def test_five_steps_of_training_and_their_maps_are_those_of_the_public_code(monk
     monkeypatch.setattr(torch.optim.Adam, "step", step)
     held_out = np.random.default_rng(model.config.seed).permutation(2)[0]
     assert good_image(0)[100, 100].tolist() == steps[0]["pixel"]  # the one that the public code learns from
-    model.learn([good_image(number) for number in ((1, 0) if held_out == 0 else (0, 1))], Course())
+    model.learn(
+        [good_image(number) for number in ((1, 0) if held_out == 0 else (0, 1))], Course(device=torch.device("cpu"))
+    )
     assert [loss.item() for loss in seen] == pytest.approx([step["loss_total"] for step in steps], rel=1e-3)
     assert rates == [(pytest.approx(step["learning_rate"]), step["weight_decay"]) for step in steps]
 

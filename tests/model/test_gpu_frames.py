@@ -30,7 +30,7 @@ from edgead.artifact.tiling import Tiling
 from edgead.cli import doctor
 from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
-from edgead.images.files import ImageError, load_image
+from edgead.images.files import load_image
 from edgead.runtime import RUNTIMES, tensorrt
 from edgead.runtime.device import CopiedMemory, Gpu, OneMemory
 from edgead.runtime.engine_builder import EngineError
@@ -435,10 +435,10 @@ def test_an_image_that_cannot_be_judged_is_reported_at_its_turn(trained_model, n
     network(batch=4)
     (tmp_path / "bad.png").write_bytes(b"no image")
     with Detector.load(trained_model, runtime="tensorrt") as detector:
-        verdicts = iter(detector.predict([images[0], images[1], tmp_path / "bad.png", images[2]]))
-        assert [next(verdicts).decision for _ in range(2)] == ["ok", "reject"]
-        with pytest.raises(ImageError, match="bad.png"):
-            next(verdicts)
+        verdicts = detector.predict([images[0], images[1], tmp_path / "bad.png", images[2]])
+        last = detector.predict(images[2]).decision
+        assert [verdict.decision for verdict in verdicts] == ["ok", "reject", "fault", last]
+        assert "bad.png" in str(verdicts[2].problem)
     artifact = Artifact.load(trained_model)
     artifact = Artifact(artifact.path, artifact.manifest.with_preprocessing(roi=(0, 0, 480, 400)))
     with Detector(artifact, runtime="tensorrt") as detector:
