@@ -7,6 +7,7 @@ import io
 import json
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert
 from test_evidence import open_store
+from verdicts import Line
 
 from edgead.line.evidence import EvidenceError
 from edgead.line.evidence.production.counts import QueryBudget, Tally, Unit, total, units_of
@@ -24,6 +26,7 @@ from edgead.line.evidence.production.periods import Period, within
 from edgead.line.evidence.production.report import COLUMNS, ReportQuery, report, report_table, sum_of
 from edgead.line.evidence.tables import marks, orders, parts, verdicts
 from edgead.line.site.shifts import ShiftSection, days_between, shifts_between
+from edgead.types import Part
 
 BERLIN = ZoneInfo("Europe/Berlin")
 BEGIN = datetime(2026, 10, 23, tzinfo=timezone.utc)  # the clock is changed on the 25th
@@ -282,6 +285,24 @@ def test_an_order_lasts_until_the_next_one_and_survives_a_restart(tmp_path):
             ("start_order", ""),
             ("start_order", "one"),
         ]
+
+
+def test_the_batch_of_an_order_is_that_of_its_parts_unless_they_name_one(tmp_path):
+    with closing(open_store(tmp_path)) as store:
+        line = Line()
+
+        def judged(own: str = "") -> None:
+            frame, verdict = line.part()
+            store.add(replace(frame, part=Part(batch=own)), verdict)
+
+        judged()
+        store.production.orders.start(name="PO-7", batch="L-1", by="anna")
+        judged()
+        judged("own")
+        store.production.orders.start(name="PO-8", batch="", by="anna")
+        judged()
+        assert [record["batch"] for record in store.verdicts()] == ["", "own", "L-1", ""]
+        assert [record["number"] for record in store.verdicts(part=Part(batch="L-1"))] == [1]
 
 
 def test_who_counts_cannot_write(store, access):

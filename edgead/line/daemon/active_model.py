@@ -99,8 +99,6 @@ class ActiveModel(InService):
     ----------
     pipeline : str
         Name of the pipeline.
-    section : PipelineSection
-    kept : KeptThresholds
     threads : int, optional
         Threads of the network, unless the section says so.
     accept : callable

@@ -65,8 +65,6 @@ class AlarmWatch:
 
     Parameters
     ----------
-    pipeline : str
-    section : AlarmsSection
     standing : collection of str
         Kinds of alarms that are already raised, as after a restart.
     clock : callable

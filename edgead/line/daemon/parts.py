@@ -201,12 +201,8 @@ class PartJudge:
 
     Parameters
     ----------
-    name : str
-    section : PartSection
     cameras : mapping of str to str
         Camera of each pipeline.
-    store : EvidenceStore
-    sinks : tuple of QueuedSink
     """
 
     def __init__(

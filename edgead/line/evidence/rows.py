@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Engine, Table
+from sqlalchemy import Connection, Engine, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
 
 from edgead.line.evidence.database import EvidenceError, problem_of
-from edgead.line.evidence.tables import verdicts
+from edgead.line.evidence.tables import orders, verdicts
 from edgead.process.restarting_thread import RestartingThread
 
 INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -172,7 +172,8 @@ class RowWriter:
             self._prepare()
             self._prepare = None
         with self._engine.begin() as connection:
-            new = sum(connection.execute(self._insert, ticket.row).first() is not None for ticket in batch)
+            rows = [connection.execute(self._insert, _in_order(connection, ticket.row)).first() for ticket in batch]
+        new = sum(row is not None for row in rows)
         written = set(map(id, batch))
         with self._changed:
             self._problem, self.failing = None, False
@@ -186,6 +187,14 @@ class RowWriter:
         for ticket in batch:
             if ticket.on_commit is not None:
                 ticket.on_commit()
+
+
+def _in_order(connection: Connection, row: dict[str, Any]) -> dict[str, Any]:
+    """Return the row with the batch of the order under which its part was judged, unless the part has its own."""
+    if row.get("batch", "-"):
+        return row
+    begun = select(orders.c.batch).where(orders.c.started_at <= row.get("judged_at"))
+    return {**row, "batch": connection.scalar(begun.order_by(orders.c.seq.desc()).limit(1)) or ""}
 
 
 def _is_of_one_row(error: Exception) -> bool:

@@ -49,10 +49,8 @@ class Follower:
 
     Parameters
     ----------
-    section : FollowSection
     folder : Path
         Folder of this follower: the models by their digests, and the record.
-    tag : Tag
     clock : callable
         Monotonic seconds.
     chance : random.Random, optional

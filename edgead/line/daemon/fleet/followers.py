@@ -95,10 +95,8 @@ class RunningFollower:
     ----------
     name : str
         Name of the pipeline.
-    section : FollowSection
     folder : Path
         Folder of the models.
-    store : EvidenceStore
     """
 
     def __init__(self, name: str, section: FollowSection, folder: Path, store: EvidenceStore):

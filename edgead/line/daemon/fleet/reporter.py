@@ -21,7 +21,6 @@ class Reporter:
 
     Parameters
     ----------
-    section : FleetSection
     make : callable
         Returns the report.
     """

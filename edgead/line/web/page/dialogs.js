@@ -69,6 +69,7 @@ export function ask({ title, lead, fields, action, back = t("Cancel"), danger = 
   });
   document.body.append(box);
   box.showModal();
+  [...form.querySelectorAll("input")].find(({ type, value }) => type !== "checkbox" && !value)?.focus(); // not in a filled name
   return new Promise((resolve) =>
     box.addEventListener("close", () => {
       box.remove();

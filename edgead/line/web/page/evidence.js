@@ -151,7 +151,8 @@ export class EvidenceView {
     if (!verdict || !(await send(verdict, opinion))) return;
     this.marked.push([link, verdict.mark, titleOf(verdict)]);
     this.remark(link, { verdict: opinion });
-    if (send === markAtOnce) toast(opinion === "good" ? t("{part} marked good. U: undo", { part: titleOf(verdict) }) : t("{part} marked bad. U: undo", { part: titleOf(verdict) }));
+    const said = { part: titleOf(verdict), who: me().name || remembered() };
+    if (send === markAtOnce) toast(opinion === "good" ? t("{part} marked good by {who}. U: undo", said) : t("{part} marked bad by {who}. U: undo", said));
     if (this.chosen === link) await this.step(1);
     if (this.chosen === link) await this.open(...link.split("/").slice(1)); // the last of the list
   }

@@ -102,7 +102,7 @@ function startOrder(order, started) {
     lead: `${t("Its counters begin at 0.")} ${last}`,
     fields: [
       field("order-name", t("Name of the order"), { name: "name", maxlength: "128" }),
-      field("order-batch", t("Batch, named beside the order"), { name: "batch", maxlength: "128" }),
+      field("order-batch", t("Batch"), { name: "batch", maxlength: "128" }),
       nameField(),
     ],
     send: async (values) => {

@@ -1,7 +1,7 @@
 // Production report: a period, its groups with counts and yield, rejects and their places, and people's marks.
 
 import { fetchFile, fetchImage, get } from "./api.js";
-import { badge, by, complain, count, dated, el, kindName, say, stamp, toast } from "./dom.js";
+import { badge, by, complain, count, dated, el, kindName, say, stamp, titleOf as partOf, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
 import { drawPositions } from "./positions.js";
 import { PASSED, figure, share, shiftName } from "./production.js";
@@ -203,7 +203,7 @@ function pareto(counts) {
 }
 
 function markRow(mark) {
-  const link = el("a", { href: `#${linkTo(mark)}` }, stamp(mark.judged_at));
+  const link = el("a", { href: `#${linkTo(mark)}` }, `${partOf(mark)} · ${stamp(mark.judged_at)}`);
   return el("li", { class: "mark-row" }, badge(mark.decision), link, el("span", {}, mark.pipeline), el("b", {}, mark.mark_verdict === "bad" ? t("marked bad") : t("marked good")), el("span", {}, mark.mark_note || "—"), el("span", { class: "muted" }, mark.marked_by));
 }
 

@@ -102,6 +102,9 @@ class GroupAnswer(Answer):
 class MarkAnswer(Answer):
     id: str
     pipeline: str
+    number: int
+    serial: str
+    name: str
     decision: Decision
     judged_at: datetime
     marked_at: datetime
