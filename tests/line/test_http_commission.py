@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import yaml
 from fake_daemon import FakeDaemon
 from fakes import edit_manifest
 from http_side import client_of, daemon_with_store
@@ -344,6 +345,11 @@ def test_a_model_goes_beside_the_others_or_nowhere(daemon, work):
         desk.go("conveyor", "third", "front", "Anna")
     assert contents(model.parent) == before
     assert "NAME:" in desk.go("conveyor", "fourth", None, "Anna")["yaml"]
+    cameras = daemon.site.cameras
+    cameras["conveyor"] = cameras["conveyor"].model_copy(update={"uri": "request:"})
+    lines = yaml.safe_load(desk.go("conveyor", "fifth", None, "Anna")["yaml"])
+    assert lines["cameras"] == {"NAME": {"uri": "request:"}} and lines["pipelines"]["NAME"]["camera"] == "NAME"
+    daemon.store.changes.pop(0)
     row = daemon.store.changes[0]
     drawn = {"images": 1, "wanted": 60, "region": None, "ignored": [], "drawn_by": "Anna"}
     after = {"model": str(model.with_name("fourth")), "camera": "conveyor", **drawn}

@@ -34,7 +34,6 @@ class Upkeep:
         Returns the wall clock's time.
     watch : callable
         Checks whether the audit is intact; called every minute.
-    passed : PassedFrames
     """
 
     def __init__(

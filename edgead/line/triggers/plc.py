@@ -48,7 +48,6 @@ class PlcLink(Protocol):
     ----------
     kind : str
         Kind of the trigger.
-    plc : Plc
     timeout_s : float
         Time limit of one request.
     """

@@ -46,7 +46,6 @@ class LiveImages:
 
         Parameters
         ----------
-        view : View
         tag : str
             Name of the frame; with the same name, the kept image is returned.
         draw : callable

@@ -216,8 +216,11 @@ class Commissioning:
         return sections[pipeline].model.absolute().parent.resolve()
 
     def _yaml(self, camera: str, pipeline: str | None, place: Path) -> str:
-        name = pipeline or "NAME"
-        return f"pipelines:\n  {name}:\n    camera: {camera}\n    model: {place}\n"
+        name, cameras = pipeline or "NAME", ""
+        if pipeline is None and self._daemon.site.cameras[camera].uri == "request:":
+            # Of its own: images that are sent to one camera are judged by all of its pipelines.
+            camera, cameras = name, f'cameras:\n  {name}:\n    uri: "request:"\n'
+        return f"{cameras}pipelines:\n  {name}:\n    camera: {camera}\n    model: {place}\n"
 
     def _opened(self, camera: str) -> DraftWork | None:
         with self._lock:

@@ -78,7 +78,7 @@ export class ProductionBox {
     const names = ["", ...units.map((each) => each.unit)];
     if ([...this.unitSelect.options].map((option) => option.value).join() === names.join()) return;
     if (!names.includes(this.unit)) this.unit = "";
-    this.unitSelect.replaceChildren(...names.map((name) => el("option", { value: name, selected: name === this.unit }, name || t("All, each part once"))));
+    this.unitSelect.replaceChildren(...names.map((name) => el("option", { value: name, selected: name === this.unit }, name || t("All"))));
   }
 }
 

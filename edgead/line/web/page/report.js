@@ -49,7 +49,7 @@ export class ReportView {
     if (names.join() === this.names.join()) return;
     this.names = names;
     by("report-unit-label").hidden = names.length < 2;
-    by("report-unit").replaceChildren(el("option", { value: "" }, t("all, each part once")), ...names.map((name) => el("option", { value: name }, name)));
+    by("report-unit").replaceChildren(el("option", { value: "" }, t("all")), ...names.map((name) => el("option", { value: name }, name)));
     if (!by("report").hidden) this.load();
   }
 
