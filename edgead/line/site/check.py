@@ -23,7 +23,6 @@ def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
 
     Parameters
     ----------
-    site : Site
     file : YamlFile
         File of the site. If a path exists only relative to the working directory, the message says so.
     """

@@ -167,7 +167,7 @@ export class CommissionView {
     const lost = camera && !["streaming", "ended"].includes(camera.state);
     by("commission-lost").hidden = !lost;
     if (lost) say(by("commission-lost"), t("Camera {camera} gives no images: {reason}", { camera: this.camera, reason: cameraReason(camera.reason) ?? STATES[camera.state] }));
-    const found = (await fetchImage(`/api/cameras/${this.camera}/image?width=1280`, this.shownFrame)) ?? (await this.lookAtSent());
+    const found = (!this.givesNothing && (await fetchImage(`/api/cameras/${this.camera}/image?width=1280`, this.shownFrame))) || (await this.lookAtSent());
     if (!found) return;
     this.shownFrame = found.id;
     if (this.url) URL.revokeObjectURL(this.url);
@@ -176,7 +176,7 @@ export class CommissionView {
     by("commission-image").hidden = false;
   }
 
-  // Before the camera's first image, a sent part is shown to draw places on.
+  // Before the camera's first image, a sent part is shown to draw places on; where it gives none, what it judged last is no part of the draft.
   async lookAtSent() {
     const first = this.draft?.images[0];
     if (this.shownFrame || !first) return null;
@@ -206,6 +206,7 @@ export class CommissionView {
     this.trial.show(draft);
     if (draft === null) {
       this.shownFrame = null;
+      by("commission-image").hidden = true;
       by("commission-gone").hidden = true;
       return;
     }

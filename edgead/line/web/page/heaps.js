@@ -95,7 +95,7 @@ export class Heaps {
     for (const { name, rejects } of this.heaps.toSorted((one, other) => Number(!one.name.trim()) - Number(!other.name.trim()))) (kinds[name.trim() || t("other")] ??= []).push(...rejects.map(({ verdict }) => verdict));
     return ask({
       title: t("Teach the model these kinds?"),
-      lead: t("{kinds}. It is tested, and names them from the next part on. What it decides stays as it is. The model of before can be rolled back to.", { kinds: Object.keys(kinds).join(", ") }),
+      lead: t("{kinds}. It is tested, and names them from the next part on. What it decides stays as it is. The model of before can be rolled back to until edgead ends.", { kinds: Object.keys(kinds).join(", ") }),
       fields: nameField(),
       action: t("Save"),
       send: ({ by: who }) => post(`/api/pipelines/${this.pipeline}/heaps/name`, { kinds, by: who }),

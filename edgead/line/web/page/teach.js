@@ -229,7 +229,7 @@ export class TeachView {
       back: this.lesson()?.state === "running" ? t("Keep on") : undefined,
       done: accept ? t("The taught model judges now") : t("The lesson was discarded"),
       lead: accept
-        ? t("It is tested with its golden images. If it passes, it judges from the next part on, also after a restart. The model of before can be rolled back to.")
+        ? t("It is tested with its golden images. If it passes, it judges from the next part on, also after a restart. The model of before can be rolled back to until edgead ends.")
         : t("What was learnt is removed. The model in service and the marks stay."),
       fields: [accept && this.untested(), accept && this.lesson().good.length > 0 && this.state()?.knows_kinds && el("p", { class: "form-error" }, t("It names no kinds of defects any more, until you name them again in Kinds.")), nameField()],
       send: async (values) => this.take((await post(`/api/lessons/${this.pipeline}/${what}`, { by: values.by })).lessons),

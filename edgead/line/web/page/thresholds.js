@@ -104,7 +104,7 @@ function rows({ good, newest, bad }, before, after) {
   };
   const expected = ({ reject }) => {
     const rate = good.false_reject_rates[good.good_scores.filter((value) => value <= reject).length];
-    return t("about 1 in {number}", { number: Math.floor(1 / rate + 1e-9) });
+    return rate > 0.5 ? t("about {percent} %", { percent: Math.round(100 * rate) }) : t("about 1 in {number}", { number: Math.floor(1 / rate + 1e-9) });
   };
   const row = (name, text) => {
     const [old, now] = [text(before), text(after)];
