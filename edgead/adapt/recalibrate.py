@@ -128,8 +128,8 @@ def refuse_thresholds(detector: Detector, bad: Sequence[Path], before: Calibrati
         score, path = max(found)
         raise SettingsError(
             f"{len(found)} of {len(bad)} bad parts that are stopped now would be ok, {Path(*path.parts[-2:])} first: "
-            f"it scores {score:.4g}, and parts would be ok up to {after.review:.4g} (were: {before.review:.4g}). Leave "
-            "out good images that look like it, or take the mark of the bad part back if it was wrong"
+            f"it scores {score:.4g}, and parts would be ok up to {after.review:.4g} (were: {before.review:.4g}). Teach "
+            "the good parts that score as high (`edgead teach`), or take the mark of the bad part back if it was wrong"
         )
 
 

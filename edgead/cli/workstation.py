@@ -70,7 +70,7 @@ def export(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Write a graph: fp32 again from the torch weights, or another precision beside it, with its own thresholds."""
+    """Write another precision: beside the others for networks, in place of the one there for patchcore."""
     if standalone is not None:
         others = {"DATA": data, "--normal-dir": normal_dir, "--group": group, "--tolerance": tolerance}
         others |= {"--make-default": make_default or None}
