@@ -35,6 +35,7 @@ from edgead.detector.golden_likeness import unlike_golden
 from edgead.errors import SettingsError
 from edgead.images.likeness import Look, look_of
 from edgead.metrics import Rate
+from edgead.types import scaled_score
 
 # P-value below which scores are reported to differ from those of the previous calibration.
 DIFFERENT_BELOW = 0.01
@@ -97,6 +98,12 @@ class Recalibration:
                 "parts like these images"
             )
         found += [f"the new limit may be blind: {doubt}" for doubt in self.change.doubts]
+        rise = scaled_score(self.change.after.reject, self.median_before, self.change.before.reject)
+        if not found and (rise or 0) > 120:
+            found.append(
+                f"the limit rises to {rise:.0f}, where 100 was the limit: defects that score in between pass now. Look "
+                "at the images above the old limit, and test the new one with --bad DEFECTS"
+            )
         if self.outliers:
             found.append(f"{self.outliers}: the thresholds let them pass. Look whether they are good")
         if self.copies:
@@ -189,7 +196,7 @@ def recalibrate(
     if outliers and not asked.accept_outliers:
         raise SettingsError(
             f"{outliers}: are these defects? A threshold that lets them pass lets such defects pass. Leave defects "
-            "out. Take good ones with --accept-outliers: without them the threshold would reject "
+            "out, weaker ones too. Take good ones with --accept-outliers: without them the threshold would reject "
             f"{_left_out(scores, rate)}"
         )
     review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate

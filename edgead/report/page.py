@@ -140,7 +140,6 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
     ----------
     detector : Detector
         Detector of the report, which judges the shown images again.
-    found : Findings
     model, data : str
         Names of the model and of the test set.
 

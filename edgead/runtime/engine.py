@@ -82,7 +82,6 @@ def make_engine(
 
     Parameters
     ----------
-    artifact : Artifact
     target : str, optional
         "current" for this machine's GPU, or a compute capability such as "sm86".
     precision : str, optional

@@ -75,13 +75,11 @@ class QueuedSink:
 
     Parameters
     ----------
-    name : str
     sink : BaseSink
         Sink whose `write` may take as long as it needs, with all tries; only one thread calls it. If a required sink
         has nothing to do, its `check` is called, if it has one.
     most : int
         Number of verdicts that may wait; their images are also limited to 256 MiB.
-    required : bool
     tolerated_s : float
         Seconds for which a required sink may fail before it blocks.
     """

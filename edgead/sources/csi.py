@@ -81,8 +81,6 @@ class ProgramCapture:
     shown : str
         Name of the camera in errors.
     command : sequence of str
-    frames : RawFrames
-    limits : LiveLimits
 
     Raises
     ------

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,17 @@ def test_every_change_is_kept(model_copy, good):
     assert second.before == first.after and (first.reason, second.reason) == ("as asked", "")
     assert second.after.method == "split_conformal"
     assert first.changed_at < second.changed_at
+
+
+@pytest.mark.parametrize("reject, said", [(0.55, []), (0.65, ["the limit rises to 130, where 100 was the limit"])])
+def test_a_limit_that_rises_much_is_doubted(model_copy, good, reject, said):
+    with Detector.load(model_copy) as detector:
+        found = recalibrate(detector, sorted(good.iterdir()), AskedRates(0.1, group="none"))
+    before, after = (found.change.before.model_copy(update={"reject": limit}) for limit in (0.5, reject))
+    moved = {"before": before, "after": after, "doubts": [], "same_scores_p_value": 1.0}
+    change = found.change.model_copy(update=moved)
+    warnings = replace(found, change=change, median_before=0.0, outliers="").warnings()
+    assert [warning.partition(":")[0] for warning in warnings] == said
 
 
 def test_a_dry_run_changes_nothing(model_copy, good):

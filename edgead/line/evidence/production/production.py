@@ -100,7 +100,6 @@ class Production:
 
     Attributes
     ----------
-    orders : Orders
     passed : PassedFrames
         Frames without a verdict in time, which pipelines count here.
     """
