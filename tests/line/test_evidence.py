@@ -28,7 +28,7 @@ from edgead.line.evidence import EvidenceError, EvidenceStore
 from edgead.line.evidence.records import is_found_by
 from edgead.line.evidence.rows import RowCounts, RowWriter
 from edgead.line.evidence.settings import FOLDER_MODE, StoreSection
-from edgead.line.evidence.tables import verdicts
+from edgead.line.evidence.tables import orders, verdicts
 from edgead.serialization import verdict_record
 from edgead.stream import run
 from edgead.types import FrameLines, Part
@@ -159,7 +159,7 @@ def test_a_database_that_is_away_is_tried_again_ever_less_often(monkeypatch):
 
 def test_a_row_that_lacks_what_it_must_have_is_given_up_alone(tmp_path):
     engine = create_engine(f"sqlite:///{tmp_path / 'rows.sqlite'}")
-    writer = RowWriter(engine, lambda: verdicts.create(engine))
+    writer = RowWriter(engine, lambda: verdicts.metadata.create_all(engine, [verdicts, orders]))
     assert not writer.commit({"id": "half a row"}, 10)
     wait_until(lambda: writer.counts == RowCounts(0, 0, 0, 1))
     assert "a record was refused: NOT NULL" in writer.problem

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, select
+from sqlalchemy import Engine, Table, Text, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
 
@@ -25,6 +25,12 @@ _MAX_RETRY_S = 10.0
 # SQLAlchemy wraps a driver's errors of the database, but not all of its errors about values.
 _VALUES = (OverflowError, TypeError, ValueError)
 _FAILURES = (SQLAlchemyError, EvidenceError, *_VALUES)
+
+
+# A part without a batch of its own has that of the order under which it was judged.
+_BEGUN = select(orders.c.batch).where(orders.c.started_at <= bindparam("order_at", type_=orders.c.started_at.type))
+_OF_ORDER = _BEGUN.order_by(orders.c.seq.desc()).limit(1).scalar_subquery()
+_BATCH = func.coalesce(func.nullif(bindparam("own_batch", type_=Text), ""), _OF_ORDER, "")
 
 
 class Ticket:
@@ -68,7 +74,7 @@ class RowWriter:
         self._prepare: Callable[[], None] | None = prepare
         key = ["id", "pipeline"] if table is verdicts else ["id", "part"]
         insert = INSERTS[engine.dialect.name](table).on_conflict_do_nothing(index_elements=key)
-        self._insert = insert.returning(table.c.seq)  # returns nothing for an existing row
+        self._insert = insert.values(batch=_BATCH).returning(table.c.seq)  # returns nothing for an existing row
         self._most = most
         self._tickets: deque[Ticket] = deque()
         self._changed = threading.Condition()
@@ -86,7 +92,7 @@ class RowWriter:
 
         Returns whether the row is committed. `committed` is called in another thread at the commit, however late.
         """
-        ticket = Ticket(row, committed)
+        ticket = Ticket({**row, "own_batch": row.get("batch"), "order_at": row.get("judged_at")}, committed)
         with self._changed:
             if self._closing:
                 self._give_up(ticket)
@@ -172,8 +178,7 @@ class RowWriter:
             self._prepare()
             self._prepare = None
         with self._engine.begin() as connection:
-            rows = [connection.execute(self._insert, _in_order(connection, ticket.row)).first() for ticket in batch]
-        new = sum(row is not None for row in rows)
+            new = sum(connection.execute(self._insert, ticket.row).first() is not None for ticket in batch)
         written = set(map(id, batch))
         with self._changed:
             self._problem, self.failing = None, False
@@ -187,14 +192,6 @@ class RowWriter:
         for ticket in batch:
             if ticket.on_commit is not None:
                 ticket.on_commit()
-
-
-def _in_order(connection: Connection, row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row with the batch of the order under which its part was judged, unless the part has its own."""
-    if row.get("batch", "-"):
-        return row
-    begun = select(orders.c.batch).where(orders.c.started_at <= row.get("judged_at"))
-    return {**row, "batch": connection.scalar(begun.order_by(orders.c.seq.desc()).limit(1)) or ""}
 
 
 def _is_of_one_row(error: Exception) -> bool:

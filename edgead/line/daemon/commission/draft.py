@@ -96,12 +96,13 @@ def check_places(drawn: DraftSettings, frame_size: tuple[int, int]) -> None:
 
 
 def rates_of(count: int, parts: int) -> dict[str, Any]:
-    """Return the false-reject rate that images of `parts` parts allow, the next stricter one, and the parts for it."""
+    """Return `parts`, the false-reject rate that images of so many allow, the next stricter one, and its parts."""
     rate = strictest_rate(count, parts) if count >= FEWEST_IMAGES else None
     stricter = [offered for offered in OFFERED_RATES if rate is None or offered < rate]
     following = stricter[-1] if stricter else None
     counts = range(FEWEST_IMAGES, MAX_IMAGES)
     return {
+        "parts": parts,
         "rate": rate,
         "next_rate": following,
         "next_parts": following and next(parts for parts in counts if comfortable(following, parts)),

@@ -327,7 +327,6 @@ class DraftWork:
                 "files": draft.files,
                 "mib": draft.mib,
                 "alike": self._alike,
-                "parts": draft.parts,
                 **rates_of(len(draft.images), draft.parts),
                 "pipelines": self._line.pipelines(),
                 "mode": collector.mode if collector else "off",
