@@ -40,6 +40,8 @@ from edgead.types import scaled_score
 # P-value below which scores are reported to differ from those of the previous calibration.
 DIFFERENT_BELOW = 0.01
 MAX_NAMED = 8
+# A new limit above this score, where 100 was the limit, passes what was rejected clearly.
+MAX_RISE = 120
 # From this share on, high-scoring parts are taken for a regular part of the production.
 MIN_APART = 0.1
 
@@ -99,7 +101,7 @@ class Recalibration:
             )
         found += [f"the new limit may be blind: {doubt}" for doubt in self.change.doubts]
         rise = scaled_score(self.change.after.reject, self.median_before, self.change.before.reject)
-        if not found and (rise or 0) > 120:
+        if p_value is not None and not self.change.doubts and (rise or 0) > MAX_RISE:
             found.append(
                 f"the limit rises to {rise:.0f}, where 100 was the limit: defects that score in between pass now. Look "
                 "at the images above the old limit, and test the new one with --bad DEFECTS"

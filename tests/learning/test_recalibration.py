@@ -99,8 +99,10 @@ def test_a_limit_that_rises_much_is_doubted(model_copy, good, reject, said):
     before, after = (found.change.before.model_copy(update={"reject": limit}) for limit in (0.5, reject))
     moved = {"before": before, "after": after, "doubts": [], "same_scores_p_value": 1.0}
     change = found.change.model_copy(update=moved)
-    warnings = replace(found, change=change, median_before=0.0, outliers="").warnings()
-    assert [warning.partition(":")[0] for warning in warnings] == said
+    found = replace(found, change=change, median_before=0.0, outliers="")
+    assert [warning.partition(":")[0] for warning in found.warnings()] == said
+    # Another warning does not hide it.
+    assert len(replace(found, unreadable=["a.png: damaged"]).warnings()) == 1 + len(said)
 
 
 def test_a_dry_run_changes_nothing(model_copy, good):
