@@ -20,8 +20,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import astuple, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from unittest import mock
 
@@ -51,6 +51,7 @@ _QUICKLY = ("--preset", "fast", "--precision", "fp32", "--set", "damp_length=fal
 _OWN_GRADE, _OWN_LIGHT = {"deeppcb": ("20085",)}, {TILES: ("exp6",)}
 _SAID = {
     "two_products": r"look like another product or grade than the rest",
+    "one_of_several": r"one limit for several products|parts, grades or a light that the model has not learnt",
     "other_product": r"are rejected: (if some of them are good, )?another product, camera, light or model\?",
     "other_light": r"All scores are higher than at the training|are rejected: another product, camera, light or model"
     r"|parts, grades or a light that the model has not learnt",
@@ -71,6 +72,9 @@ class Rates:
     defects: int
     rejects: int
     good: int
+
+    def __add__(self, other: Rates) -> Rates:
+        return Rates(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def rise(self, before: Rates) -> float:
         return self.escapes / self.defects - before.escapes / before.defects
@@ -196,6 +200,8 @@ def situations(products: Sequence[Product], chosen: Sequence[str]) -> Iterator[R
             other = products[(number + 1) % len(products)]
             if name == "two_products" and other is not product:
                 yield two_products(product, other, SHARES[number % len(SHARES)])
+            elif name == "one_of_several" and other is not product and product.name not in _OWN_GRADE:
+                yield one_of_several(product, other)
             elif name == "other_product" and other is not product:
                 yield other_product(product, other)
             elif name == "other_light" and product.name not in _OWN_GRADE:
@@ -225,6 +231,23 @@ def two_products(product: Product, other: Product, share: float) -> Row:
     )
 
 
+def one_of_several(product: Product, other: Product) -> Row:
+    """Judge one of two products of a model, in another light, by `edgead eval`; then do what it says, for both."""
+    folder = fresh(product.work / "one_of_several" / product.name)
+    for one in (product, other):
+        lay(folder / "products" / one.name, one.learnt)
+    both, _ = trained(folder / "products", folder / "model", "--normal-dir", "*")
+    others = measure(both, other.tested, other.defects)
+    usual = measure(both, product.tested, product.defects) + others
+    good, tested, bad = lit(product, folder)
+
+    def after(model: Path) -> Rates:
+        return measure(model, tested, bad) + (measure(both, other.tested, other.defects) if model == both else others)
+
+    pile = lay(folder / "production", good)
+    return evaluated("one_of_several", product, both, pile, tested, bad, reference=usual, after=after)
+
+
 def other_product(product: Product, other: Product) -> Row:
     """Judge another product by `edgead predict`; then train on its images."""
     model = product.copy("other_product")
@@ -245,12 +268,16 @@ def other_product(product: Product, other: Product) -> Row:
 def other_light(product: Product) -> Row:
     """Judge parts in another light, which tiles have themselves, by `edgead eval`; then do what it says."""
     model = product.copy("other_light")
-    if product.own:
-        good, tested, bad = product.own[:PILE], product.own[PILE:][:TESTED], product.own_defects
-    else:
-        lit = {"pile": product.pile, "tested": product.tested, "bad": product.defects}
-        good, tested, bad = (changed(paths, model.parent / name, brighter) for name, paths in lit.items())
+    good, tested, bad = lit(product, model.parent)
     return evaluated("other_light", product, model, lay(model.parent / "production", good), tested, bad)
+
+
+def lit(product: Product, folder: Path) -> Sequence[list[Path]]:
+    """Good parts to come, those that are measured and defects in another light, which is rendered into a folder."""
+    if product.own:
+        return product.own[:PILE], product.own[PILE:][:TESTED], product.own_defects
+    found = {"pile": product.pile, "tested": product.tested, "bad": product.defects}
+    return [changed(paths, folder / name, brighter) for name, paths in found.items()]
 
 
 def grade(product: Product, *, by_name: bool) -> Row:
@@ -285,9 +312,13 @@ def evaluated(
     *,
     laid: Path | None = None,
     words: str = "",
+    reference: Rates | None = None,
+    after: Callable[[Path], Rates] | None = None,
 ) -> Row:
     """Run `edgead eval` on a production, by default the folder `good`, and follow its advice with that folder."""
     folder, new = model.parent / "test", model.parent / "new"
+    if after is None:
+        after = partial(measure, good=tested, bad=bad)
     if laid is None:
         lay(folder / "good", list_images(good))
     lay(folder / "bad", bad[:4])
@@ -299,9 +330,9 @@ def evaluated(
         product.name,
         advice[0] if advice else f"{NO_CAUSE}, at {found[1].strip() if found else said}",
         {"GOOD_IMAGES": good, "NEW_MODEL": new},
-        reference=product.rates,
-        before=measure(model, tested, bad),
-        after=lambda _: measure(new if new.is_dir() else model, tested, bad),
+        reference=reference or product.rates,
+        before=after(model),
+        after=lambda _: after(new if new.is_dir() else model),
         words=words,
     )
 
@@ -411,11 +442,11 @@ def measure(model: Path, good: Sequence[Path], bad: Sequence[Path]) -> Rates:
     return Rates(decisions[1].count("ok"), len(bad), decisions[0].count("reject"), len(good))
 
 
-def trained(folder: Path, model: Path) -> tuple[Path, str]:
+def trained(folder: Path, model: Path, *options: str) -> tuple[Path, str]:
     """Train by the command on a folder of good images, once; gives what it said as well."""
     said = model.with_suffix(".txt")
     if not said.is_file():
-        code, printed = run("train", folder, "-o", model, *_QUICKLY)
+        code, printed = run("train", folder, "-o", model, *_QUICKLY, *options)
         if code:
             raise SystemExit(printed)
         said.write_text(printed, encoding="utf-8")

@@ -39,7 +39,7 @@ from edgead.types import scaled_score
 
 # P-value below which scores are reported to differ from those of the previous calibration.
 DIFFERENT_BELOW = 0.01
-MAX_NAMED = 8
+MAX_NAMED, SHOWN = 8, 3
 # A new limit above this score, where 100 was the limit, passes what was rejected clearly.
 MAX_RISE = 120
 # From this share on, high-scoring parts are taken for a regular part of the production.
@@ -64,7 +64,7 @@ class AskedRates:
 class Recalibration:
     """New thresholds, not written yet, and the facts that they are based on.
 
-    The old threshold rejects the share `rejected_before` of the images. The medians are those of the scores that the
+    The old threshold rejects the share `rejected_before` of the images; `above` names them, the highest first. The medians are those of the scores that the
     old thresholds came from, and of the scores of the images. `copies` of others count once, `unreadable` images (their
     faults) not at all. `account` says how the `groups` were found, `outliers` which images score far above the others.
     `views` are for the drift watch. `images` are those without copies, `kept_scores` their scores by the graph that was
@@ -76,6 +76,7 @@ class Recalibration:
     change: ThresholdChange
     calibration: Calibration
     rejected_before: Rate
+    above: list[str]
     median_before: float
     median_after: float
     copies: int
@@ -104,7 +105,8 @@ class Recalibration:
         if p_value is not None and not self.change.doubts and (rise or 0) > MAX_RISE:
             found.append(
                 f"the limit rises to {rise:.0f}, where 100 was the limit: defects that score in between pass now. Look "
-                "at the images above the old limit, and test the new one with --bad DEFECTS"
+                f"at the {len(self.above)} images above the old limit, {', '.join(self.above[:SHOWN])} first, and test "
+                "the new limit with --bad DEFECTS"
             )
         if self.outliers:
             found.append(f"{self.outliers}: the thresholds let them pass. Look whether they are good")
@@ -210,10 +212,16 @@ def recalibrate(
     )
     model, top = detector.artifact.path, common_folder(unique)
     graph = detector.artifact.graph(detector.graph.precision)
-    cause = cause_of([name_in(top, path) for path in unique], scores, graph, model, groups=groups)
+    names = [name_in(top, path) for path in unique]
+    cause = cause_of(names, scores, graph, model, groups=groups)
     rejected = Rate.of_groups([score > before.reject for score in scores], groups)
     if cause is not None and cause.kind == "unlearnt" and rejected.rate >= MIN_APART:
         doubted.insert(0, cause.said)
+    if detector.manifest.of_several and len({path.parent for path in unique}) == 1:
+        doubted.append(
+            "the model has one limit for several products, and all images are from one folder: give images of each, or "
+            "defects of the others may pass"
+        )
     change = threshold_change(
         detector.graph.precision,
         before,
@@ -233,6 +241,7 @@ def recalibrate(
         change,
         after,
         rejected,
+        [name for score, name in sorted(zip(scores, names, strict=True), reverse=True) if score > before.reject],
         *medians_of_scores,
         copies=len(usable) - len(unique),
         groups=found.count,

@@ -356,6 +356,11 @@ class Manifest(StrictSection):
         """Record of the graph that the model was learnt with."""
         return self.graphs[self.learnt_in]
 
+    @property
+    def of_several(self) -> bool:
+        """Whether it learnt several products: from a folder each, or from images that look like two."""
+        return "two_products" in self.training or self.training.get("groups", {}).get("rule") == "folders"
+
     def with_graph(self, precision: str, **changes: Any) -> Manifest:
         """Return a copy with changes to the record of one graph."""
         record = self.graphs[precision].model_copy(update=changes)

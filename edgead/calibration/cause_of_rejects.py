@@ -46,6 +46,7 @@ def cause_of(
     groups: Sequence[int] | None = None,
     unlike: bool = False,
     known_good: bool = True,
+    of_several: bool = False,
 ) -> Cause | None:
     """Find why more good parts are rejected than chance allows; None if chance allows it, or there are no old scores.
 
@@ -59,6 +60,8 @@ def cause_of(
         Whether some images differ from the golden ones, so that no limit shall be made from them.
     known_good : bool
         False if nobody has said that the parts are good: then only a rejection of nearly all has a cause.
+    of_several : bool
+        The model has learnt several products, so that a new limit for these parts would change that of the others.
     """
     limits = graph.calibration
     if limits is None or not limits.scores or not scores:
@@ -82,16 +85,23 @@ def cause_of(
         and np.count_nonzero(drawn - shift > limits.reject) < count / 2  # otherwise only some scores have moved
     )
     teach, calibrate = (f"`edgead {verb} {shlex.quote(str(model))} GOOD_IMAGES`" for verb in ("teach", "calibrate"))
+    apart = "`edgead train GOOD_IMAGES -o NEW_MODEL`"
     if nearly_all or (is_shift and unlike):
         many = f"{'All' if rejected == total else f'{rejected} of'} {total} {'good parts' if known_good else 'images'}"
         golden = f"Compare {model / graph.golden[0].image} with yours" if graph.golden else "Look at the heat maps"
         some = "" if known_good else "if some of them are good, "
         said = f"{many} are rejected: {some}another product, camera, light or model? {golden}."
-        learn = f"`edgead train GOOD_IMAGES -o NEW_MODEL`; a further grade of the same product, {teach}"
+        learn = f"{apart}; a further grade of the same product, {teach}"
         return Cause("other", f"{said} Where yours are right, learn them: {learn}.")
     if named := _of_names(names, is_rejected):
         said = f"{named} (by their names), which the model has not learnt: teach those that are good: {teach}."
         return Cause("unlearnt", said)
+    if is_shift and of_several:
+        said = (
+            "All scores are higher than at the training, and the model has one limit for several products, so that "
+            f"calibrating on one passes defects of the others: learn this product apart: {apart}."
+        )
+        return Cause("other", said)
     if is_shift:
         said = f"All scores are higher than at the training: calibrate on good parts it has not learnt: {calibrate}."
         return Cause("shift", said)

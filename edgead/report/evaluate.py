@@ -123,7 +123,8 @@ class Evaluation:
         good, top, model = self.of_kind(GOOD), common_folder(images), detector.artifact.path
         names, scores = [name_in(top, one.image.path) for one in good], [one.image_score for one in good]
         groups, graph = self.groups_of(good), detector.graph
-        cause = cause_of(names, scores, graph, model, groups=groups, unlike=bool(unlike))
+        several = detector.manifest.of_several
+        cause = cause_of(names, scores, graph, model, groups=groups, unlike=bool(unlike), of_several=several)
         return replace(self, unlike=unlike, advice="" if cause is None else cause.said)
 
     def left_out(self) -> list[Path]:

@@ -260,12 +260,12 @@ class SupervisedCamera:
             self._mailboxes = [other for other in self._mailboxes if other is not mailbox]
         mailbox.end()
 
-    def settle(self, id: str) -> None:
+    def settle(self, id: str, *, judged: bool = True) -> None:
         """Confirm, once per mailbox and from any thread, that a frame's verdict is recorded or that it gets none.
 
         Frames that are never settled are delivered again after a restart, if the source supports that.
         """
-        self._unsettled.settle(id)
+        self._unsettled.settle(id, judged=judged)
 
     def compare_with(self, pipeline: str, golden: Sequence[np.ndarray]) -> None:
         """Set the golden images of a pipeline's model, with which the camera's health is measured; see `HealthWatch`.

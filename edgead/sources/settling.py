@@ -18,15 +18,15 @@ class SettlingSource(Protocol):
 
     holds: bool
 
-    def settle(self, id: str) -> None:
-        """Release the image of a frame; from any thread, and more than once."""
+    def settle(self, id: str, *, judged: bool = True) -> None:
+        """Release the image of a frame, which has a verdict if it was judged; from any thread, and more than once."""
 
 
 class Unsettled:
     """Counter of the consumers of each frame, which settles the frame when all have; safe from any thread."""
 
     def __init__(self) -> None:
-        self._left: dict[str, tuple[SettlingSource, int]] = {}
+        self._left: dict[str, tuple[SettlingSource, int, bool]] = {}
         self._changing = threading.Lock()
 
     def add(self, id: str, source: SettlingSource, takers: int) -> None:
@@ -35,15 +35,16 @@ class Unsettled:
             source.settle(id)
             return
         with self._changing:
-            self._left[id] = source, takers
+            self._left[id] = source, takers, False
 
-    def settle(self, id: str) -> None:
-        """Record that one more consumer has confirmed a frame."""
+    def settle(self, id: str, *, judged: bool = True) -> None:
+        """Record that one more consumer has confirmed a frame, with a verdict or without."""
         with self._changing:
             if id not in self._left:
                 return
-            source, takers = self._left.pop(id)
+            source, takers, before = self._left.pop(id)
+            judged = judged or before
             if takers > 1:
-                self._left[id] = source, takers - 1
+                self._left[id] = source, takers - 1, judged
                 return
-        source.settle(id)
+        source.settle(id, judged=judged)

@@ -283,7 +283,7 @@ class WatchOptions(Section):
         Literal["move", "delete", "keep"],
         Field(
             description="Handling of an image whose verdict is recorded: move it to the folder `done`, delete it, or "
-            "keep and remember it."
+            "keep and remember it. Without a verdict, as in a pause or a fault, it is moved and never deleted."
         ),
     ] = "move"
 
@@ -329,7 +329,7 @@ class WatchSource:
         self._closing = threading.Event()
         self._journal: Journal | None = None
         self._held: dict[str, _Held] = {}
-        self._settled: SimpleQueue[str] = SimpleQueue()
+        self._settled: SimpleQueue[tuple[str, bool]] = SimpleQueue()
         self._putting = threading.Lock()
 
     @property
@@ -361,9 +361,9 @@ class WatchSource:
         except OSError as error:
             raise SourceError(f"{self.uri}: {error.strerror} ({Path(error.filename or self.folder).name})") from None
 
-    def settle(self, id: str) -> None:
+    def settle(self, id: str, *, judged: bool = True) -> None:
         """Settle a frame; its image is moved away soon, by the iterating thread as long as there is one."""
-        self._settled.put(id)
+        self._settled.put((id, judged))
         if self._closing.is_set():
             self._put_away_last()
 
@@ -379,7 +379,7 @@ class WatchSource:
         if frame is not None:
             yield self._frames.hand_over(frame)
             if not self.holds:
-                self._settled.put(frame.id)
+                self._settled.put((frame.id, True))
         self._put_away()
 
     def _left_over(self) -> list[tuple[Path, Signature]]:
@@ -440,13 +440,14 @@ class WatchSource:
     def _put_away(self) -> None:
         with self._putting, suppress(Empty):
             while True:
-                held = self._held.pop(self._settled.get_nowait(), None)
+                id, judged = self._settled.get_nowait()
+                held = self._held.pop(id, None)
                 if held is None:
                     continue
                 with suppress(FileNotFoundError):  # another process has moved it
                     if self._journal is not None and held.path.parent == self.folder:
                         self._journal.add(held.name, held.signature)
-                    elif self._after == "delete":
+                    elif self._after == "delete" and judged:
                         held.path.unlink()
                     else:
                         move_into(held.path, self.folder / DONE)

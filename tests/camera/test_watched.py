@@ -23,6 +23,7 @@ from edgead.images.files import decode_image, write_image
 from edgead.sources import SourceError, beside, open_source
 from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.sources.settings import CameraSection
+from edgead.sources.settling import Unsettled
 
 
 def encoded(number):
@@ -380,6 +381,22 @@ def test_what_is_not_settled_is_given_again_first_and_named(tmp_path, after, cap
         assert caplog.messages[-1].endswith("are not known to have a verdict, they come again: 1.png, 2.png")
     write_image(tmp_path / "4.png", numbered(4))
     assert frames_of(tmp_path, after, 1, settled=1) == [4]
+
+
+def test_an_image_without_a_verdict_is_never_deleted(tmp_path):
+    """Two pipelines take each image: one judges the first, neither judges the second, as in a pause."""
+    for number in range(2):
+        write_image(tmp_path / f"{number}.png", numbered(number))
+    source = open_source(f"watch:{tmp_path}?stable_ms=0&after=delete")
+    source.holds, unsettled = True, Unsettled()
+    with closing(source):
+        for frame, judged in zip(source, [True, False], strict=False):
+            unsettled.add(frame.id, source, 2)
+            unsettled.settle(frame.id, judged=judged)
+            unsettled.settle(frame.id, judged=False)
+            if not judged:
+                break
+    assert names(tmp_path / "taken") == [] and names(tmp_path / "done") == ["1.png"]
 
 
 def test_what_was_taken_to_be_moved_is_given_also_where_images_are_kept_now(tmp_path):

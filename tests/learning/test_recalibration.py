@@ -16,7 +16,7 @@ from test_imports import REFUSE
 
 from edgead.adapt.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
 from edgead.api.model import Model
-from edgead.artifact.folder import Artifact
+from edgead.artifact.folder import Artifact, write_manifest
 from edgead.artifact.manifest import SCHEMA_VERSION
 from edgead.calibration.blind import BlindLimitError
 from edgead.calibration.conformal import MARGIN, conformal_threshold
@@ -103,6 +103,19 @@ def test_a_limit_that_rises_much_is_doubted(model_copy, good, reject, said):
     assert [warning.partition(":")[0] for warning in found.warnings()] == said
     # Another warning does not hide it.
     assert len(replace(found, unreadable=["a.png: damaged"]).warnings()) == 1 + len(said)
+
+
+def test_images_of_one_product_make_no_limit_for_several_unless_with_a_reason(model_copy, good, tmp_path):
+    artifact = Artifact.load(model_copy)
+    training = {**artifact.manifest.training, "two_products": "12 of 60 images look like another product"}
+    write_manifest(artifact.path, artifact.manifest.model_copy(update={"training": training}))
+    of_one = sorted(good.iterdir())
+    with Detector.load(model_copy) as detector:
+        (doubt,) = recalibrate(detector, of_one, AskedRates(0.1)).change.doubts
+        assert "one limit for several products" in doubt
+        for number, path in enumerate(of_one):
+            write_image(tmp_path / f"{number % 2}" / path.name, load_image(path))
+        assert recalibrate(detector, sorted(tmp_path.rglob("*.png")), AskedRates(0.1)).change.doubts == []
 
 
 def test_a_dry_run_changes_nothing(model_copy, good):

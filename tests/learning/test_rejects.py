@@ -88,6 +88,12 @@ def test_all_that_are_rejected_are_another_product_and_nothing_to_calibrate_on()
     assert cause([*drawn(0, 12), *drawn(1, 12, 8)], known_good=False) is None
 
 
+def test_one_of_several_products_is_learnt_apart_and_nothing_to_calibrate_on():
+    found = cause(drawn(3, shifted=2), of_several=True)
+    assert found.kind == "other" and "one limit for several products" in found.said
+    assert "`edgead train GOOD_IMAGES -o NEW_MODEL`" in found.said and "edgead calibrate" not in found.said
+
+
 @pytest.mark.parametrize(
     ("learnt", "strange", "words"),
     [

@@ -317,7 +317,7 @@ class Judging:
     pipeline : str
         Name in every verdict.
     settle : callable
-        Called with the id of each frame once its verdict is recorded, or it is clear that it gets none.
+        Called with the id of each frame once its verdict is recorded, or with `judged` False, as it gets none.
     budget_ms : float, optional
         Time budget from capture to verdict.
     """
@@ -328,7 +328,7 @@ class Judging:
         models: Recipes,
         receivers: Receivers,
         drift: PipelineDrift,
-        settle: Callable[[str], None],
+        settle: Callable[..., None],
         *,
         budget_ms: float | None = None,
         palette: Palette = "warm",
@@ -348,14 +348,14 @@ class Judging:
         self.uninspected += wanted and paused
         self.skipped += wanted and not paused
         self.unasked += not wanted
-        self._let_pass(frame)
+        self._let_pass(frame, wanted=wanted)
 
-    def _let_pass(self, frame: Frame) -> None:
+    def _let_pass(self, frame: Frame, *, wanted: bool) -> None:
         self._miss(frame)
         frame = self._models.shown(frame)
         self.receivers.store.follow(frame)
         self._before.append(frame)
-        self._settle(frame.id)
+        self._settle(frame.id, judged=not wanted)
 
     def judge(self, frame: Frame) -> Verdict | None:
         """Judge a frame, send its verdict to all receivers and return it; None while the model needs more frames.
@@ -377,7 +377,7 @@ class Judging:
             self._skip(frame)
             raise JudgementError(f"{type(error).__name__}: {error}") from error
         if verdict is None:
-            self._let_pass(frame)
+            self._let_pass(frame, wanted=False)
             return None
         frame = self._models.shown(frame)
         self._tell(frame, verdict)
@@ -393,7 +393,7 @@ class Judging:
     def _skip(self, frame: Frame) -> None:
         self.skipped += 1
         self._miss(frame)
-        self._settle(frame.id)
+        self._settle(frame.id, judged=False)
 
     def _miss(self, frame: Frame) -> None:
         if frame.part != NO_PART:

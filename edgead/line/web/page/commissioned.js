@@ -106,6 +106,6 @@ function shown(view, gone, pipeline) {
   const inFile = pipeline ? t("{pipeline} judges by the new model now. So that it does after a restart too, write this into the site file:", { pipeline }) : t("The model lies beside the others. Write this into the site file, with a name for the pipeline, and start edgead again:");
   say(by("commission-gone-words"), gone.yaml ? inFile : t("{pipeline} judges by the new model from now on, also after a restart.", { pipeline }));
   say(by("commission-yaml"), gone.yaml);
-  say(by("commission-gone-folder"), t("The model's folder: {folder}. A device needs a copy of it, which judges by the model's own limit: one that is set on this page stays here.", { folder: gone.model }));
+  say(by("commission-gone-folder"), t("The model's folder: {folder}. A device needs a copy of it, which judges by the model's own limit: one that is set on this page reaches the folder by the command that Limits shows.", { folder: gone.model }));
   by("commission-gone").scrollIntoView({ block: "end" });
 }

@@ -21,16 +21,15 @@ export async function changeThresholds(pipeline) {
 // Scores of a model that scores otherwise say nothing about this one's limit.
 async function knownParts({ name }) {
   const asked = encodeURIComponent(name);
-  const [good, newest, bad] = await Promise.all([
-    get(`/api/pipelines/${asked}/good-scores`),
-    get(`/api/verdicts?limit=${NEWEST}&pipeline=${asked}`),
-    get(`/api/verdicts?limit=${NEWEST}&mark=bad&pipeline=${asked}`),
+  const verdicts = (more) => get(`/api/verdicts?limit=${NEWEST}&pipeline=${asked}${more}`);
+  const [good, newest, passing, bad] = await Promise.all([
+    get(`/api/pipelines/${asked}/good-scores`), verdicts(""), verdicts("&mark=good"), verdicts("&mark=bad"),
   ]);
   const scores = ({ verdicts }) => {
     const own = verdicts.filter((verdict) => good.models.includes(verdict.model));
     return { own: own.flatMap((verdict) => verdict.image_score ?? []), others: verdicts.length - own.length };
   };
-  return { good, newest: scores(newest), bad: scores(bad) };
+  return { good, newest: scores(newest), passing: scores(passing), bad: scores(bad) };
 }
 
 function open(pipeline, known) {
@@ -93,7 +92,7 @@ function open(pipeline, known) {
 }
 
 // Counts of good parts, of the line's and of bad parts: under the limits in force, and under those of the form.
-function rows({ good, newest, bad }, before, after) {
+function rows({ good, newest, passing, bad }, before, after) {
   const tally = (scores, limits, others = 0) => {
     const apart = others && t("{number} judged by another model", { number: others });
     if (!scores.length) return apart || t("none yet");
@@ -114,6 +113,7 @@ function rows({ good, newest, bad }, before, after) {
     good.good_scores.length && row(t("Expected of good parts"), expected),
     row(t("Good images, each scored as if not learnt"), (limits) => tally(good.good_scores, limits)),
     row(t("Newest parts of the line"), (limits) => tally(newest.own, limits, newest.own.length ? 0 : newest.others)),
+    row(t("Parts marked good"), (limits) => tally(passing.own, limits, passing.others)),
     row(t("Parts marked bad"), (limits) => tally(bad.own, limits, bad.others)),
   ].filter(Boolean);
 }
@@ -123,6 +123,7 @@ function confirm(pipeline, asked, scale, bad) {
   const changed = (before, after) => (before === after ? t("stays {value}", { value: before }) : [el("del", {}, before), " \u2192 ", el("ins", {}, after)]);
   const line = (label, before, after) => el("p", { class: "change" }, `${label} `, changed(before, after));
   const level = asked.reject === reject ? null : scaled(asked.reject, scale);
+  const command = `edgead calibrate ${pipeline.model} --reject ${asked.reject} --review ${asked.review}`;
   const escapes = bad.own.filter((value) => value > review && value <= asked.review).length;
   // Asked for where the daemon has said why it doubts: given before, it would hide that.
   const why = el("label", { hidden: true }, t("Why, where it lets pass what is stopped now"), el("input", { name: "reason", maxlength: "500" }));
@@ -137,6 +138,7 @@ function confirm(pipeline, asked, scale, bad) {
       (asked.reject > reject || asked.review > review) && !bad.own.some((value) => value > review) && el("p", { class: "form-error" }, t("A higher limit lets more defects pass, and no part that is marked bad is stopped now and would show how many.")),
       escapes > 0 && el("p", { class: "form-error" }, t("Parts marked bad that would pass and do not now: {number}", { number: escapes })),
       bad.others > 0 && asked.review > review && el("p", { class: "form-error" }, t("Parts marked bad that another model judged, so that nobody knows whether they pass: {number}", { number: bad.others })),
+      el("p", { class: "muted" }, t("They hold for this pipeline. The model's folder, and so a copy of it, gets them by {command}", { command })),
       why,
     ],
     send: async ({ reason }) => {
