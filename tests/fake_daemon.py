@@ -23,12 +23,12 @@ from edgead.images.overlay import draw_heat
 from edgead.line.daemon.alarms import Finding
 from edgead.line.daemon.commission import Commissioning
 from edgead.line.daemon.notices import NoticeLedger
-from edgead.line.daemon.thresholds import HeldOutScores
 from edgead.line.drift import DriftState
 from edgead.line.evidence import EvidenceStore
 from edgead.line.evidence.chain import ChainCheck, ChainHead
 from edgead.line.evidence.production.counts import Tally
 from edgead.line.site.schema import HttpSection, Site
+from edgead.line.site.status import HeldOutScores, MarkedScores
 from edgead.profiling.latency import LatencyRecorder
 from edgead.serialization import verdict_record
 from edgead.serialization.notice import KINDS, Notice, NoticeKind
@@ -74,6 +74,7 @@ class FakePipeline:
     unasked: int = 0
     uninspected: int = 0
     knows_kinds: bool = False
+    marked: MarkedScores = MarkedScores([], [], 0)
     calls: list[tuple] = field(default_factory=list)
     audit: Callable[..., None] = lambda **change: None
     drift: DriftState | None = DriftState(
@@ -102,7 +103,8 @@ class FakePipeline:
                 fps=9.5,
                 latency=recorder.summary(),
             ),
-            **dict(thresholds=dict(self.thresholds), can_roll_back=False, drift=self.drift),
+            **dict(can_roll_back=False, earlier_model="", earlier_sha256=""),
+            **dict(thresholds=dict(self.thresholds), drift=self.drift),
             knows_kinds=self.knows_kinds,
             realtime_problem=None,
         )
@@ -154,7 +156,10 @@ class FakePipeline:
     def good_scores(self) -> HeldOutScores:
         return HeldOutScores(0.1, [0.05, 0.08, 0.12, 0.3], [1.0, 0.8, 0.6, 0.4, 0.2], [self.status().model_sha256])
 
-    def set_thresholds(self, *, review: float, reject: float, by: str, reason: str = "", bad: Any = ()) -> None:
+    def marked_scores(self) -> MarkedScores:
+        return self.marked
+
+    def set_thresholds(self, *, review: float, reject: float, by: str, reason: str = "") -> None:
         if reject > 5 and not reason:
             raise BlindLimitError(["the limit would rise far"], by_hand=True)
         self.calls.append(("thresholds", review, reject, by))

@@ -64,11 +64,12 @@ class AskedRates:
 class Recalibration:
     """New thresholds, not written yet, and the facts that they are based on.
 
-    The old threshold rejects the share `rejected_before` of the images; `above` names them, the highest first. The medians are those of the scores that the
-    old thresholds came from, and of the scores of the images. `copies` of others count once, `unreadable` images (their
-    faults) not at all. `account` says how the `groups` were found, `outliers` which images score far above the others.
-    `views` are for the drift watch. `images` are those without copies, `kept_scores` their scores by the graph that was
-    learnt (empty if the model keeps no images), `group_of` their groups (empty if each is its own).
+    The old threshold rejects the share `rejected_before` of the images; `above` names them, the highest first. The
+    medians are those of the scores that the old thresholds came from, and of the scores of the images. `copies` of
+    others count once, `unreadable` images (their faults) not at all. `account` says how the `groups` were found,
+    `outliers` which images score far above the others. `views` are for the drift watch. `images` are those without
+    copies, `kept_scores` their scores by the graph that was learnt (empty if the model keeps no images), `group_of`
+    their groups (empty if each is its own).
 
     The `doubts` of `change` say why the thresholds may miss defects; such thresholds are written only with a reason.
     """

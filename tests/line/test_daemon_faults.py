@@ -123,6 +123,7 @@ def test_models_are_exchanged_between_two_frames_and_a_corrupted_one_is_refused(
         swapped = daemon.api.post("/api/pipelines/a/model", json={"model": "second", "by": "kim"})
         assert swapped.status_code == 200, swapped.text
         reported = daemon.wait_judged(3)
+        assert (reported["earlier_model"], reported["earlier_sha256"]) == (str(model), first["model_sha256"])
         assert reported["model"] == str(second) and reported["model_sha256"] != first["model_sha256"]
         assert daemon.api.post("/api/pipelines/a/roll-back", json={"by": "kim"}).status_code == 200
         reported = daemon.wait_judged(3)
@@ -272,6 +273,27 @@ def test_thresholds_outlive_a_restart_and_belong_to_their_model(trained_model, t
     (tmp_path / "evidence" / "thresholds.json").write_text("{")
     with started(tmp_path, site) as daemon:
         daemon.wait_state("fault", reason="thresholds.json cannot be read")
+
+
+def test_a_limit_is_compared_with_marked_parts_by_the_model_in_service(trained_model, tmp_path):
+    """Another model has judged them; one has lost its image since."""
+    model, second = copied(trained_model, tmp_path / "model"), copied(trained_model, tmp_path / "second")
+    with_a_row_twice(second)
+    with started(tmp_path, make_site(model, cameras={"conveyor": conveyor(10)})) as daemon:
+        daemon.wait_judged(6)
+        rows = daemon.api.get("/api/verdicts?limit=3").json()["verdicts"]
+        for row, verdict in zip(rows, ["bad", "bad", "good"], strict=True):
+            body = {"verdict": verdict, "by": "kim"}
+            assert daemon.api.post(f"/api/verdicts/{row['id']}/mark", json=body).status_code == 200
+        marked, scores = "/api/pipelines/a/marked-scores", [row["image_score"] for row in rows]
+        assert daemon.api.get(marked).json() == {"bad": scores[:2], "good": scores[2:], "unknown": 0}
+        for frame in (tmp_path / "evidence" / "pictures").rglob(f"*{rows[0]['id']}*/frame.*"):
+            frame.unlink()
+        assert daemon.api.post("/api/pipelines/a/model", json={"model": "second", "by": "kim"}).status_code == 200
+        found = daemon.api.get(marked).json()
+        assert found["unknown"] == 1 and len(found["bad"]) == 1
+        assert found["bad"] + found["good"] == pytest.approx(scores[1:])
+        daemon.stop(within_s=60)
 
 
 def test_killed_at_any_instant_no_record_is_lost_or_doubled(trained_model, tmp_path):

@@ -20,6 +20,7 @@ from test_page_words import PAGE
 
 from edgead.images.files import write_image
 from edgead.line.site.schema import HttpSection
+from edgead.line.site.status import MarkedScores
 from edgead.synthetic.line import render
 from edgead.types import Part
 
@@ -179,6 +180,7 @@ def test_a_reject_without_a_region_says_where_to_look(browser, daemon, url):
 
 
 def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
+    daemon.pipelines["front"].marked = MarkedScores([0.2, 0.45, 0.9], [], 0)
     with opened_page(browser, url) as page:
         page.get_by_text("Details").click()
         page.get_by_role("button", name="Change limits").click()
@@ -193,7 +195,8 @@ def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
         expect(rows.nth(0)).to_contain_text("about 1 in 2")
         expect(rows.nth(1).locator(".differs")).to_have_text("1 of 4")
         expect(rows.nth(2)).to_contain_text("1 of 4, 1 to review3 of 4")
-        expect(rows.nth(3)).to_contain_text("none yet")
+        expect(rows.nth(3)).to_contain_text("Parts marked good1 of 3, 1 to review3 of 3")
+        expect(rows.nth(4)).to_contain_text("none yet")
         page.get_by_label("Your name").fill("Anna")
         page.get_by_role("button", name="Continue").click()
         expect(page.locator("dialog .form-error")).to_contain_text("may not lie above")
@@ -219,7 +222,8 @@ def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
 
 def test_marks_of_parts_that_another_model_judged_are_not_passed_over_in_silence(browser, daemon, url):
     for row in daemon.store.rows[:2]:
-        row |= {"model": "1" * 64, "mark": {"verdict": "bad", "at": row["captured_at"], "by": "Anna", "note": ""}}
+        row |= {"model": "1" * 64}
+    daemon.pipelines["front"].marked = MarkedScores([], [], 2)
     for locale, named, said in (
         ("en-GB", "Parts marked bad", "2 judged by another model"),
         ("de-DE", "Als schlecht markierte Teile", "2 von einem anderen Modell beurteilt"),
@@ -235,8 +239,7 @@ def test_marks_of_parts_that_another_model_judged_are_not_passed_over_in_silence
 
 
 def test_the_last_look_at_a_higher_limit_says_which_bad_parts_pass(browser, daemon, url):
-    bad = {"verdict": "bad", "at": daemon.store.rows[0]["captured_at"], "by": "Anna", "note": ""}
-    daemon.store.rows[0] |= {"mark": bad, "image_score": 0.3}
+    daemon.pipelines["front"].marked = MarkedScores([], [0.3], 0)
     with opened_page(browser, url) as page:  # no review any more, where the part that is marked bad passes already
         page.locator("#change-thresholds:enabled").wait_for(state="attached")
         page.get_by_text("Details").click()
@@ -245,8 +248,7 @@ def test_the_last_look_at_a_higher_limit_says_which_bad_parts_pass(browser, daem
         page.get_by_label("Your name").fill("Anna")
         page.get_by_role("button", name="Continue").click()
         expect(page.locator("dialog").last).to_contain_text("no part that is marked bad is stopped now")
-    daemon.store.rows[0] |= {"mark": bad, "image_score": 0.55}
-    daemon.store.rows[1] |= {"mark": bad, "model": "1" * 64}
+    daemon.pipelines["front"].marked = MarkedScores([], [0.55], 1)
     with opened_page(browser, url) as page:
         page.locator("#change-thresholds:enabled").wait_for(state="attached")
         page.get_by_text("Details").click()

@@ -29,7 +29,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.kinds import LEAST_BAD
 from edgead.errors import SettingsError
 from edgead.line.daemon.active_model import ActiveModel
-from edgead.line.daemon.teaching.lesson import LessonOrder, LessonProcess, LessonResult, ended, frame_file
+from edgead.line.daemon.teaching.lesson import LessonOrder, LessonProcess, LessonResult, ended
 from edgead.line.daemon.teaching.lessons import Lessons
 from edgead.line.daemon.thresholds import KeptThresholds
 from edgead.line.site.models import ModelsSection
@@ -238,7 +238,7 @@ def test_a_lesson_holds_its_images_though_the_store_removes_them(world, monkeypa
     if not linked:
         monkeypatch.setattr(os, "link", no_links)
     lessons, good, bad = world.lessons(), world.judge("good"), world.judge("bad")
-    images = [frame_file(world.store, id, "caps") for id in (good, bad)]
+    images = [world.store.frame(id, "caps") for id in (good, bad)]
     contents = [image.read_bytes() for image in images]
     lessons.start("caps", [good], by="ben")
     assert begun.wait(30)
@@ -252,8 +252,8 @@ def test_a_lesson_holds_its_images_though_the_store_removes_them(world, monkeypa
 
 def test_a_lesson_of_an_image_that_is_gone_does_not_begin(world, monkeypatch):
     lessons, id = world.lessons(), world.judge("good")
-    image = frame_file(world.store, id, "caps")
-    monkeypatch.setattr("edgead.line.daemon.teaching.lesson.frame_file", lambda *_: image)
+    image = world.store.frame(id, "caps")
+    monkeypatch.setattr(world.store, "frame", lambda *_: image)
     image.unlink()
     with pytest.raises(SettingsError, match="has just removed images of chosen parts"):
         lessons.start("caps", [id], by="ben")

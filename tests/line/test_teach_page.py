@@ -318,6 +318,7 @@ def test_the_loop_from_operator_to_model(browser, model_copy, tmp_path, size):
 
             page.get_by_role("link", name="Teach").click()
             page.get_by_role("button", name="Roll back the model").click()
+            expect(page.get_by_role("dialog")).to_contain_text("that it let pass: 1 of 2 that it judged")
             shot(page, shots, "8-roll-back")
             say_who(page, "Roll back")
             assert daemon.pipeline()["model_sha256"] == first

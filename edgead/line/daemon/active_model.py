@@ -148,6 +148,12 @@ class ActiveModel(InService):
     def can_roll_back(self) -> bool:
         return self._previous is not None
 
+    @property
+    def earlier(self) -> tuple[str, str]:
+        """Path and manifest hash of the model that `roll_back` brings back; empty without one."""
+        previous = self._previous
+        return (str(previous.artifact.path), previous.manifest.manifest_sha256) if previous else ("", "")
+
     def settle_superseded(self, record: Callable[[ThresholdRecord, ThresholdRecord], None]) -> None:
         """Record that a calibration replaced the thresholds that a person set; see `PipelineThresholds`."""
         self._thresholds.settle_superseded(record)

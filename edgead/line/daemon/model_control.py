@@ -30,12 +30,17 @@ from edgead.line.daemon.thresholds import (
     thresholds_of,
 )
 from edgead.line.site.schema import LimitsSection, PipelineSection
+from edgead.line.site.status import MarkedScores
+from edgead.types import Opinion
 
 if TYPE_CHECKING:
+    from edgead.detector import Detector
     from edgead.line.drift import DriftState
     from edgead.sources.reopened_camera import SupervisedCamera
 
 logger = logging.getLogger(__name__)
+
+NEWEST_MARKED = 100  # parts marked good, and as many marked bad, that a limit is compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ class SteeredModel(ABC):
         self._store = wiring.receivers.store
         self._drift = PipelineDrift(name, self._recipes.slots, section.drift, wiring.drift_folder)
         self._state = PipelineState(name)
+        self._again: dict[tuple[str, str], float] = {}  # scores of marked parts by id and model
         self.failed_model: Path | None = None  # given up last, if nothing was chosen since
         if wiring.model is not None:
             self.slot.path = wiring.model
@@ -206,12 +212,8 @@ class SteeredModel(ABC):
         """
         self._exchange("roll back model", by, self.slot.roll_back)
 
-    def set_thresholds(
-        self, *, review: float, reject: float, by: str, reason: str = "", bad: Sequence[float] = ()
-    ) -> None:
+    def set_thresholds(self, *, review: float, reject: float, by: str, reason: str = "") -> None:
         """Judge by these thresholds from the next frame on; they are kept over restarts, for this model.
-
-        `bad` has the scores of parts that were marked bad.
 
         Raises
         ------
@@ -223,7 +225,9 @@ class SteeredModel(ABC):
         given = ThresholdRecord.checked(review=review, reject=reject, by=by, reason=reason)
         with self.slot.changing(PATIENCE_S):
             detector = self.slot.require()
-            before, found = thresholds_of(detector), doubts_of(detector, given, bad)
+            before = thresholds_of(detector)
+            bad = self.marked_scores().bad if given.review > before.review else []
+            found = doubts_of(detector, given, bad)
             if found and not reason:
                 raise BlindLimitError(found, by_hand=True)
             why = {"reason": reason} if reason else {}
@@ -235,6 +239,37 @@ class SteeredModel(ABC):
     def good_scores(self) -> HeldOutScores:
         """Read the scores behind the thresholds of the model in service; raise SettingsError if there is none."""
         return good_scores_of(self.slot.require())
+
+    def marked_scores(self) -> MarkedScores:
+        """Score the newest marked parts by the model in service; raise SettingsError if there is none.
+
+        A verdict of this model has the score already; the images of others are scored again, between two frames.
+        """
+        detector, alike = self.slot.require(), self.good_scores().models
+        found: dict[Opinion, list[float]] = {"good": [], "bad": []}
+        unknown = 0
+        for mark, scores in found.items():
+            for row in self._store.verdicts(pipeline=self.name, mark=mark, limit=NEWEST_MARKED):
+                if row["recipe"] in self.section.recipes:
+                    continue
+                score = row["image_score"] if row["model"] in alike else self._scored_again(row["id"], detector)
+                if score is not None:
+                    scores.append(score)
+                else:
+                    unknown += mark == "bad"
+        return MarkedScores(found["good"], found["bad"], unknown)
+
+    def _scored_again(self, id: str, detector: Detector) -> float | None:
+        path = self._store.frame(id, self.name)
+        key = id, detector.manifest.manifest_sha256
+        if path is not None and key not in self._again:
+            try:
+                self._again[key] = self.slot.measure(detector.read_image(path)).image_score
+            except EdgeadError as error:  # damaged, or of another size
+                logger.warning("%s: %s is not scored again: %s", self.name, path, error)
+            while len(self._again) > 2 * NEWEST_MARKED:
+                self._again.pop(next(iter(self._again)))
+        return self._again.get(key)
 
     def accept_drift(self, *, by: str) -> None:
         """Accept parts and images as they are now: the warning ends, and the drift watch starts again.

@@ -256,6 +256,7 @@ class Pipeline(SteeredModel):
     def status(self) -> PipelineStatus:
         """Report the state and the counts."""
         thresholds, inspector = self.slot.thresholds, self._judging.inspector
+        earlier, earlier_sha256 = self.slot.earlier
         return PipelineStatus(
             name=self.name,
             camera=self.section.camera,
@@ -281,7 +282,9 @@ class Pipeline(SteeredModel):
             fps=inspector.recorder.fps,
             latency={stage: LatencyAnswer.model_validate(one) for stage, one in inspector.recorder.summary().items()},
             thresholds=thresholds.values() if thresholds else None,
-            can_roll_back=self.slot.can_roll_back,
+            can_roll_back=bool(earlier),
+            earlier_model=earlier,
+            earlier_sha256=earlier_sha256,
             knows_kinds=self.slot.knows_kinds,
             drift=self._drift.state,
             realtime_problem=self._realtime_problem,

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edgead.line.evidence.access import Access
 from edgead.line.evidence.audit import AuditChain
 from edgead.line.evidence.database import EvidenceError, StoreAwayError, close_engine, open_engine, unreachable
-from edgead.line.evidence.folder import ImageFolder
+from edgead.line.evidence.folder import FRAMES, ImageFolder
 from edgead.line.evidence.images_within_quota import ImageKeeper
 from edgead.line.evidence.kinds import KindStore
 from edgead.line.evidence.marks import Marks
@@ -189,6 +189,11 @@ class EvidenceStore(Records):
         """Return the file of one of a record's `images`, or None."""
         found = self.find(id, pipeline)
         return self._folder.path(found[1], name) if found and found[1] else None
+
+    def frame(self, id: str, pipeline: str) -> Path | None:
+        """Return the file of a verdict's kept frame, lossless if possible; None if no image is kept."""
+        found = (self.image(id, name, pipeline=pipeline) for name in FRAMES)
+        return next((path for path in found if path), None)
 
     # Marks and changes
 

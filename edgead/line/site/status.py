@@ -67,6 +67,8 @@ class PipelineStatus(Answer):
     latency: dict[str, LatencyAnswer]
     thresholds: Annotated[Mapping[str, Number] | None, Field(description="Thresholds `review` and `reject`.")]
     can_roll_back: bool
+    earlier_model: Annotated[str, Field(description="Model that a roll-back brings back; empty without one.")] = ""
+    earlier_sha256: str = ""
     knows_kinds: Annotated[bool, Field(description="Whether the model in service knows kinds of defects.")] = False
     drift: DriftState | None
     realtime_problem: Annotated[str | None, Field(description="Error if the system refused `realtime`.")] = None
@@ -97,6 +99,15 @@ class HeldOutScores:
     models: Annotated[
         list[str], Field(description="Models with the same scores: the one in service, and versions of it.")
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedScores:
+    """Scores of the newest parts that people marked, by the model in service, which scores their kept images again."""
+
+    good: list[float]
+    bad: list[float]
+    unknown: Annotated[int, Field(description="Parts marked bad that another model judged, without a usable image.")]
 
 
 class FollowStatus(Answer):

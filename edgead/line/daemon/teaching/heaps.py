@@ -16,7 +16,7 @@ import numpy as np
 from edgead.artifact.folder import Artifact
 from edgead.detector.known_kinds import is_stale
 from edgead.errors import SettingsError
-from edgead.line.daemon.teaching.lesson import LessonProcess, frame_file, judge_by_new_version
+from edgead.line.daemon.teaching.lesson import LessonProcess, judge_by_new_version
 from edgead.line.site.schema import current
 from edgead.unlabelled.sorting.name_kinds import UNKNOWN_LEVEL, KindExamples, joined, keep_kinds, kept_examples
 
@@ -136,7 +136,7 @@ class Heaps:
         found: dict[str, dict[str, Any]] = {}
         for record in store.verdicts(pipeline=pipeline, decision="reject", limit=MAX_REJECTS):
             other = record["false_reject"] or record.get("other_format") or record["recipe"] in recipes
-            path = frame_file(store, record["id"], pipeline)
+            path = store.frame(record["id"], pipeline)
             if path and not other and datetime.fromisoformat(record["judged_at"]) >= since:
                 shown = next((name for name in _SHOWN if name in record["images"]), None)
                 found[str(path)] = {"verdict": record["id"], "image": shown}

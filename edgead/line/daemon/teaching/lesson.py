@@ -25,7 +25,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from edgead.artifact.earlier_versions import earlier_versions, exchange, replace
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
-from edgead.line.evidence.folder import FRAMES
 from edgead.line.site.schema import PipelineSection
 from edgead.types import scaled_score
 
@@ -66,7 +65,7 @@ def good_images(store: EvidenceStore, pipeline: str, section: PipelineSection, i
                 f"{id}: its frame has another format than the model learnt ({record['other_format']}), so it shows "
                 "another part of the scene, or less of it: set the camera back, or make a model for this format"
             )
-        path = frame_file(store, id, pipeline)
+        path = store.frame(id, pipeline)
         if path is None:
             raise SettingsError(f"{id}: the store keeps no image of it")
         paths.append(path)
@@ -77,13 +76,7 @@ def bad_images(store: EvidenceStore, pipeline: str, section: PipelineSection) ->
     """Find the images of the newest parts that are marked bad, without parts that recipes' models judged."""
     marked = store.verdicts(pipeline=pipeline, mark="bad", limit=MAX_PARTS)
     own = (record["id"] for record in marked if record["recipe"] not in section.recipes)
-    return [path for id in own if (path := frame_file(store, id, pipeline))]
-
-
-def frame_file(store: EvidenceStore, id: str, pipeline: str) -> Path | None:
-    """Find the kept frame of a verdict, without loss if possible; None if no image is kept."""
-    found = (store.image(id, name, pipeline=pipeline) for name in FRAMES)
-    return next((path for path in found if path), None)
+    return [path for id in own if (path := store.frame(id, pipeline))]
 
 
 def judge_by_new_version(

@@ -2,7 +2,7 @@
 
 import { remembered } from "./alarms.js";
 import { get } from "./api.js";
-import { by, count, el, say, scaled, scaledText, stamp, titleOf, toast } from "./dom.js";
+import { by, count, el, modelName, say, scaled, scaledText, stamp, titleOf, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
 import { thumb } from "./marking.js";
 import { driftReason, uninspected } from "./reasons.js";
@@ -44,7 +44,7 @@ const SENTENCES = {
 };
 
 // Path and hash stand under Details.
-const model = (text) => String(text).replace(/ \([0-9a-f]+\)$/, "").split("/").at(-1);
+const model = (text) => modelName(String(text).replace(/ \([0-9a-f]+\)$/, ""));
 const withNote = (sentence, note) => (note ? `${sentence}: ${note}` : sentence);
 const taught = ({ who, after }) => ({ who, good: count(after.verdicts.length), bad: count(after.bad_parts) });
 const lesson = ({ after }, sentence) => withNote(sentence, after.because);

@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { ask, field, nameField } from "./dialogs.js";
-import { by, el, ms, say, scaledText } from "./dom.js";
+import { by, el, modelName, ms, say, scaledText } from "./dom.js";
 import { partName } from "./wall.js";
 import { t } from "./words.js";
 
@@ -83,7 +83,7 @@ async function go(view, draft) {
   for (let number = 2; taken.has(free); number += 1) free = `${today}-${number}`;
   const options = draft.pipelines.map(({ name }) => {
     const { model, thresholds } = view.status?.pipelines.find((one) => one.name === name) ?? {};
-    return el("option", { value: name }, thresholds ? t("{pipeline}, in place of {model}", { pipeline: name, model: model.split("/").at(-1) }) : name);
+    return el("option", { value: name }, thresholds ? t("{pipeline}, in place of {model}", { pipeline: name, model: modelName(model) }) : name);
   });
   ask({
     title: t("Put the model into service"), action: t("Test and change"), danger: true, done: t("The model is in its place"),

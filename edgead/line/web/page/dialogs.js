@@ -1,12 +1,13 @@
 // Dialogs before changes. The browser remembers the name for the audit, until the shift ends or nobody has touched it for an hour.
 
 import { get, me, post } from "./api.js";
-import { el, toast } from "./dom.js";
+import { el, modelName, toast } from "./dom.js";
 import { driftReason } from "./reasons.js";
 import { t } from "./words.js";
 
 const [NAME, SHIFT, TOUCHED] = ["edgead-name", "edgead-name-shift", "edgead-touched"];
 const IDLE_MS = 3_600_000;
+const NEWEST = 200; // parts marked bad
 export const remembered = () => localStorage.getItem(NAME) || "";
 
 // Forgets a name that was given in another shift, or before the page was left alone: the next person is asked.
@@ -133,7 +134,7 @@ export function splitKind(pipeline, kind, judged) {
 }
 
 export function changeModel(pipeline, models) {
-  const current = models.current.split("/").at(-1);
+  const current = modelName(models.current);
   const options = models.known.map((name) => el("option", { value: name, selected: name === current }, name === current ? t("{model} (in service)", { model: name }) : name));
   ask({
     title: t("Model of {pipeline}", { pipeline: pipeline.name }), action: t("Test and change"), danger: true, done: t("The model was changed"),
@@ -192,11 +193,17 @@ export function resume({ name }, names) {
 
 const postEach = (names, what, values) => Promise.all(names.map((name) => post(`/api/pipelines/${name}/${what}`, values)));
 
-export function rollBack(pipeline) {
+export async function rollBack(pipeline) {
+  const { model, earlier_model: earlier, earlier_sha256: sha256 } = pipeline;
+  const asked = `/api/verdicts?limit=${NEWEST}&mark=bad&pipeline=${encodeURIComponent(pipeline.name)}`;
+  const bad = await get(asked).then(({ verdicts }) => verdicts.filter((verdict) => verdict.model === sha256), () => []);
+  const passed = bad.filter(({ decision }) => decision === "ok").length;
   ask({
     title: t("Roll back the model of {pipeline}?", { pipeline: pipeline.name }), action: t("Roll back"), danger: true, done: t("Rolled back"),
-    lead: t("The model before the last change judges again, from the next part on; a second roll-back brings the one of now back."),
-    fields: nameField(),
+    lead: earlier === model
+      ? t("“{model}” judges as before its last change, from the next part on; a second roll-back brings it back as it is now.", { model: modelName(model) })
+      : t("“{earlier}” judges again in place of “{model}”, from the next part on; a second roll-back brings the one of now back.", { earlier: modelName(earlier), model: modelName(model) }),
+    fields: [passed > 0 && el("p", { class: "form-error" }, t("Parts marked bad that it let pass: {passed} of {all} that it judged", { passed, all: bad.length })), nameField()],
     send: (values) => post(`/api/pipelines/${pipeline.name}/roll-back`, values),
   });
 }

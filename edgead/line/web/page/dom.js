@@ -19,6 +19,8 @@ export function el(tag, attributes = {}, ...children) {
   return made;
 }
 
+export const modelName = (path) => path.split("/").at(-1);
+
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const use = document.createElementNS("http://www.w3.org/2000/svg", "use");

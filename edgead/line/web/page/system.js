@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { acceptDrift, changeModel, rollBack } from "./dialogs.js";
-import { STATES, by, complain, count, decimal, el, grade, score, span, stamp, stateBadge, toast } from "./dom.js";
+import { STATES, by, complain, count, decimal, el, grade, modelName, score, span, stamp, stateBadge, toast } from "./dom.js";
 import { openFocus } from "./focus.js";
 import { cameraReason, driftReason, imagesAre, pipelineReason, unaskedBy, uninspected } from "./reasons.js";
 import { changeThresholds } from "./thresholds.js";
@@ -83,7 +83,7 @@ function driftNote(drift) {
 }
 
 function pipelineCard(pipeline) {
-  const model = pipeline.model.split("/").at(-1);
+  const model = modelName(pipeline.model);
   const limits = pipeline.thresholds;
   return card(
     pipeline.name, stateBadge(pipeline.state),

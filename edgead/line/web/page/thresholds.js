@@ -5,7 +5,7 @@ import { ask, nameField } from "./dialogs.js";
 import { complain, el, scaled, scaledText, score } from "./dom.js";
 import { t } from "./words.js";
 
-const NEWEST = 200; // parts of the line, and parts marked bad
+const NEWEST = 200; // parts of the line
 const MAX_POSITION = 300; // of the slider, where 100 is the limit in force
 
 // A field shows few digits; an unchanged number means exactly the old value.
@@ -18,18 +18,15 @@ export async function changeThresholds(pipeline) {
   if (known && !document.querySelector("dialog")) open(pipeline, known);
 }
 
-// Scores of a model that scores otherwise say nothing about this one's limit.
+// Scores of a model that scores otherwise say nothing about this one's limit; marked parts are scored again.
 async function knownParts({ name }) {
-  const asked = encodeURIComponent(name);
-  const verdicts = (more) => get(`/api/verdicts?limit=${NEWEST}&pipeline=${asked}${more}`);
-  const [good, newest, passing, bad] = await Promise.all([
-    get(`/api/pipelines/${asked}/good-scores`), verdicts(""), verdicts("&mark=good"), verdicts("&mark=bad"),
+  const path = `/api/pipelines/${encodeURIComponent(name)}`;
+  const [good, { verdicts }, marked] = await Promise.all([
+    get(`${path}/good-scores`), get(`/api/verdicts?limit=${NEWEST}&pipeline=${encodeURIComponent(name)}`), get(`${path}/marked-scores`),
   ]);
-  const scores = ({ verdicts }) => {
-    const own = verdicts.filter((verdict) => good.models.includes(verdict.model));
-    return { own: own.flatMap((verdict) => verdict.image_score ?? []), others: verdicts.length - own.length };
-  };
-  return { good, newest: scores(newest), passing: scores(passing), bad: scores(bad) };
+  const own = verdicts.filter((verdict) => good.models.includes(verdict.model));
+  const newest = own.flatMap((verdict) => verdict.image_score ?? []);
+  return { good, newest, others: newest.length ? 0 : verdicts.length - own.length, marked };
 }
 
 function open(pipeline, known) {
@@ -85,16 +82,16 @@ function open(pipeline, known) {
       const asked = { ...limits(), by };
       if (asked.review === review && asked.reject === reject) throw new Error(t("Both limits are as they were"));
       if (asked.review > asked.reject) throw new Error(t("The limit for review may not lie above the limit"));
-      confirm(pipeline, asked, scale, known.bad);
+      confirm(pipeline, asked, scale, known.marked);
     },
   });
   show();
 }
 
 // Counts of good parts, of the line's and of bad parts: under the limits in force, and under those of the form.
-function rows({ good, newest, passing, bad }, before, after) {
+function rows({ good, newest, others, marked }, before, after) {
   const tally = (scores, limits, others = 0) => {
-    const apart = others && t("{number} judged by another model", { number: others });
+    const apart = others > 0 && t("{number} judged by another model", { number: others });
     if (!scores.length) return apart || t("none yet");
     const above = (limit) => scores.filter((value) => value > limit).length;
     const [reject, stopped] = [above(limits.reject), above(limits.review)];
@@ -112,19 +109,19 @@ function rows({ good, newest, passing, bad }, before, after) {
   return [
     good.good_scores.length && row(t("Expected of good parts"), expected),
     row(t("Good images, each scored as if not learnt"), (limits) => tally(good.good_scores, limits)),
-    row(t("Newest parts of the line"), (limits) => tally(newest.own, limits, newest.own.length ? 0 : newest.others)),
-    row(t("Parts marked good"), (limits) => tally(passing.own, limits, passing.others)),
-    row(t("Parts marked bad"), (limits) => tally(bad.own, limits, bad.others)),
+    row(t("Newest parts of the line"), (limits) => tally(newest, limits, others)),
+    row(t("Parts marked good"), (limits) => tally(marked.good, limits)),
+    row(t("Parts marked bad"), (limits) => tally(marked.bad, limits, marked.unknown)),
   ].filter(Boolean);
 }
 
-function confirm(pipeline, asked, scale, bad) {
+function confirm(pipeline, asked, scale, { bad, unknown }) {
   const { review, reject } = pipeline.thresholds;
   const changed = (before, after) => (before === after ? t("stays {value}", { value: before }) : [el("del", {}, before), " \u2192 ", el("ins", {}, after)]);
   const line = (label, before, after) => el("p", { class: "change" }, `${label} `, changed(before, after));
   const level = asked.reject === reject ? null : scaled(asked.reject, scale);
   const command = `edgead calibrate ${pipeline.model} --reject ${asked.reject} --review ${asked.review}`;
-  const escapes = bad.own.filter((value) => value > review && value <= asked.review).length;
+  const escapes = bad.filter((value) => value > review && value <= asked.review).length;
   // Asked for where the daemon has said why it doubts: given before, it would hide that.
   const why = el("label", { hidden: true }, t("Why, where it lets pass what is stopped now"), el("input", { name: "reason", maxlength: "500" }));
   ask({
@@ -135,9 +132,9 @@ function confirm(pipeline, asked, scale, bad) {
       level !== null && el("p", { class: "muted" }, t("This limit is called 100 from then on, so the same part gets another score.")),
       line(t("Reject above"), score(reject), score(asked.reject)),
       (review !== reject || asked.review !== asked.reject) && line(t("Review above"), score(review), score(asked.review)),
-      (asked.reject > reject || asked.review > review) && !bad.own.some((value) => value > review) && el("p", { class: "form-error" }, t("A higher limit lets more defects pass, and no part that is marked bad is stopped now and would show how many.")),
+      (asked.reject > reject || asked.review > review) && !bad.some((value) => value > review) && el("p", { class: "form-error" }, t("A higher limit lets more defects pass, and no part that is marked bad is stopped now and would show how many.")),
       escapes > 0 && el("p", { class: "form-error" }, t("Parts marked bad that would pass and do not now: {number}", { number: escapes })),
-      bad.others > 0 && asked.review > review && el("p", { class: "form-error" }, t("Parts marked bad that another model judged, so that nobody knows whether they pass: {number}", { number: bad.others })),
+      unknown > 0 && asked.review > review && el("p", { class: "form-error" }, t("Parts marked bad that another model judged, so that nobody knows whether they pass: {number}", { number: unknown })),
       el("p", { class: "muted" }, t("They hold for this pipeline. The model's folder, and so a copy of it, gets them by {command}", { command })),
       why,
     ],

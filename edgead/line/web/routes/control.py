@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from edgead.artifact.limits import Limits
 from edgead.errors import SettingsError
 from edgead.line.site.schema import MOST_PAUSE_MINUTES, current
-from edgead.line.site.status import HeldOutScores
+from edgead.line.site.status import HeldOutScores, MarkedScores
 from edgead.line.web.answers import Done, PipelineAnswer
 from edgead.line.web.auth.callers import By, Note, named
 from edgead.line.web.dependencies import ClientAddress, Daemon, NamedPart, Pipeline
@@ -23,7 +23,6 @@ from edgead.line.web.problems import problems
 from edgead.line.web.routes.status import pipeline_answer
 from edgead.types import NO_PART
 
-NEWEST_BAD = 200  # newest parts marked bad that test a threshold
 
 
 def models_beside(model: Path) -> list[str]:
@@ -104,6 +103,15 @@ def good_scores(name: str, pipeline: Pipeline) -> HeldOutScores:
     return pipeline.good_scores()
 
 
+@routes.get("/marked-scores")
+def marked_scores(name: str, pipeline: Pipeline) -> MarkedScores:
+    """Return the scores of the newest marked parts by the model in service; their images are scored again, if need be.
+
+    That takes some milliseconds for each part that another model has judged.
+    """
+    return pipeline.marked_scores()
+
+
 @routes.put("/thresholds")
 def set_thresholds(
     name: str, pipeline: Pipeline, given: NewThresholds, daemon: Daemon, address: ClientAddress
@@ -112,11 +120,8 @@ def set_thresholds(
 
     A limit that may pass defects, or passes parts that were marked bad, is refused unless a reason is given.
     """
-    marked = daemon.store.verdicts(pipeline=name, mark="bad", limit=NEWEST_BAD)
-    models = pipeline.good_scores().models
-    bad = [row["image_score"] for row in marked if row["model"] in models and row["image_score"] is not None]
     by = named(given.by, address)
-    pipeline.set_thresholds(review=given.review, reject=given.reject, by=by, reason=given.reason, bad=bad)
+    pipeline.set_thresholds(review=given.review, reject=given.reject, by=by, reason=given.reason)
     return pipeline_answer(daemon, name, pipeline)
 
 
