@@ -7,9 +7,11 @@ file of four such channels is a pair, see `edgead.images.pairs`: colours and hei
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import struct
 import zlib
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -21,6 +23,8 @@ from edgead.images.header import deep_channels, image_size, is_stack
 from edgead.images.volume_readers import DICOM_SUFFIX, NIFTI_SUFFIXES, VolumeError
 from edgead.images.volumes import is_volume, read_slice, refusal_of, slice_sha256, slices_of, volume_of
 from edgead.process.quiet_libraries import quiet_opencv
+
+logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
 
@@ -248,13 +252,22 @@ def natural_key(path: str | Path) -> tuple:
     return tuple(int(part) if i % 2 else part.lower() for i, part in enumerate(parts)), text
 
 
+@cache
+def _warn_of_few_bits() -> None:
+    logger.warning(
+        "an image of 16 bits has values below 4096 alone, and is judged nearly black: multiply values of 12 bits by 16, "
+        "of 8 bits by 257, or learn with --input grey16"
+    )
+
+
 def as_bgr(array: np.ndarray) -> np.ndarray:
     """Convert an image array to uint8 BGR (H, W, 3) in C order, without a copy if it already is.
 
     Parameters
     ----------
     array : ndarray of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16
-        Colour is BGR or BGRA, as in OpenCV. uint16 values are assumed to use the full range.
+        Colour is BGR or BGRA, as in OpenCV. uint16 values are assumed to use the full range; the first image that
+        uses only 12 bits is logged.
 
     Raises
     ------
@@ -271,6 +284,8 @@ def as_bgr(array: np.ndarray) -> np.ndarray:
     if array.size == 0:
         raise ImageError(f"an image must have at least one pixel, found shape {array.shape}")
     if array.dtype == np.uint16:
+        if array.max() < 1 << 12:
+            _warn_of_few_bits()
         # Rounded to nearest; done in 32 bits because 65535 + 128 does not fit in 16.
         array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     elif array.dtype != np.uint8:

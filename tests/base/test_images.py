@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.images.files import IMAGE_SUFFIXES, ImageError, as_bgr, list_images, load_image
+from edgead.images.files import IMAGE_SUFFIXES, ImageError, _warn_of_few_bits, as_bgr, list_images, load_image
 
 RNG = np.random.default_rng(7)
 IMAGE = cv2.GaussianBlur(RNG.integers(0, 255, (120, 160, 3), np.uint8), (0, 0), 2)
@@ -42,6 +42,13 @@ def test_grey_alpha_and_16_bit_are_handled(tmp_path):
         assert (load_image(write(tmp_path / f"deep_grey{suffix}", grey.astype(np.uint16) * 257))[:, :, 2] == grey).all()
     deep_alpha = np.dstack([IMAGE.astype(np.uint16) * 257, np.full(IMAGE.shape[:2], 99, np.uint16)])
     assert (load_image(write(tmp_path / "deep_alpha.png", deep_alpha)) == IMAGE).all()
+
+
+def test_values_of_12_bits_in_16_are_called_nearly_black_once(caplog):
+    _warn_of_few_bits.cache_clear()
+    for bits in (16, 12, 12):
+        as_bgr(np.full((4, 4), (1 << bits) - 1, np.uint16))
+    assert len(caplog.messages) == 1 and "multiply values of 12 bits by 16" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
