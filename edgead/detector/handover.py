@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,6 +120,10 @@ class Succession:
             first.close()
             logger.warning("the engine is ready, TensorRT takes over")
         return self._detector
+
+    def advice(self, scores: Sequence[float]) -> str:
+        """Return the likely cause of too many rejects, as `Detector.advice`."""
+        return self.current().advice(scores)
 
     def close(self) -> None:
         """Stop building and release both detectors."""

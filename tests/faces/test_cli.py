@@ -295,6 +295,14 @@ def test_stream_gives_the_scores_of_predict(model, line_data, tmp_path):
     assert [row["decision"] for row in rows] == [row["decision"] for row in predicted]
 
 
+def test_a_stream_of_another_product_says_what_it_may_be(model, tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        write_image(tmp_path / f"{number}.png", rng.integers(0, 256, (256, 256, 3), np.uint8))
+    said = edgead("stream", model, tmp_path).stderr
+    assert "All 6 images are rejected: if some of them are good, another product, camera, light or model?" in said
+
+
 def test_a_stream_of_half_frames_says_so_once_and_counts_them(model, line_data, tmp_path, caplog):
     for number, path in enumerate(sorted((line_data / "test" / "good").iterdir())[:4]):
         image = load_image(path)
