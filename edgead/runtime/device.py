@@ -124,15 +124,8 @@ class Device(Protocol):
     def capture(self, enqueue: Callable[[], bool]) -> CudaGraph | None:
         """Capture the work that `enqueue` puts into the stream as a graph, which one call launches again.
 
-        Parameters
-        ----------
-        enqueue : callable
-            Function that puts work into the stream; returns False if it failed.
-
-        Returns
-        -------
-        CudaGraph or None
-            None if the library has no graphs or the work cannot be captured; nothing is then left in the stream.
+        `enqueue`: function that puts work into the stream; returns False if it failed.
+        Returns none if the library has no graphs or the work cannot be captured; nothing is then left in the stream.
         """
         ...
 
@@ -160,10 +153,7 @@ class DeviceArray:
 def open_device() -> Device:
     """Open the first GPU with the first library that works: cuda-bindings, then pycuda.
 
-    Raises
-    ------
-    SettingsError
-        No library is installed, or none finds a GPU; the message has the reason of each.
+    Raises SettingsError: no library is installed, or none finds a GPU; the message has the reason of each.
     """
 
     libraries: dict[str, Callable[[], Device]] = {"cuda-bindings": CudaBindings, "pycuda": PyCuda}
@@ -418,10 +408,7 @@ class CudaGraph:
 def call(function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
     """Call a function of cuda-bindings; return its single result, or None.
 
-    Raises
-    ------
-    CudaError
-        The call fails.
+    Raises CudaError: the call fails.
     """
     status, *results = function(*arguments)
     if status.value:

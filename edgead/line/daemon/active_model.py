@@ -95,14 +95,9 @@ def named(model: Path, sha256: str) -> str:
 class ActiveModel(InService):
     """Model of one pipeline, loaded, exchanged and closed; only its thread calls `step`, any thread the other methods.
 
-    Parameters
-    ----------
-    pipeline : str
-        Name of the pipeline.
-    threads : int, optional
-        Threads of the network, unless the section says so.
-    accept : callable
-        Raises if the site does not accept a model.
+    `pipeline`: name of the pipeline.
+    `threads`: threads of the network, unless the section says so.
+    `accept`: raises if the site does not accept a model.
     """
 
     def __init__(
@@ -155,10 +150,7 @@ class ActiveModel(InService):
     def load(self) -> None:
         """Load and test the model again, as at the start; a missing model is restored from its newest version.
 
-        Raises
-        ------
-        EdgeadError
-            The model cannot be used, or fails its self-test: then no model is in service.
+        Raises EdgeadError: the model cannot be used, or fails its self-test: then no model is in service.
         """
         with self.changing(None):
             old = self.exchange(None)
@@ -175,10 +167,7 @@ class ActiveModel(InService):
     def restore_missing(self, model: Path) -> None:
         """Restore a missing model from its newest version, and log it; do nothing if the model exists.
 
-        Raises
-        ------
-        SettingsError
-            The model cannot be restored.
+        Raises SettingsError: the model cannot be restored.
         """
         try:
             found = restore_missing(model)
@@ -203,10 +192,7 @@ class ActiveModel(InService):
     def self_test(self) -> SelfTest:
         """Test the detector in service on its golden images; frames are judged between them.
 
-        Raises
-        ------
-        EdgeadError
-            No model is in service, one is being exchanged, or its files have changed.
+        Raises EdgeadError: no model is in service, one is being exchanged, or its files have changed.
         """
         with self.changing(PATIENCE_S):
             return self_test(self.require(), self.measure)
@@ -221,10 +207,7 @@ class ActiveModel(InService):
     def drift_watch(self, section: DriftSection) -> DriftWatch:
         """Make a watch that compares parts with the scores that the model in service was calibrated on.
 
-        Raises
-        ------
-        SettingsError
-            The model has no such scores, or they do not fit the section.
+        Raises SettingsError: the model has no such scores, or they do not fit the section.
         """
         detector = self.require()
         limits = detector.graph.calibration
@@ -240,17 +223,9 @@ class ActiveModel(InService):
     def swap(self, model: Path, record: Callable[[str], object] = lambda model: None) -> None:
         """Load and test another model beside the one in service, and let it judge from the next frame on.
 
-        Parameters
-        ----------
-        model : Path
-        record : callable
-            Called with the model's `named` text after the test, before it judges; an exception refuses the model.
-
-        Raises
-        ------
-        EdgeadError
-            The model cannot be used or is too slow for `budget_ms`, or another exchange is under way: the model in
-            service goes on.
+        `record`: called with the model's `named` text after the test, before it judges; an exception refuses the model.
+        Raises EdgeadError: the model cannot be used or is too slow for `budget_ms`, or another exchange is under way:
+            the model in service goes on.
         """
         with self.changing():
             new = self._tested(model)
@@ -271,18 +246,10 @@ class ActiveModel(InService):
     def roll_back(self, record: Callable[[str], object] = lambda model: None) -> None:
         """Let the earlier model judge again; the two models swap places.
 
-        Parameters
-        ----------
-        record : callable
-            See `swap`.
-
-        Raises
-        ------
-        SettingsError
-            There was no other model since the start, an exchange is under way, or a lesson replaced the earlier model
-            at its path and the version before the lesson cannot be put back there.
-        EdgeadError
-            The site does not accept the earlier model.
+        `record`: see `swap`.
+        Raises SettingsError: there was no other model since the start, an exchange is under way, or a lesson replaced
+            the earlier model at its path and the version before the lesson cannot be put back there.
+        Raises EdgeadError: the site does not accept the earlier model.
         """
         with self.changing():
             if self._previous is None:
@@ -297,15 +264,8 @@ class ActiveModel(InService):
     def check_accepted(self, there: Artifact | None = None) -> None:
         """Check again whether the site accepts the model in service; the model goes on judging in any case.
 
-        Parameters
-        ----------
-        there : Artifact, optional
-            The same model, read again from the disk: it may have more signatures now.
-
-        Raises
-        ------
-        EdgeadError
-            The site does not accept the model any more.
+        `there`: the same model, read again from the disk: it may have more signatures now.
+        Raises EdgeadError: the site does not accept the model any more.
         """
         detector = self.detector
         if detector is None:
@@ -332,10 +292,8 @@ class ActiveModel(InService):
     def set_thresholds(self, thresholds: ThresholdRecord) -> None:
         """Judge by these thresholds from the next frame on, also after a restart.
 
-        Raises
-        ------
-        SettingsError
-            They cannot be kept, no model is in service, or one is being exchanged; nothing changes then.
+        Raises SettingsError: they cannot be kept, no model is in service, or one is being exchanged; nothing changes
+            then.
         """
         with self.changing(PATIENCE_S):
             self._thresholds.set(self.require(), thresholds)
@@ -343,20 +301,14 @@ class ActiveModel(InService):
     def carry_thresholds(self, taught: Artifact) -> None:
         """Store a person's thresholds for the model `taught` too, which a lesson made from the model in service.
 
-        Raises
-        ------
-        SettingsError
-            The thresholds cannot be stored, or no model is in service.
+        Raises SettingsError: the thresholds cannot be stored, or no model is in service.
         """
         self._thresholds.carry(self.require(), taught)
 
     def judge_by(self, limits: Limits) -> None:
         """Judge by thresholds of the site file from the next frame on; they are not stored, since the file has them.
 
-        Raises
-        ------
-        SettingsError
-            No model is in service.
+        Raises SettingsError: no model is in service.
         """
         self.require().set_thresholds(**limits.values())
 
@@ -370,12 +322,8 @@ class ActiveModel(InService):
     def changing(self, within_s: float | None = 0) -> Iterator[None]:
         """Keep other changes out during a block; None waits for the change under way without a limit.
 
-        Raises
-        ------
-        SlotBusyError
-            Another change is under way, and did not end in time.
-        SettingsError
-            The slot was closed.
+        Raises SlotBusyError: another change is under way, and did not end in time.
+        Raises SettingsError: the slot was closed.
         """
         if not self._changing.acquire(timeout=-1 if within_s is None else within_s):
             raise SlotBusyError(
@@ -423,10 +371,7 @@ class Recipes:
     All models are loaded and tested before the first frame, and each keeps its own memory of its frames, so that a
     change of recipe costs no time.
 
-    Parameters
-    ----------
-    own : ActiveModel
-        Model of the pipeline itself; loaded, steered and closed elsewhere.
+    `own`: model of the pipeline itself; loaded, steered and closed elsewhere.
     """
 
     def __init__(self, own: ActiveModel):
@@ -438,10 +383,7 @@ class Recipes:
     def load(self) -> None:
         """Load and test the models of all recipes.
 
-        Raises
-        ------
-        EdgeadError
-            A model cannot be used; the message names its recipe.
+        Raises EdgeadError: a model cannot be used; the message names its recipe.
         """
         for name, slot in self._of_recipes.items():
             try:
@@ -455,10 +397,8 @@ class Recipes:
     def step(self, frame: Frame) -> Verdict | None:
         """Judge a frame, as `ActiveModel.step`.
 
-        Raises
-        ------
-        SettingsError
-            The part has an unknown recipe, and the section does not let the pipeline's own model judge it.
+        Raises SettingsError: the part has an unknown recipe, and the section does not let the pipeline's own model
+            judge it.
         """
         recipe = self.recipe_of(frame)
         if recipe is not None:
