@@ -34,14 +34,10 @@ _THIRDS = ((0, 172), (173, 344), (345, 517))
 class Located:
     """Boxes found in an image, and the place of the best box.
 
-    Attributes
-    ----------
-    boxes : Tensor of shape (k, 4), float32
-        Left, top, right and bottom of the boxes that name an anomaly, in shares of the image.
-    place : str
-        Place in `PLACES` of the centre of the best box; "center" without a box, "all" between two places.
-    phrases : tuple of str
-        Phrase by which each box was found.
+    `boxes` (Tensor of shape (k, 4), float32): left, top, right and bottom of the boxes that name an anomaly, in shares
+        of the image.
+    `place`: place in `PLACES` of the centre of the best box; "center" without a box, "all" between two places.
+    `phrases`: phrase by which each box was found.
     """
 
     boxes: Tensor
@@ -61,18 +57,11 @@ def choose_boxes(
 ) -> Located:
     """Choose boxes that name an anomaly, and the place of the best.
 
-    Parameters
-    ----------
-    shares : Tensor of shape (q, t)
-        Match of each box with each token.
-    boxes : Tensor of shape (q, 4)
-        Centre, width and height in shares of the image.
-    phrase_of : callable
-        Numbers of tokens, int64 (k,) -> text.
-    words : sequence of str
-        Words of which a phrase must contain one.
-    threshold : float
-        Least share of a token.
+    `shares` (Tensor of shape (q, t)): match of each box with each token.
+    `boxes` (Tensor of shape (q, 4)): centre, width and height in shares of the image.
+    `phrase_of`: numbers of tokens, int64 (k,) -> text.
+    `words`: words of which a phrase must contain one.
+    `threshold`: least share of a token.
     """
     best = shares.amax(dim=1)
     kept = ((best > threshold) & (boxes[:, 2] * boxes[:, 3] < LARGEST)).nonzero()[:, 0]
@@ -94,18 +83,9 @@ def choose_boxes(
 def judge_located(network: FiloNetwork, image: np.ndarray, located: Located) -> tuple[float, np.ndarray]:
     """Judge an image with boxes, as in the authors' code.
 
-    Parameters
-    ----------
-    network : FiloNetwork
-        Network with the words of all places.
-    image : ndarray of shape (h, w, 3), uint8, RGB
-        Image of the network's size.
-    located : Located
-
-    Returns
-    -------
-    (float, ndarray of shape (h, w), float32)
-        Image score, and the map, lowered outside of boxes.
+    `network`: network with the words of all places.
+    `image` (ndarray of shape (h, w, 3), uint8, RGB): image of the network's size.
+    Returns (float, ndarray of shape (h, w), float32): image score, and the map, lowered outside of boxes.
     """
     if network.place != "all":
         raise SettingsError(f"the network has place {network.place!r}: boxes choose one, so build it with place=all")
@@ -121,15 +101,8 @@ def judge_located(network: FiloNetwork, image: np.ndarray, located: Located) -> 
 class GroundingDino:
     """Grounding DINO of the transformers library, from a folder; nothing is downloaded or unpickled.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder written by `save_pretrained`, with `model.safetensors`.
-
-    Raises
-    ------
-    SettingsError
-        transformers is not installed, or the folder holds something else.
+    `folder`: folder written by `save_pretrained`, with `model.safetensors`.
+    Raises SettingsError: transformers is not installed, or the folder holds something else.
     """
 
     def __init__(self, folder: Path):

@@ -62,15 +62,9 @@ def train_gates(
 ) -> None:
     """Train the gates on good images with simulated defects.
 
-    Parameters
-    ----------
-    gates : nn.ModuleList of Attenuation
-        On the device. Only they change: the rest is in evaluation mode and has no gradients.
-    encode : callable
-        uint8 RGB (n, h, w, 3) -> input of each gate.
-    rebuild : callable
-    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Good images.
+    `gates`: on the device. Only they change: the rest is in evaluation mode and has no gradients.
+    `encode`: uint8 RGB (n, h, w, 3) -> input of each gate.
+    `images` (sequence of ndarray of shape (h, w, 3), uint8, RGB): good images.
     """
     picks = np.random.default_rng(seed).permutation(len(images))[:USUAL_IMAGES].tolist()
     good = [torch.from_numpy(images[pick])[None].to(course.device) for pick in picks]
