@@ -76,9 +76,9 @@ def fit_directions(bank: np.ndarray, defects: np.ndarray, kinds: np.ndarray) -> 
     `defects` (ndarray of shape (n, d)): the mean patch of each marked defect.
     `kinds` (ndarray of shape (n,) or (n, 1)): kind of each defect, or `NO_KIND` if its kind has too few for a
         direction.
-    Returns ndarray of shape (d, k), float64: factors of patch features, scaled so that the highest hundredth of good
-        rows has a mean score of 1 for each kind: all kinds are on one scale.
-    Returns ndarray of shape (k,), float64: added to the products, so that good rows have a mean score of 0.
+    Returns directions, ndarray of shape (d, k), float64: factors of patch features, scaled so that the highest
+        hundredth of good rows has a mean score of 1 for each kind: all kinds are on one scale.
+    And offsets, ndarray of shape (k,), float64: added to the products, so that good rows have a mean score of 0.
     """
     good, of_kind = bank.astype(np.float64), kinds.reshape(-1)
     mean = good.mean(axis=0)

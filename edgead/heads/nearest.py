@@ -202,9 +202,9 @@ def nearest_head(head: Head) -> NearestHead:
 def without_fold(arrays: Arrays, fold: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Return bank and metric for scoring images of a fold as if the fold had not been learnt.
 
-    Returns ndarray of shape (m, d), float32: memory bank with stand-ins for the fold's rows, in the metric of the other
-        folds.
-    Returns ndarray of shape (d, d), float32, or None: matrix to multiply features by first; None for none.
+    Returns bank, ndarray of shape (m, d), float32: memory bank with stand-ins for the fold's rows, in the
+        metric of the other folds.
+    And metric, ndarray of shape (d, d), float32, or None: matrix to multiply features by first; None for none.
     """
     bank = np.where(arrays[ROW_FOLDS].reshape(-1, 1) == fold, arrays[STAND_INS], arrays[BANK])
     width = bank.shape[1]

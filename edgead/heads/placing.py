@@ -44,9 +44,10 @@ class Placer:
         """Find the transform from a part to the golden one, and the correlation of the two after it.
 
         `part` (ndarray of shape (h, w)): grey levels, of the golden image's size.
-        Returns ndarray of shape (2, 3), float64: maps (x, y) of the part to the golden part, in pixels of these images.
-            `STAYS` (identity) if nothing better is found, as on a surface without marks or for another object.
-        Returns correlation of the transformed part with the golden one.
+        Returns transform, ndarray of shape (2, 3), float64: maps (x, y) of the part to the golden part, in pixels of
+            these images. `STAYS` (identity) if nothing better is found, as on a surface without marks or for another
+            object.
+        And correlation of the transformed part with the golden one.
         """
         part = np.ascontiguousarray(part, np.float32)
         if not (part.std() and self._golden.std()):

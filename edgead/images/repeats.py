@@ -20,7 +20,7 @@ class Repeats:
         """Remember an image, unless it repeats an earlier one, with no difference but noise.
 
         `image`: ndarray of shape (H, W, 3), uint8, BGR.
-        Returns name of the earlier image that it repeats; the new one is not remembered then.
+        Returns the name of the earlier image that it repeats; the new one is not remembered then.
         """
         size = (THUMBNAIL_PX, THUMBNAIL_PX)
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32)

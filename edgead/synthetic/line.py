@@ -89,9 +89,9 @@ def render(seed: int, defect: str | None = None, batch: int | None = None) -> tu
     `seed`: fixes the part, its pose and the exposure: the same seed gives the same bytes on the same machine.
     `defect`: one of `DEFECTS`; None renders the same part without a defect.
     `batch`: number of the part's batch, see `draw_batch`; None is the line without batches.
-    Returns ndarray of shape (480, 480, 3), uint8, BGR.
-    Returns ndarray of shape (480, 480), bool: the pixels of the defect with its inner gaps closed. Outside it the image
-        equals the good one.
+    Returns image, ndarray of shape (480, 480, 3), uint8, BGR.
+    And mask, ndarray of shape (480, 480), bool: the pixels of the defect with its inner gaps closed. Outside it the
+        image equals the good one.
     """
     scene = camera.draw_scene(seed)
     if batch is not None:

@@ -196,9 +196,9 @@ class StereoHeights:
         """Compute the rectified left image and its heights.
 
         `left`, `right`: ndarray of shape (H, W, 3), uint8, BGR.
-        Returns ndarray of shape (H, W, 3), uint8, BGR.
-        Returns ndarray of shape (H, W), float32: minus the distance from the left camera along its axis; NaN without a
-            valid match.
+        Returns image, ndarray of shape (H, W, 3), uint8, BGR.
+        And heights, ndarray of shape (H, W), float32: minus the distance from the left camera along its axis; NaN
+            without a valid match.
         Raises ImageError: the images differ in size, or do not fit the calibration.
         """
         if left.shape != right.shape:

@@ -31,7 +31,7 @@ def write_annotated(export: Export, write: Write, progress: Progress, *, kind: A
     "... without a place", in YOLO's format a box of the whole image. In COCO's format each image has its `decision`,
     scores, `measured` and `mark`, and `other_format` if it does not fit the model.
 
-    Returns number of images written.
+    Returns the number of images written.
     Raises OSError: it cannot be written.
     Raises EvidenceError: the database cannot be read.
     """

@@ -52,8 +52,8 @@ def main_elements(anomaly_map: np.ndarray, found_in: SearchRange) -> tuple[np.nd
 
     `anomaly_map`: ndarray of shape (h, w), uint8.
     `found_in`: search range of the set that the map belongs to.
-    Returns ndarray of shape (h, w), uint8: 255 in a region, 0 elsewhere.
-    Returns number of regions at most thresholds; the mask may have another number.
+    Returns mask, ndarray of shape (h, w), uint8: 255 in a region, 0 elsewhere.
+    And number of regions at most thresholds; the mask may have another number.
     """
     stretched = found_in.stretch(anomaly_map)
     counts = [_regions(_binarise(stretched, level)) for level in range(255, 0, -STEP)]
