@@ -16,7 +16,6 @@ import numpy as np
 
 from edgead.artifact.earlier_versions import bring_back, restore_missing
 from edgead.artifact.folder import Artifact
-from edgead.artifact.limits import Limits
 from edgead.detector import Detector, Measurement, Session
 from edgead.detector.known_kinds import is_stale
 from edgead.errors import EdgeadError, SettingsError
@@ -36,17 +35,42 @@ _CLOSE_S = 0.3
 PATIENCE_S = 0.5
 
 
-class InService:
-    """Slot of a pipeline's detector; only the pipeline's thread calls `step`, any thread calls the other methods.
+class SlotBusyError(SettingsError):
+    """A change that was refused because another one is under way."""
 
-    Errors name the `pipeline`.
+
+def named(model: Path, sha256: str) -> str:
+    """Return the text that names a model in the audit: its path, and the hash that verdicts show, if it is known."""
+    return f"{model} ({sha256[:16]})" if sha256 else str(model)
+
+
+class ActiveModel:
+    """Model of one pipeline, loaded, exchanged and closed; only its thread calls `step`, any thread the other methods.
+
+    `pipeline`: name of the pipeline, which errors name.
+    `threads`: threads of the network, unless the section says so.
+    `accept`: raises if the site does not accept a model.
     """
 
-    def __init__(self, pipeline: str):
+    def __init__(
+        self,
+        pipeline: str,
+        section: PipelineSection,
+        kept: KeptThresholds,
+        *,
+        threads: int | None = None,
+        accept: Callable[[Artifact], None] = lambda artifact: None,
+    ):
         self._pipeline = pipeline
         self.detector: Detector | None = None
         self._session: Session | None = None  # of the detector, once it has seen a frame
         self._using = threading.Lock()  # held for one image at most
+        self.path, self.section, self._accept = section.model, section, accept
+        self._kept, self._thresholds = kept, PipelineThresholds(pipeline, kept)
+        self._threads = section.threads or len(section.realtime.cores) or threads
+        self._previous: Detector | None = None
+        self._changing = threading.RLock()  # one change at a time
+        self._closed = False
 
     def require(self) -> Detector:
         """Return the detector; raise SettingsError if there is none."""
@@ -81,41 +105,6 @@ class InService:
         """Score an image between two frames, as `Detector.measure`."""
         with self._using:
             return self.require().measure(image)
-
-
-class SlotBusyError(SettingsError):
-    """A change that was refused because another one is under way."""
-
-
-def named(model: Path, sha256: str) -> str:
-    """Return the text that names a model in the audit: its path, and the hash that verdicts show, if it is known."""
-    return f"{model} ({sha256[:16]})" if sha256 else str(model)
-
-
-class ActiveModel(InService):
-    """Model of one pipeline, loaded, exchanged and closed; only its thread calls `step`, any thread the other methods.
-
-    `pipeline`: name of the pipeline.
-    `threads`: threads of the network, unless the section says so.
-    `accept`: raises if the site does not accept a model.
-    """
-
-    def __init__(
-        self,
-        pipeline: str,
-        section: PipelineSection,
-        kept: KeptThresholds,
-        *,
-        threads: int | None = None,
-        accept: Callable[[Artifact], None] = lambda artifact: None,
-    ):
-        super().__init__(pipeline)
-        self.path, self.section, self._accept = section.model, section, accept
-        self._kept, self._thresholds = kept, PipelineThresholds(pipeline, kept)
-        self._threads = section.threads or len(section.realtime.cores) or threads
-        self._previous: Detector | None = None
-        self._changing = threading.RLock()  # one change at a time
-        self._closed = False
 
     def of_recipe(self, name: str) -> ActiveModel:
         """Make the model of a recipe, which is loaded, exchanged and closed on its own."""
@@ -305,13 +294,6 @@ class ActiveModel(InService):
         """
         self._thresholds.carry(self.require(), taught)
 
-    def judge_by(self, limits: Limits) -> None:
-        """Judge by thresholds of the site file from the next frame on; they are not stored, since the file has them.
-
-        Raises SettingsError: no model is in service.
-        """
-        self.require().set_thresholds(**limits.values())
-
     def close(self) -> None:
         """Release the models; if a change is under way and does not end at once, it releases them at its end."""
         self._closed = True
@@ -390,7 +372,8 @@ class Recipes:
                 slot.load()
                 recipe = self._section.recipes[name]
                 if recipe.thresholds is not None:
-                    slot.judge_by(recipe.thresholds)
+                    # Not stored, since the site file has them.
+                    slot.require().set_thresholds(**recipe.thresholds.values())
             except EdgeadError as error:
                 raise SettingsError(f"recipe {name}: {error}") from error
 
