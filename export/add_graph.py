@@ -31,26 +31,14 @@ def add_graph(
 
     A patchcore model has only the precision in which it was learnt: for another one it is learnt again from its images.
 
-    Parameters
-    ----------
-    path : Path
-    plan : PrecisionPlan
-        "fp32" is written from the torch weights and accepts only `make_default`. For patchcore no precision accepts a
-        `tolerance`.
-    data : Path, optional
-        Folder that the model was trained on; needed for every precision except fp32, and for patchcore unless its graph
-        can be made from torch weights.
-    normal_dir, group : str, optional
-        See `edgead.export.calibration_images.find_calibration_images`; not for fp32.
-    progress : callable, optional
-        Called with (stage, done, total).
-
-    Raises
-    ------
-    SettingsError
-        The precision is unknown, `data` is missing, or fp32 does not accept an option.
-    ExportError
-        The new graph's scores differ too much from the previous ones, or from fp32; nothing changes then.
+    `plan`: "fp32" is written from the torch weights and accepts only `make_default`. For patchcore no precision accepts
+        a `tolerance`.
+    `data`: folder that the model was trained on; needed for every precision except fp32, and for patchcore unless its
+        graph can be made from torch weights.
+    `normal_dir`, `group`: see `edgead.export.calibration_images.find_calibration_images`; not for fp32.
+    Raises SettingsError: the precision is unknown, `data` is missing, or fp32 does not accept an option.
+    Raises ExportError: the new graph's scores differ too much from the previous ones, or from fp32; nothing changes
+        then.
     """
     artifact = Artifact.load(path)
     if artifact.manifest.detector == PATCHCORE:

@@ -59,15 +59,7 @@ def patch_network(
 def export_backbone(network: PatchFeatures, spec: Preprocessing, precision: str = "fp32") -> FrozenBackbone:
     """Export a torch network for inputs of one kind and size.
 
-    Parameters
-    ----------
-    network : PatchFeatures
-    spec : Preprocessing
-    precision : {"fp32", "fp16", "int8", "int8_symmetric"}
-
-    Returns
-    -------
-    FrozenBackbone
+    `precision`: {"fp32", "fp16", "int8", "int8_symmetric"}.
     """
     model = trace(network, list(network.learnt), spec)
     return convert(FrozenBackbone(model.SerializeToString(), tuple(network.channels)), precision)

@@ -32,18 +32,11 @@ from edgead.workstation.methods.draem.anomaly_textures import built_in_textures
 class CalibrationImages:
     """Good images in two parts; both contain the same images for a model that learnt in folds.
 
-    Attributes
-    ----------
-    ranges : sequence of Path
-        Images for the ranges of tensors.
-    held_out : sequence of Path
-        Images for errors and thresholds.
-    source : str
-        "training data" if the model was trained and calibrated with these images, else "other images".
-    groups : sequence of int
-        Group of each held-out image; empty if every image is its own.
-    folds : sequence of int
-        Fold to leave out when each held-out image is scored, if they were learnt.
+    `ranges`: images for the ranges of tensors.
+    `held_out`: images for errors and thresholds.
+    `source`: "training data" if the model was trained and calibrated with these images, else "other images".
+    `groups`: group of each held-out image; empty if every image is its own.
+    `folds`: fold to leave out when each held-out image is scored, if they were learnt.
     """
 
     ranges: Sequence[Path]
@@ -76,20 +69,11 @@ def find_calibration_images(
     are held out for the model's guaranteed rate, by whole groups: an image is not held out if the model has learnt from
     its group.
 
-    Parameters
-    ----------
-    artifact : Artifact
-    data : Path
-    normal_dir : str, optional
-        Folder of good images; by default as in the training.
-    group : str, optional
-        Rule by which images belong together, see `edgead.dataset.groups.group_images`; by default as in the training.
-    progress : callable, optional
-
-    Raises
-    ------
-    DatasetError, CalibrationError, ArtifactError
-        There are no or too few images, or the model has no thresholds.
+    `normal_dir`: folder of good images; by default as in the training.
+    `group`: rule by which images belong together, see `edgead.dataset.groups.group_images`; by default as in the
+        training.
+    Raises DatasetError, CalibrationError, ArtifactError: there are no or too few images, or the model has no
+        thresholds.
     """
     limits = artifact.learnt_graph.calibration
     if limits is None or FILE not in artifact.manifest.files:
@@ -138,11 +122,7 @@ class RangeImages(Sequence[np.ndarray]):
     Ranges of good images alone would clip values that only defects cause. The anomalies are those of DRAEM's training,
     on images of the same good parts; no image of a defect is needed or used.
 
-    Parameters
-    ----------
-    good : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Preprocessed images.
-    seed : int
+    `good` (sequence of ndarray of shape (h, w, 3), uint8, RGB): preprocessed images.
     """
 
     def __init__(self, good: Sequence[np.ndarray], seed: int = 0):

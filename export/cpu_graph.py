@@ -22,12 +22,8 @@ _LAST, _FIRST = [0, 2, 3, 1], [0, 3, 1, 2]  # from channels first to last, and b
 def for_cpus(model: onnx.ModelProto, channels: Sequence[int]) -> onnx.ModelProto:
     """Lay out the int8 graph of `edgead.workstation.backbones.patch_features.PatchFeatures` with two layers.
 
-    Parameters
-    ----------
-    model : ModelProto
-        Not changed. Its first convolution has a kernel of 3 x 3 at every second pixel.
-    channels : (int, int)
-        Of the finer layer and the coarser one.
+    `model`: not changed. Its first convolution has a kernel of 3 x 3 at every second pixel.
+    `channels`: of the finer layer and the coarser one.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)

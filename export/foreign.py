@@ -61,15 +61,10 @@ class Port:
 class Input:
     """Input format of a graph: layout, colours and normalisation of an image.
 
-    Attributes
-    ----------
-    port : Port
-    layout : {"nchw", "nhwc"}
-    colour : {"rgb", "bgr"}
-    white : float
-        Value of white before `mean` is subtracted and the result divided by `std`; 255 for no scaling.
-    mean, std : tuple of float
-        Values for each channel in the graph's order, or empty.
+    `layout`: {"nchw", "nhwc"}.
+    `colour`: {"rgb", "bgr"}.
+    `white`: value of white before `mean` is subtracted and the result divided by `std`; 255 for no scaling.
+    `mean`, `std`: values for each channel in the graph's order, or empty.
     """
 
     port: Port
@@ -87,9 +82,7 @@ class Input:
     def make(self, image: np.ndarray) -> np.ndarray:
         """Convert an image, uint8 RGB (h, w, 3), to the graph's input in numpy; the reference for the wrapped graph.
 
-        Returns
-        -------
-        ndarray of the port's type and batch size
+        Returns ndarray of the port's type and batch size.
         """
         values = image if self.colour == "rgb" else image[..., ::-1]
         if self.port.dtype != "uint8":
@@ -125,19 +118,10 @@ class Outputs:
 class ForeignGraph(ABC):
     """Graph as another tool wrote it.
 
-    Attributes
-    ----------
-    path : Path
-    format : str
-        Name of the format for people.
-    producer : str
-        Producer, as stated in the file.
-    inputs : sequence of Port
-    output_names : sequence of str
-    properties : mapping of str to str
-        Other metadata of the file, by its own names.
-    record : GraphRecord
-        Record for the manifest, with the files to write.
+    `format`: name of the format for people.
+    `producer`: producer, as stated in the file.
+    `properties`: other metadata of the file, by its own names.
+    `record`: record for the manifest, with the files to write.
     """
 
     path: Path
@@ -184,10 +168,7 @@ def image_port(graph: ForeignGraph) -> Port:
 def find_layout(port: Port, asked: str | None) -> str:
     """Determine the layout of an input: as requested, or from the side with 3 channels.
 
-    Raises
-    ------
-    SettingsError
-        No side can be the channels, or two can.
+    Raises SettingsError: no side can be the channels, or two can.
     """
     places = {"nchw": port.shape[1], "nhwc": port.shape[3]}
     fitting = [name for name, side in places.items() if side in (CHANNELS, None)]
@@ -204,10 +185,7 @@ def find_layout(port: Port, asked: str | None) -> str:
 def find_size(port: Port, layout: str, asked: tuple[int, int] | None) -> tuple[int, int] | None:
     """Determine height and width of the input: the graph's or the requested ones; None if it takes any.
 
-    Raises
-    ------
-    SettingsError
-        The graph takes another size than requested, or a too large one.
+    Raises SettingsError: the graph takes another size than requested, or a too large one.
     """
     sides = port.shape[1:3] if layout == "nhwc" else port.shape[2:]
     if asked is None and None in sides:
@@ -231,19 +209,10 @@ def check_pixels(size: tuple[int, int]) -> None:
 def find_outputs(given: Mapping[str, np.ndarray], asked: Mapping[str, str | None], known: Mapping[str, str]) -> Outputs:
     """Decide which outputs are the map and the score.
 
-    Parameters
-    ----------
-    given : mapping of str to ndarray
-        Outputs of the graph for one image.
-    asked : mapping of str to str or None
-        Names given by the user for the `map` and the `score`; "none" for one that shall not be used.
-    known : mapping of str to str
-        Names of both in the tool that exported the graph.
-
-    Raises
-    ------
-    SettingsError
-        Several outputs could be the map or the score, none can, or a named one is no map or score.
+    `given`: outputs of the graph for one image.
+    `asked`: names given by the user for the `map` and the `score`; "none" for one that shall not be used.
+    `known`: names of both in the tool that exported the graph.
+    Raises SettingsError: several outputs could be the map or the score, none can, or a named one is no map or score.
     """
     ports = [Port(name, value.dtype.name, value.shape) for name, value in given.items()]
     floats = [port for port in ports if port.dtype in FLOATS]

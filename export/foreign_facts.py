@@ -81,10 +81,7 @@ def _metadata(path: Path) -> dict[str, Any] | None:
 def _of_transform(transform: Mapping[str, Any], path: Path) -> GraphFacts:
     """Parse a transform of albumentations as written by anomalib: Resize, Normalize, ToTensorV2.
 
-    Raises
-    ------
-    SettingsError
-        It has other steps, or values that are no numbers.
+    Raises SettingsError: it has other steps, or values that are no numbers.
     """
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()

@@ -33,10 +33,7 @@ _TYPES = {"u8": "uint8", "f32": "float32", "f16": "float16", "f64": "float64"}
 class IrGraph(ForeignGraph):
     """OpenVINO IR: an XML file, and beside it a file of constants of the same name with the suffix .bin.
 
-    Raises
-    ------
-    SettingsError
-        The file is no IR, may run forever, or OpenVINO is not installed.
+    Raises SettingsError: the file is no IR, may run forever, or OpenVINO is not installed.
     """
 
     format = "OpenVINO IR"

@@ -41,10 +41,7 @@ _MAX_NODES, _MAX_NESTED = 100_000, 64
 class OnnxGraph(ForeignGraph):
     """ONNX file with all its values, including those in files beside it, and with its own functions inlined.
 
-    Raises
-    ------
-    SettingsError
-        The file is no ONNX graph.
+    Raises SettingsError: the file is no ONNX graph.
     """
 
     format = "ONNX"
@@ -86,10 +83,7 @@ class OnnxGraph(ForeignGraph):
     def write(self, draft: Path, manifest: Manifest, given: Input, outputs: Outputs) -> None:
         """Write the wrapped graph; see `ForeignGraph.write`.
 
-        Raises
-        ------
-        SettingsError
-            The graph may run forever; see `edgead.artifact.onnx_file`.
+        Raises SettingsError: the graph may run forever; see `edgead.artifact.onnx_file`.
         """
         wrapped = _wrapped(self._model, manifest, given, outputs)
         try:

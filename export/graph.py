@@ -22,16 +22,11 @@ _HOLDER = "network."  # prefix of all names within `_WithInputs`
 def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
     """Write a network as ONNX.
 
-    Parameters
-    ----------
-    network : nn.Module
-        Network from uint8 RGB (n, h, w, 3), or float32 with full depth, to the float32 tensors that
+    `network`: network from uint8 RGB (n, h, w, 3), or float32 with full depth, to the float32 tensors that
         `manifest.outputs` names: one tensor, or a tuple.
-    path : Path
-        File, written atomically.
-    manifest : Manifest
-        Names of input and output and the image size; `graph_properties` are copied into metadata_props. Buffers of the
-        network that are arrays of the fp32 graph become inputs after the image.
+    `path`: file, written atomically.
+    `manifest`: names of input and output and the image size; `graph_properties` are copied into metadata_props. Buffers
+        of the network that are arrays of the fp32 graph become inputs after the image.
     """
     model = trace(network, manifest.learnt_graph.arrays, manifest.preprocessing, manifest.input, manifest.outputs)
     onnx.helper.set_model_props(model, manifest.graph_properties)
@@ -56,18 +51,10 @@ def trace(
 ) -> onnx.ModelProto:
     """Trace a network to an ONNX graph.
 
-    Parameters
-    ----------
-    network : nn.Module
-    arrays : sequence of str
-        Buffers that become inputs after the image.
-    spec : Preprocessing
-        Preprocessing of the image.
-    image : str
-        Name of the first input.
-    outputs : sequence of str
-    free : (int, int), optional
-        Make the sides of the image free: multiples of the first number, up to the second number of them.
+    `arrays`: buffers that become inputs after the image.
+    `spec`: preprocessing of the image.
+    `image`: name of the first input.
+    `free`: make the sides of the image free: multiples of the first number, up to the second number of them.
     """
     buffers = dict(network.named_buffers())
     # The values are one argument with its own structure, which must be absent if there are none.

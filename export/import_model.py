@@ -103,28 +103,11 @@ def import_model(
 ) -> tuple[Artifact, list[str]]:
     """Make an artifact from another tool's graph.
 
-    Parameters
-    ----------
-    path : Path
-        ONNX file, or XML file of an OpenVINO IR, for which the device needs OpenVINO.
-    destination : Path
-    good : Good
-    asked : ImportSettings
-    progress : callable, optional
-        Called with (stage, done, total).
-
-    Returns
-    -------
-    (Artifact, list of str)
-        The artifact, and messages on skipped images.
-
-    Raises
-    ------
-    SettingsError
-        The file is no such graph, its inputs or outputs are unclear (says which option decides), or it clips scores of
-        good images.
-    CalibrationError, DatasetError
-        The images cannot support the rate, or cannot be read.
+    `path`: ONNX file, or XML file of an OpenVINO IR, for which the device needs OpenVINO.
+    Returns (Artifact, list of str): the artifact, and messages on skipped images.
+    Raises SettingsError: the file is no such graph, its inputs or outputs are unclear (says which option decides), or
+        it clips scores of good images.
+    Raises CalibrationError, DatasetError: the images cannot support the rate, or cannot be read.
     """
     check_destination(destination)
     graph = read_graph(path)
@@ -212,10 +195,7 @@ def read_graph(path: Path) -> ForeignGraph:
 def find_input(graph: ForeignGraph, known: GraphFacts, asked: ImportSettings) -> Input:
     """Determine the input format of a graph: as requested, or as recorded in its files.
 
-    Raises
-    ------
-    SettingsError
-        The format is unknown (says which option sets it), or the requested one is impossible.
+    Raises SettingsError: the format is unknown (says which option sets it), or the requested one is impossible.
     """
     port = image_port(graph)
     layout = find_layout(port, asked.layout)

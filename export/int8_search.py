@@ -29,12 +29,7 @@ Keep = Callable[[int], tuple[onnx.ModelProto, bool]]
 class QuantisedGraph:
     """Quantised graph, and the facts of its search.
 
-    Attributes
-    ----------
-    model : ModelProto
-    score_error : float
-        Error with all layers quantised.
-    float_layers : list of str
+    `score_error`: error with all layers quantised.
     """
 
     model: onnx.ModelProto
@@ -54,20 +49,10 @@ def search(
 ) -> QuantisedGraph:
     """Quantise all layers except as few of the first ones as the tolerance needs; the caller checks the result.
 
-    Parameters
-    ----------
-    model : ModelProto
-        Float graph, whose only input is the image.
-    scheme : Scheme
-    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Preprocessed images for the ranges of tensors.
-    score_error : callable
-        Function from a graph to its error, which the search lowers.
-    tolerance : float
-    progress : callable
-        Called with (stage, done, total).
-    give_up_above : float, optional
-        Error with all layers quantised above which the search gives up and keeps no layer in float.
+    `model`: float graph, whose only input is the image.
+    `images` (sequence of ndarray of shape (h, w, 3), uint8, RGB): preprocessed images for the ranges of tensors.
+    `score_error`: function from a graph to its error, which the search lowers.
+    `give_up_above`: error with all layers quantised above which the search gives up and keeps no layer in float.
     """
     ranges = measure_ranges(model, images, partial(progress, "calibrate ranges"))
     moments = second_moments(model, images)

@@ -17,15 +17,7 @@ Input = str | np.ndarray | np.generic
 class Nodes:
     """Builder of nodes and constants; a node's inputs are names of values, or arrays, which become constants.
 
-    Parameters
-    ----------
-    prefix : str
-        Prefix of the names of all values.
-
-    Attributes
-    ----------
-    nodes : list of NodeProto
-    constants : list of TensorProto
+    `prefix`: prefix of the names of all values.
     """
 
     def __init__(self, prefix: str = PREFIX) -> None:

@@ -84,12 +84,8 @@ def add_precision(
 ) -> Artifact:
     """Add a graph to the artifact at `path`, or replace it; nothing changes unless it is within its tolerance.
 
-    Raises
-    ------
-    ToleranceError
-        The new graph's scores differ too much from those of fp32, or it is not fast enough.
-    SettingsError
-        The precision is unknown, it is int8 of a transformer, or there are too few images.
+    Raises ToleranceError: the new graph's scores differ too much from those of fp32, or it is not fast enough.
+    Raises SettingsError: the precision is unknown, it is int8 of a transformer, or there are too few images.
     """
     plan.check()
     artifact = Artifact.load(path)
@@ -188,15 +184,7 @@ def times_as_fast(fp32: Detector, other: Detector, frames: Iterable[np.ndarray])
     It is the median over frames measured by both in turns, without the first few, so that other load hardly affects
     it.
 
-    Parameters
-    ----------
-    fp32, other : Detector
-    frames : iterable of array
-        Frames for `Detector.measure`, more than `WARM_UP_FRAMES`.
-
-    Returns
-    -------
-    float
+    `frames`: frames for `Detector.measure`, more than `WARM_UP_FRAMES`.
     """
     ratios = [_processor_s(fp32, frame) / _processor_s(other, frame) for frame in frames]
     return statistics.median(ratios[WARM_UP_FRAMES:])

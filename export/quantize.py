@@ -54,18 +54,9 @@ SCHEMES = {
 def measure_ranges(model: onnx.ModelProto, images: Sequence[np.ndarray], progress: Progress) -> TensorsData:
     """Run the float graph over real images and find the range of every tensor, from its lowest to its highest value.
 
-    Parameters
-    ----------
-    model : ModelProto
-    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Preprocessed images of good parts, at least `MIN_IMAGES`.
-    progress : callable
-        Called with (done, total) images.
-
-    Raises
-    ------
-    SettingsError
-        There are too few images.
+    `images` (sequence of ndarray of shape (h, w, 3), uint8, RGB): preprocessed images of good parts, at least
+        `MIN_IMAGES`.
+    Raises SettingsError: there are too few images.
     """
     if len(images) < MIN_IMAGES:
         raise SettingsError(
@@ -106,17 +97,10 @@ def quantize(
     These are the layers with weights and nodes between them. Nodes after the last layer (pooled features, distances)
     stay in float: they cost little, and their errors would directly be errors of the score.
 
-    Parameters
-    ----------
-    model : ModelProto
-        Float graph, which is not changed.
-    ranges : TensorsData
-        See `measure_ranges`.
-    scheme : Scheme
-    float_layers : sequence of str
-        Names of layers (`layers`) that stay in float.
-    moments : dict of str to ndarray, optional
-        See `edgead.export.rounding`; by default each weight is rounded to the nearest of 7 bits.
+    `model`: float graph, which is not changed.
+    `ranges`: see `measure_ranges`.
+    `float_layers`: names of layers (`layers`) that stay in float.
+    `moments`: see `edgead.export.rounding`; by default each weight is rounded to the nearest of 7 bits.
     """
     kept = set(float_layers)
     result = onnx.ModelProto()

@@ -22,10 +22,7 @@ class ExportError(EdgeadError):
 class ToleranceError(ExportError):
     """Graph of another precision that changes the scores too much, or gains too little.
 
-    Attributes
-    ----------
-    found : str
-        Finding, without advice.
+    `found`: finding, without advice.
     """
 
     def __init__(self, found: str, remedy: str):
@@ -38,12 +35,8 @@ def rewrite_graph(path: Path, *, make_default: bool = False) -> Artifact:
 
     With `make_default` it becomes the graph that is opened when no precision is requested.
 
-    Raises
-    ------
-    ExportError
-        The new graph scores the golden images differently, so that the thresholds would no longer hold.
-    SettingsError
-        The model was imported.
+    Raises ExportError: the new graph scores the golden images differently, so that the thresholds would no longer hold.
+    Raises SettingsError: the model was imported.
     """
     artifact = Artifact.load(path)
     if artifact.manifest.detector == IMPORTED:

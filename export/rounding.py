@@ -36,16 +36,8 @@ _DAMPING = 1e-6
 def second_moments(model: onnx.ModelProto, images: Sequence[np.ndarray]) -> Moments:
     """Run the float graph over real images, and average the products of each layer's inputs.
 
-    Parameters
-    ----------
-    model : ModelProto
-    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Images, of which some are used.
-
-    Returns
-    -------
-    dict of str to ndarray
-        Second moments by layer, float64; other layers (transposed, in groups, with long rows) are left out.
+    `images` (sequence of ndarray of shape (h, w, 3), uint8, RGB): images, of which some are used.
+    Returns second moments by layer, float64; other layers (transposed, in groups, with long rows) are left out.
     """
     known = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     alone = depthwise(model)
@@ -86,18 +78,9 @@ def round_weights(quantised: onnx.ModelProto, model: onnx.ModelProto, moments: M
 def up_or_down(rows: np.ndarray, moments: np.ndarray, largest: int = LARGEST) -> np.ndarray:
     """Round rows of weights so that e H e is small: greedy changes from the nearest steps until none lowers it.
 
-    Parameters
-    ----------
-    rows : ndarray of shape (rows, n), float64
-        Weights in steps of the quantisation.
-    moments : ndarray of shape (1 or rows, n, n), float64
-        H, one for all rows or one for each.
-    largest : int
-
-    Returns
-    -------
-    ndarray of shape (rows, n), float64
-        Integers, each next to its weight, none above the largest.
+    `rows` (ndarray of shape (rows, n), float64): weights in steps of the quantisation.
+    `moments` (ndarray of shape (1 or rows, n, n), float64): H, one for all rows or one for each.
+    Returns ndarray of shape (rows, n), float64: integers, each next to its weight, none above the largest.
     """
     count, inputs = rows.shape
     means = np.einsum("hnn->h", moments) / inputs

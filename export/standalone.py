@@ -92,26 +92,14 @@ def write_standalone(
 ) -> Standalone:
     """Write a graph that needs no edgead, after a check that it gives edgead's verdicts on the golden images.
 
-    Parameters
-    ----------
-    artifact : Artifact
-    file : Path
-        File to write, replaced if it exists.
-    precision : str, optional
-        Precision of the graph and thresholds to use; by default the one that the model opens.
-    size : (int, int), optional
-        Width and height of the images that it takes; by default those of the golden images.
-    batch : bool
-        Whether it takes any number of images, (n, height, width, 3), and judges one after the other.
-
-    Raises
-    ------
-    SettingsError
-        The model has a part that a graph cannot express, or no such precision; golden images have several sizes, the
-        size does not fit the model's region or is too large, or the file is inside the model.
-    ExportError
-        It decides differently from edgead, or its scores or maps differ by more than `TOLERANCE`; no file is written
-        then.
+    `file`: file to write, replaced if it exists.
+    `precision`: precision of the graph and thresholds to use; by default the one that the model opens.
+    `size`: width and height of the images that it takes; by default those of the golden images.
+    `batch`: whether it takes any number of images, (n, height, width, 3), and judges one after the other.
+    Raises SettingsError: the model has a part that a graph cannot express, or no such precision; golden images have
+        several sizes, the size does not fit the model's region or is too large, or the file is inside the model.
+    Raises ExportError: it decides differently from edgead, or its scores or maps differ by more than `TOLERANCE`; no
+        file is written then.
     """
     precision = precision or artifact.manifest.precision
     if file.resolve().is_relative_to(artifact.path.resolve()):

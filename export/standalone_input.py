@@ -31,24 +31,11 @@ _Taps = tuple[np.ndarray, np.ndarray]
 def input_nodes(nodes: Nodes, image: str, spec: Preprocessing, shape: tuple[int, int]) -> str:
     """Add the nodes that preprocess an image, uint8 BGR (H, W, 3).
 
-    Parameters
-    ----------
-    nodes : Nodes
-    image : str
-    spec : Preprocessing
-        Preprocessing of colours, without alignment.
-    shape : (int, int)
-        Height and width of the image.
-
-    Returns
-    -------
-    str
-        The network's input, uint8 RGB (n, h, w, 3): one for each tile.
-
-    Raises
-    ------
-    SettingsError
-        The region or a tile is not inside the image, or the sizes lead to numbers that are not exact in float32.
+    `spec`: preprocessing of colours, without alignment.
+    `shape`: height and width of the image.
+    Returns the network's input, uint8 RGB (n, h, w, 3): one for each tile.
+    Raises SettingsError: the region or a tile is not inside the image, or the sizes lead to numbers that are not exact
+        in float32.
     """
     parts = inputs_of(spec, shape)
     regions = [one.region(shape) for one in parts]

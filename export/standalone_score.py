@@ -45,17 +45,10 @@ def score_nodes(
 ) -> ScoreNodes:
     """Add the nodes that score the outputs of a network.
 
-    Parameters
-    ----------
-    nodes : Nodes
-    head : PatchHead
-        Head that `check_head` accepts.
-    outputs : dict of str
-        Names of the network's outputs.
-    shape : tuple of int
-        Shape of the output for patch scores: (n, h, w) or (n, h, w, d).
-    arrays : mapping
-        The arrays that the head's `arrays` names.
+    `head`: head that `check_head` accepts.
+    `outputs`: names of the network's outputs.
+    `shape`: shape of the output for patch scores: (n, h, w) or (n, h, w, d).
+    `arrays`: the arrays that the head's `arrays` names.
     """
     count, height, width = shape[:3]
     given = outputs[head.patches.name]

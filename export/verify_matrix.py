@@ -79,13 +79,8 @@ def verify_pairs(
 ) -> list[PairReport]:
     """Compare the model under each (runtime, precision) with torch, and with what its golden images scored.
 
-    Parameters
-    ----------
-    artifact : Artifact
-    pairs : sequence of (str, str)
-        See `all_pairs`.
-    images : sequence of Path or LabelledImage
-        Images; AUROC needs labelled ones, good and defective.
+    `pairs`: see `all_pairs`.
+    `images`: images; AUROC needs labelled ones, good and defective.
     """
     paths = [image.path if isinstance(image, LabelledImage) else image for image in images]
     labels = [image.is_defective for image in images if isinstance(image, LabelledImage)]

@@ -21,10 +21,8 @@ class ViewMeter:
     cell, a part that looks different changes only its own. Sharpness is the steepest gradient relative to the
     contrast. Position is the centroid of the gradient's magnitude; it needs no registration and works for turned parts.
 
-    Parameters
-    ----------
-    golden : sequence of ndarray of shape (H, W, 3), uint8, BGR
-        Golden images, at least one; images of another size than the first are ignored.
+    `golden` (sequence of ndarray of shape (H, W, 3), uint8, BGR): golden images, at least one; images of another size
+        than the first are ignored.
     """
 
     def __init__(self, golden: Sequence[np.ndarray]):

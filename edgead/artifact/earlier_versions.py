@@ -102,10 +102,7 @@ def restore_missing(path: Path) -> Path | None:
 
     A model is missing if the program ended between two renames, or if somebody removed it and left its versions.
 
-    Raises
-    ------
-    OSError
-        The version cannot be moved.
+    Raises OSError: the version cannot be moved.
     """
     earlier = earlier_versions(path)
     if not earlier or path.exists():
@@ -119,10 +116,7 @@ def bring_back(path: Path, manifest_sha256: str) -> None:
 
     Nothing changes if the model has this manifest already, or no version has it.
 
-    Raises
-    ------
-    SettingsError
-        The folders cannot be exchanged; nothing has changed.
+    Raises SettingsError: the folders cannot be exchanged; nothing has changed.
     """
     try:
         _bring_back(path.resolve(), manifest_sha256)

@@ -35,10 +35,7 @@ def not_a_model(path: Path, found: str) -> ArtifactError:
 def check_file(folder: Path, name: str, expected: str, most_bytes: int = MAX_FILE_BYTES) -> int:
     """Compare the sha256 of a file with the expected one; return its number of bytes.
 
-    Raises
-    ------
-    ArtifactError
-        The file is missing, too large, outside the folder, or has another hash.
+    Raises ArtifactError: the file is missing, too large, outside the folder, or has another hash.
     """
     try:
         with open_regular(_inside(folder, name), most_bytes) as (stream, found):
@@ -51,10 +48,7 @@ def check_file(folder: Path, name: str, expected: str, most_bytes: int = MAX_FIL
 def read_file(folder: Path, name: str, expected: str | None) -> bytes:
     """Read a file once and compare the bytes that were read with the `expected` sha256; None skips the comparison.
 
-    Raises
-    ------
-    ArtifactError
-        See `check_file`.
+    Raises ArtifactError: see `check_file`.
     """
     try:
         content = read_regular(_inside(folder, name), MAX_FILE_BYTES)

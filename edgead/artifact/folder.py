@@ -43,10 +43,7 @@ class Artifact:
     def load(cls, path: str | os.PathLike[str]) -> Artifact:
         """Open an artifact and check the sha256 of every file in it.
 
-        Raises
-        ------
-        ArtifactError
-            Missing, from a newer edgead, edited or damaged.
+        Raises ArtifactError: missing, from a newer edgead, edited or damaged.
         """
         path = Path(path)
         manifest = read_manifest(path)
@@ -63,12 +60,8 @@ class Artifact:
     def check_unchanged(self) -> None:
         """Raise unless the folder still holds the version that was opened; call it before writing a successor there.
 
-        Raises
-        ------
-        SettingsError
-            The folder holds another version now.
-        ArtifactError
-            The folder holds no usable artifact; see `load`.
+        Raises SettingsError: the folder holds another version now.
+        Raises ArtifactError: the folder holds no usable artifact; see `load`.
         """
         if Artifact.load(self.path).manifest.manifest_sha256 != self.manifest.manifest_sha256:
             raise SettingsError(f"{self.path} was changed since it was opened: open it again")
@@ -86,10 +79,7 @@ class Artifact:
     def graph(self, precision: str | None = None) -> Graph:
         """Look up the graph of a precision, by default the one that the manifest names.
 
-        Raises
-        ------
-        SettingsError
-            If the artifact has no such graph; says which it has and how to make one.
+        Raises SettingsError if the artifact has no such graph; says which it has and how to make one.
         """
         name = precision or self.manifest.precision
         record = self.manifest.graphs.get(name)
@@ -118,10 +108,7 @@ class Artifact:
     def image(self, name: str) -> np.ndarray:
         """Read one of the artifact's images as the model measures it: uint8 BGR, or values of all their bits.
 
-        Raises
-        ------
-        ArtifactError
-            The file cannot be read, has another hash, or is no image.
+        Raises ArtifactError: the file cannot be read, has another hash, or is no image.
         """
         content = read_file(self.path, name, self._sha256.get(name))
         try:
@@ -134,10 +121,7 @@ class Artifact:
 
         In a draft, whose manifest lists no files yet, the file is read if it exists.
 
-        Raises
-        ------
-        ArtifactError
-            The file cannot be read, or has another hash.
+        Raises ArtifactError: the file cannot be read, or has another hash.
         """
         expected = self._sha256.get(name)
         if expected is None and (self._sha256 or not (self.path / name).is_file()):
@@ -147,10 +131,7 @@ class Artifact:
     def array(self, name: str) -> np.ndarray:
         """Read one of the arrays, float32 (rows, columns), read only.
 
-        Raises
-        ------
-        ArtifactError
-            The manifest has no array of that name, or its file has another hash.
+        Raises ArtifactError: the manifest has no array of that name, or its file has another hash.
         """
         if name not in self.manifest.arrays:
             raise ArtifactError(f"{self.path} has no array {name!r}: it is a {self.manifest.detector} model")
@@ -169,10 +150,7 @@ class Artifact:
     def kinds_examples(self) -> np.ndarray:
         """Read the feature vectors of the example rejects of all kinds, float32 (examples, n), read only.
 
-        Raises
-        ------
-        ArtifactError
-            The model knows no kinds, or the file has another hash.
+        Raises ArtifactError: the model knows no kinds, or the file has another hash.
         """
         kinds = self.manifest.kinds
         if kinds is None:
@@ -209,10 +187,7 @@ def new_artifact(destination: str | os.PathLike[str], *, keep: bool = True) -> I
     already there is kept among the earlier versions (`edgead.artifact.earlier_versions`) unless `keep` is False;
     anything else there is refused.
 
-    Raises
-    ------
-    ArtifactError
-        If `destination` exists and is not an artifact.
+    Raises ArtifactError if `destination` exists and is not an artifact.
     """
     destination = Path(destination).resolve()  # a model, and not the link to it, is replaced and kept
     check_destination(destination)

@@ -37,10 +37,7 @@ class ArrayFile:
     def read(self) -> np.ndarray:
         """Read an array, float32, read only.
 
-        Raises
-        ------
-        ArtifactError
-            The file cannot be read, has another hash, or holds no finite float32 array.
+        Raises ArtifactError: the file cannot be read, has another hash, or holds no finite float32 array.
         """
         content = self.content()
         try:
@@ -70,10 +67,8 @@ class Graph:
     def read(self) -> bytes:
         """Read and check the ONNX file, for an engine that feeds `arrays` as inputs.
 
-        Raises
-        ------
-        ArtifactError
-            The graph is an IR, or the file cannot be read, has another hash, may run forever, or is incomplete.
+        Raises ArtifactError: the graph is an IR, or the file cannot be read, has another hash, may run forever, or is
+            incomplete.
         """
         if self.constants is not None:
             raise ArtifactError(
@@ -90,10 +85,8 @@ class Graph:
     def read_ir(self) -> tuple[bytes, bytes]:
         """Read the two files of an IR: layers and constants.
 
-        Raises
-        ------
-        ArtifactError
-            The graph is no IR, or a file cannot be read, has another hash, or the graph may run forever.
+        Raises ArtifactError: the graph is no IR, or a file cannot be read, has another hash, or the graph may run
+            forever.
         """
         if self.constants is None:
             raise ArtifactError(f"{self.path} is no OpenVINO IR")
@@ -107,10 +100,7 @@ class Graph:
     def read_whole(self) -> bytes:
         """Read the ONNX file and turn the arrays into constants in it, for an engine whose only input is the image.
 
-        Raises
-        ------
-        ArtifactError
-            See `read`; also if an array cannot be read, or the graph has no input of its name.
+        Raises ArtifactError: see `read`; also if an array cannot be read, or the graph has no input of its name.
         """
         content = self.read()
         try:

@@ -37,10 +37,7 @@ class Limits(StrictSection):
     def checked(cls, **values: object) -> Self:
         """Make limits from values that a person entered.
 
-        Raises
-        ------
-        SettingsError
-            A value is no finite number, or review is above reject.
+        Raises SettingsError: a value is no finite number, or review is above reject.
         """
         try:
             return cls.model_validate(values)

@@ -21,19 +21,10 @@ MAX_VALUE = 1e15
 def read_array(content: bytes) -> np.ndarray:
     """Parse the bytes of an .npy file; the array shares their memory.
 
-    Parameters
-    ----------
-    content : bytes
-        Content of the file.
-
-    Returns
-    -------
-    ndarray of one to four dimensions, float32, C order, read only
-
-    Raises
-    ------
-    ValueError
-        The content is anything but a finite float32 array in C order that fills the file; says what was found.
+    `content`: content of the file.
+    Returns ndarray of one to four dimensions, float32, C order, read only.
+    Raises ValueError: the content is anything but a finite float32 array in C order that fills the file; says what was
+        found.
     """
     kind, in_fortran_order, shape, start = _header(content)
     if kind != "<f4" or not 1 <= len(shape) <= MAX_SIDES:

@@ -70,10 +70,7 @@ class Field(NamedTuple):
 def fields(message: bytes, start: int = 0, end: int | None = None) -> Iterator[Field]:
     """Yield the fields of the protobuf message between two offsets.
 
-    Raises
-    ------
-    OnnxFormatError
-        The bytes are no message, or it is cut off.
+    Raises OnnxFormatError: the bytes are no message, or it is cut off.
     """
     at, end = start, len(message) if end is None else end
     while at < end:
@@ -138,10 +135,7 @@ def with_constants(model: bytes, arrays: Mapping[str, np.ndarray]) -> bytes:
     TensorRT needs this: its importer wants the weights of a convolution when it builds the engine. So does the
     quantisation to other precisions, which looks for constants.
 
-    Raises
-    ------
-    OnnxFormatError
-        The bytes are no ONNX file, or the graph has no such input.
+    Raises OnnxFormatError: the bytes are no ONNX file, or the graph has no such input.
     """
     if not arrays:
         return model
@@ -171,13 +165,8 @@ def with_properties(model: bytes, properties: Mapping[str, str]) -> bytes:
 def with_sides(model: bytes, image: Sequence[int], dtype: str, features: Sequence[int]) -> bytes:
     """Fix the shapes of a graph's first input and of its only output, except the batch.
 
-    Parameters
-    ----------
-    model : bytes
-    image, features : sequence of int
-        Shapes of the input and of the output, without the batch.
-    dtype : {"uint8", "float32"}
-        Data type of the input.
+    `image`, `features`: shapes of the input and of the output, without the batch.
+    `dtype` ({"uint8", "float32"}): data type of the input.
     """
 
     def fixed(graph: Field) -> Iterator[bytes]:

@@ -41,28 +41,16 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
     that grows is interpolated linearly. OpenCV's INTER_AREA alone aliases when one axis shrinks and the other
     grows, so the shrinking comes first.
 
-    Parameters
-    ----------
-    image : ndarray of shape (H, W, 3), uint8, BGR
-        A frame as `as_frame` returns it; values, (H, W) uint16 or float32, if the spec keeps their depth.
-    spec : Preprocessing
-        From the artifact's manifest; with tiles, one element of `inputs_of` for this frame.
-    out : ndarray of shape (h, w, 3), uint8, C order, optional
-        Written in place when given; float32 if the spec keeps the depth.
-
-    Returns
-    -------
-    ndarray of shape (h, w, 3), uint8, RGB, C order
-        For values: float32, scaled so that good parts fill 0 to 255, and not rounded. For a pair: (h, w, 6), the
-        colours before the relief.
-
-    Raises
-    ------
-    SettingsError
-        The region of interest is not inside the image, or the image has another size than the ignored areas or the
-        golden image expect.
-    ImageError
-        Nearly all heights are missing.
+    `image` (ndarray of shape (H, W, 3), uint8, BGR): a frame as `as_frame` returns it; values, (H, W) uint16 or
+        float32, if the spec keeps their depth.
+    `spec`: from the artifact's manifest; with tiles, one element of `inputs_of` for this frame.
+    `out` (ndarray of shape (h, w, 3), uint8, C order): written in place when given; float32 if the spec keeps the
+        depth.
+    Returns ndarray of shape (h, w, 3), uint8, RGB, C order: for values: float32, scaled so that good parts fill 0 to
+        255, and not rounded. For a pair: (h, w, 6), the colours before the relief.
+    Raises SettingsError: the region of interest is not inside the image, or the image has another size than the ignored
+        areas or the golden image expect.
+    Raises ImageError: nearly all heights are missing.
     """
     if not spec.keeps_depth:
         return prepared(*looked_at(image, spec), out)
@@ -132,16 +120,9 @@ def looked_at(image: np.ndarray, spec: Preprocessing) -> tuple[np.ndarray, tuple
 def as_frame(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
     """Convert an image to the frame that `preprocess` takes, without a copy if it already is one.
 
-    Parameters
-    ----------
-    image : ndarray
-        An image that `as_bgr` takes; if the spec keeps the depth, (H, W) of uint16 or floats, or a pair: see
+    `image`: an image that `as_bgr` takes; if the spec keeps the depth, (H, W) of uint16 or floats, or a pair: see
         `edgead.images.pairs`. If only heights are read, a pair becomes its heights.
-
-    Raises
-    ------
-    ImageError
-        Any other image: one that had 8 bits has no depth.
+    Raises ImageError: any other image: one that had 8 bits has no depth.
     """
     return _in_colour(image, spec.colour)
 
@@ -263,10 +244,7 @@ def _resize_values(values: np.ndarray, height: int, width: int) -> np.ndarray:
 def inputs_of(spec: Preprocessing, shape: tuple[int, ...]) -> list[Preprocessing]:
     """List the preprocessing of each input of a frame of this shape: `spec` itself, or one for each tile.
 
-    Raises
-    ------
-    SettingsError
-        The frame, or its region of interest, is smaller than a tile, or needs too many.
+    Raises SettingsError: the frame, or its region of interest, is smaller than a tile, or needs too many.
     """
     if spec.tiles is None:
         return [spec]
@@ -325,17 +303,9 @@ def map_of_frame(anomaly_map: np.ndarray, spec: Preprocessing, laid: Aligned) ->
 
     Ignored areas get the lowest value of the other pixels.
 
-    Parameters
-    ----------
-    anomaly_map : ndarray of shape (h, w), float32 or float64
-    spec : Preprocessing
-    laid : Aligned
-        The frame from which the input was made.
-
-    Returns
-    -------
-    ndarray
-        The map itself if nothing has to be changed.
+    `anomaly_map`: ndarray of shape (h, w), float32 or float64.
+    `laid`: the frame from which the input was made.
+    Returns the map itself if nothing has to be changed.
     """
     shape = laid.image.shape
     part = anomaly_map if spec.tiles is not None else anomaly_map[covered(spec, shape)]
@@ -351,15 +321,10 @@ def map_of_frame(anomaly_map: np.ndarray, spec: Preprocessing, laid: Aligned) ->
 class Aligned:
     """Frame registered with the golden image, so that its part lies as the golden part does.
 
-    Attributes
-    ----------
-    image : ndarray of shape (H, W, 3), uint8, BGR
-        The frame itself if the part was not found, or the model has no alignment.
-    correlation : float or None
-        Correlation with the golden image; None without alignment.
-    to_golden : ndarray of shape (2, 3), float64, or None
-        Transform of a pixel (x, y) of the frame to the golden image.
-    found : bool
+    `image` (ndarray of shape (H, W, 3), uint8, BGR): the frame itself if the part was not found, or the model has no
+        alignment.
+    `correlation`: correlation with the golden image; None without alignment.
+    `to_golden` (ndarray of shape (2, 3), float64): transform of a pixel (x, y) of the frame to the golden image.
     """
 
     image: np.ndarray
@@ -409,10 +374,7 @@ def aligned(image: np.ndarray, spec: Preprocessing) -> Aligned:
 def alignment_to(golden: np.ndarray) -> Alignment:
     """Make the manifest section that registers parts with the one in this golden image, uint8 BGR.
 
-    Raises
-    ------
-    SettingsError
-        The image has a single grey level, so that nothing can be registered with it.
+    Raises SettingsError: the image has a single grey level, so that nothing can be registered with it.
     """
     height, width = golden.shape[:2]
     factor = min(1.0, _LOOK_PX / max(height, width))
@@ -463,10 +425,7 @@ def covered(spec: Preprocessing, shape: tuple[int, ...]) -> tuple[slice, slice]:
 def resize_steps(shape: tuple[int, int], size: tuple[int, int]) -> list[Resize]:
     """List the single resizes by which a GPU gets the same pixels as `area_linear`, for an image of shape (H, W).
 
-    Raises
-    ------
-    ValueError
-        A side has more than 65535 pixels.
+    Raises ValueError: a side has more than 65535 pixels.
     """
     steps, now = [], shape
     for method, then in _methods(shape, size) or [("shrink", size)]:

@@ -38,15 +38,8 @@ class Heights(NamedTuple):
 def heights_of(values: np.ndarray, relief: Relief) -> Heights:
     """Subtract the plane of a part from its heights, and fill holes from their surroundings.
 
-    Parameters
-    ----------
-    values : ndarray of shape (H, W), uint16 or float32
-    relief : Relief
-
-    Raises
-    ------
-    ImageError
-        Nearly all of it is holes.
+    `values`: ndarray of shape (H, W), uint16 or float32.
+    Raises ImageError: nearly all of it is holes.
     """
     known = known_of(values, relief)
     share = float(known.mean())

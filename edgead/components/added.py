@@ -18,10 +18,7 @@ C = TypeVar("C")
 def load_entry(entry: EntryPoint) -> Any:
     """Import what an entry point names, if the requirements of its package allow this version of edgead.
 
-    Raises
-    ------
-    SettingsError
-        The package is for other versions.
+    Raises SettingsError: the package is for other versions.
     """
     if package := entry.dist:
         from packaging.requirements import Requirement  # takes 10 ms, for which a start without plug-ins need not wait
@@ -37,18 +34,11 @@ def load_entry(entry: EntryPoint) -> Any:
 class Added(Mapping[str, C]):
     """Mapping from names to classes, edgead's own first, then other packages'; it imports a class on access.
 
-    Parameters
-    ----------
-    group : str
-        Group of entry points with the form `NAME = "module:Class"`.
-    noun : str
-        Word for such a class in errors.
-    own : mapping of str to str
-        Names of edgead's own classes, which cannot be replaced, with their `module:Class`.
-    beside : tuple of str
-        Further names that edgead knows but that are no classes, to list in errors.
-    gone : mapping of str to str
-        Names of earlier versions, with the text of the error for each.
+    `group`: group of entry points with the form `NAME = "module:Class"`.
+    `noun`: word for such a class in errors.
+    `own`: names of edgead's own classes, which cannot be replaced, with their `module:Class`.
+    `beside`: further names that edgead knows but that are no classes, to list in errors.
+    `gone`: names of earlier versions, with the text of the error for each.
     """
 
     def __init__(
@@ -80,11 +70,8 @@ class Added(Mapping[str, C]):
     def find(self, name: str) -> C:
         """Look a class up.
 
-        Raises
-        ------
-        SettingsError
-            The name is unknown (the message lists the known ones, or names the package that has it), or
-            another package's class cannot be imported, or has a different `name`.
+        Raises SettingsError: the name is unknown (the message lists the known ones, or names the package that has it),
+            or another package's class cannot be imported, or has a different `name`.
         """
         self.check(name)
         try:

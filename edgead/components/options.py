@@ -68,10 +68,7 @@ def option_names(options: type[Section]) -> dict[str, str]:
 def read_query(query: str, known: Collection[str]) -> dict[str, str]:
     """Split `a=1&b=2` into a dict of names and texts, as the options of a component take them.
 
-    Raises
-    ------
-    SettingsError
-        A name is unknown; the message lists the known names.
+    Raises SettingsError: a name is unknown; the message lists the known names.
     """
     values = dict(parse_qsl(query, keep_blank_values=True))
     for name in values:

@@ -27,14 +27,9 @@ logger = logging.getLogger(__name__)
 class Component:
     """Registration of a component: its name, options and URI schemes.
 
-    Attributes
-    ----------
-    name : str
-        Name that users write: `kind:` in the site file, `--runtime`.
-    options : type of Section
-        Model of its options, with bounds, defaults and descriptions; its docstring's first line is `summary`.
-    schemes : mapping of str to str
-        URI schemes that stand for it, each with an example: `{"mqtt": "mqtt://HOST/TOPIC"}`.
+    `name`: name that users write: `kind:` in the site file, `--runtime`.
+    `options`: model of its options, with bounds, defaults and descriptions; its docstring's first line is `summary`.
+    `schemes`: URI schemes that stand for it, each with an example: `{"mqtt": "mqtt://HOST/TOPIC"}`.
     """
 
     name: str
@@ -49,10 +44,8 @@ class Component:
     def read(self, values: Mapping[str, Any], shown: str) -> Any:
         """Validate texts or values into the component's options.
 
-        Raises
-        ------
-        SettingsError
-            A value does not fit; the message begins with `shown`, and omits values, which may be secrets.
+        Raises SettingsError: a value does not fit; the message begins with `shown`, and omits values, which may be
+            secrets.
         """
         try:
             return self.options.model_validate(values)
@@ -66,12 +59,8 @@ C = TypeVar("C", bound=Component)
 class Registry(Generic[C]):
     """Registry of the components of one kind; it imports the modules that define them at the first look-up.
 
-    Parameters
-    ----------
-    kind : str
-        Kind in the singular; entry points of the group `edgead.{kind}s` name modules of other packages.
-    builtin : tuple of str
-        Modules of edgead that register components of this kind; they import nothing heavy.
+    `kind`: kind in the singular; entry points of the group `edgead.{kind}s` name modules of other packages.
+    `builtin`: modules of edgead that register components of this kind; they import nothing heavy.
     """
 
     def __init__(self, kind: str, builtin: tuple[str, ...]):
@@ -85,10 +74,7 @@ class Registry(Generic[C]):
     def add(self, component: C) -> None:
         """Register a component; modules do that when they are imported.
 
-        Raises
-        ------
-        SettingsError
-            Its name or one of its schemes is taken, or its options cannot be used.
+        Raises SettingsError: its name or one of its schemes is taken, or its options cannot be used.
         """
         if not issubclass(component.options, Section):
             raise SettingsError(f"{component.name}: its options must be a subclass of edgead's Section")
@@ -214,10 +200,7 @@ class OneOf:
 def read_options(component: Component, query: str, shown: str) -> Any:
     """Read the options of a component from the query of a URI.
 
-    Raises
-    ------
-    SettingsError
-        A name is unknown, or a value does not fit.
+    Raises SettingsError: a name is unknown, or a value does not fit.
     """
     try:
         values = read_query(query, option_names(component.options))

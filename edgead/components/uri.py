@@ -131,10 +131,7 @@ def origin(url: str) -> str:
 def checked_host(host: str) -> str:
     """Return a host name unchanged if it can be looked up at all.
 
-    Raises
-    ------
-    ValueError
-        No resolver accepts the name; the message does not quote it.
+    Raises ValueError: no resolver accepts the name; the message does not quote it.
     """
     try:
         host.encode("idna")

@@ -21,13 +21,8 @@ _MEDIAN_PX = 5
 def in_mm(boxes: tuple[Box, ...], image: np.ndarray, spec: Preprocessing) -> tuple[Box, ...]:
     """Add sizes in mm to boxes, as far as the model's settings allow.
 
-    Parameters
-    ----------
-    boxes : tuple of Box
-        Boxes in pixels of the frame.
-    image : ndarray of shape (H, W) or (H, W, 3), or a pair
-        The frame that was judged.
-    spec : Preprocessing
+    `boxes`: boxes in pixels of the frame.
+    `image` (ndarray of shape (H, W) or (H, W, 3), or a pair): the frame that was judged.
     """
     if not boxes or (spec.mm_per_pixel is None and spec.relief is None):
         return boxes

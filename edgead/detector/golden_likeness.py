@@ -21,11 +21,7 @@ _MOST_WARNINGS = 10
 class FormatCheck:
     """Check for images whose size differs from the golden ones; a repeated size costs only one comparison.
 
-    Parameters
-    ----------
-    artifact : Artifact
-    golden : sequence of Golden
-        Golden images; if none can be read, nothing is found.
+    `golden`: golden images; if none can be read, nothing is found.
     """
 
     def __init__(self, artifact: Artifact, golden: Sequence[Golden]):

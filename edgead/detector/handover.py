@@ -29,16 +29,8 @@ logger = logging.getLogger(__name__)
 def load_building(path: Path, *, precision: str | None = None, threads: int | None = None) -> Detector | Succession:
     """Open an artifact on TensorRT; without a usable engine, judge on ONNX Runtime while one is built.
 
-    Parameters
-    ----------
-    path : Path
-    precision, threads : optional
-        Arguments of `Detector.load`.
-
-    Raises
-    ------
-    SettingsError
-        TensorRT or a GPU is missing.
+    `precision`, `threads`: arguments of `Detector.load`.
+    Raises SettingsError: TensorRT or a GPU is missing.
     """
     try:
         return Detector.load(path, runtime="tensorrt", precision=precision, threads=threads)
@@ -62,10 +54,7 @@ class EngineBuild:
     def wait(self) -> None:
         """Wait for the engine.
 
-        Raises
-        ------
-        EngineError
-            The build failed; the message has the command's output.
+        Raises EngineError: the build failed; the message has the command's output.
         """
         _, said = self._process.communicate()
         if self._process.returncode:
@@ -79,13 +68,8 @@ class EngineBuild:
 class Succession:
     """Detector that is replaced by a second one between two frames; has the interface of `Detector`.
 
-    Parameters
-    ----------
-    first : Detector
-        Detector that judges until then.
-    build : EngineBuild
-    open_second : callable
-        Opens the second detector, which takes seconds, after `build`; called in a thread.
+    `first`: detector that judges until then.
+    `open_second`: opens the second detector, which takes seconds, after `build`; called in a thread.
     """
 
     def __init__(self, first: Detector, build: EngineBuild, open_second: Callable[[], Detector]):

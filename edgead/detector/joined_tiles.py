@@ -20,20 +20,10 @@ COARSEST = 4
 class Mosaic:
     """Layout of tiles in the joined map, for aligned frames of one shape.
 
-    Parameters
-    ----------
-    spec : Preprocessing
-        A preprocessing with tiles.
-    grid : (int, int)
-        Height and width of the patch grid of one tile: the map is at least as fine.
-    shape : (int, int)
-        Height and width of the frame.
-
-    Attributes
-    ----------
-    shape : (int, int)
-    inputs : list of Preprocessing
-        Preprocessing of each tile.
+    `spec`: a preprocessing with tiles.
+    `grid`: height and width of the patch grid of one tile: the map is at least as fine.
+    `shape`: height and width of the frame.
+    `inputs`: preprocessing of each tile.
     """
 
     def __init__(self, spec: Preprocessing, grid: tuple[int, int], shape: tuple[int, int]):
@@ -63,20 +53,11 @@ class Mosaic:
     def blended(self, of_rows: np.ndarray, of_columns: np.ndarray) -> list[np.ndarray]:
         """Combine the linear operators from patch scores to a tile's map into those for the map of the whole frame.
 
-        Parameters
-        ----------
-        of_rows, of_columns : ndarray of shape (h, n), float64
-            Operators of one tile, at the size of the network's input.
-
-        Returns
-        -------
-        list of ndarray of shape (H, tiles * n), float64
-            Operators along rows and along columns; the columns of each tile in turn.
-
-        Raises
-        ------
-        SettingsError
-            Tiles have other proportions than the network's input, and so are padded.
+        `of_rows`, `of_columns` (ndarray of shape (h, n), float64): operators of one tile, at the size of the network's
+            input.
+        Returns list of ndarray of shape (H, tiles * n), float64: operators along rows and along columns; the columns of
+            each tile in turn.
+        Raises SettingsError: tiles have other proportions than the network's input, and so are padded.
         """
         shown = covered(self.inputs[0], self.shape)
         made = []

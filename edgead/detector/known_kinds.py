@@ -29,12 +29,8 @@ _NEAREST_PARTS = 2
 class KindRegression:
     """Kernel ridge regression from distances to a score for each kind.
 
-    Parameters
-    ----------
-    distances : ndarray of shape (m, m), float64
-        Distances between the examples.
-    labels : sequence of int of length m
-        Kind of each example, from 0 on.
+    `distances` (ndarray of shape (m, m), float64): distances between the examples.
+    `labels`: kind of each example, from 0 on.
     """
 
     def __init__(self, distances: np.ndarray, labels: Sequence[int]):
@@ -93,10 +89,7 @@ def distances_between(rows: np.ndarray, others: np.ndarray, squares: np.ndarray 
 class KnownParts:
     """Grouping of known rejects by part, for distances to the nearest parts.
 
-    Parameters
-    ----------
-    groups : sequence of int of length m
-        Rejects with the same number show the same part; there are at least two parts.
+    `groups`: rejects with the same number show the same part; there are at least two parts.
     """
 
     def __init__(self, groups: Sequence[int]):
@@ -129,13 +122,9 @@ class KnownParts:
 def distances_to_others(descriptors: np.ndarray, scale: float, groups: Sequence[int]) -> list[float]:
     """Distances of known rejects to the nearest other parts; the distance of a new reject is ranked among them.
 
-    Parameters
-    ----------
-    descriptors : ndarray of shape (m, 3 d), float32
-    scale : float
-        Factor of their residuals; see `residual_scale`.
-    groups : sequence of int of length m
-        Rejects with the same number show the same part; there are at least two parts.
+    `descriptors`: ndarray of shape (m, 3 d), float32.
+    `scale`: factor of their residuals; see `residual_scale`.
+    `groups`: rejects with the same number show the same part; there are at least two parts.
     """
     rows = to_know(descriptors, scale).astype(np.float64)
     return list(KnownParts(groups).to_others(distances_between(rows, rows)))
@@ -151,11 +140,7 @@ class KindFound(NamedTuple):
 class KnownKinds:
     """Classifier of rejects by the kinds of a model.
 
-    Parameters
-    ----------
-    kinds : Kinds
-    examples : ndarray of shape (m, n), float32
-        Feature vectors of the example rejects.
+    `examples` (ndarray of shape (m, n), float32): feature vectors of the example rejects.
     """
 
     def __init__(self, kinds: Kinds, examples: np.ndarray):
@@ -169,10 +154,7 @@ class KnownKinds:
     def kind_of(self, descriptor: np.ndarray) -> KindFound:
         """Find the kind of a reject.
 
-        Parameters
-        ----------
-        descriptor : ndarray of shape (n,), float32
-            See `edgead.heads.contract.Describer`.
+        `descriptor` (ndarray of shape (n,), float32): see `edgead.heads.contract.Describer`.
         """
         known_by = to_know(descriptor[None], self._kinds.residual_scale)
         distances = distances_between(known_by, self._examples, self._squares)
@@ -207,10 +189,7 @@ def stale_message(artifact: Artifact) -> str:
 def open_kinds(artifact: Artifact) -> KnownKinds | None:
     """Open the classifier of a model's kinds; None if it has none, or, with a warning, only stale ones.
 
-    Raises
-    ------
-    ArtifactError
-        The file of the examples is damaged.
+    Raises ArtifactError: the file of the examples is damaged.
     """
     kinds = artifact.manifest.kinds
     if kinds is None:

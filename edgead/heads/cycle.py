@@ -98,12 +98,8 @@ class CycleState:
 class Moments:
     """Moments of a cycle: the rows of the bank that belong to each, and the cheapest paths through them.
 
-    Parameters
-    ----------
-    period, reach : float
-        Frames; see `CycleHead`.
-    phases : ndarray of shape (m, 1) or (m,)
-        Position of each row in the cycle, from 0 to 1.
+    `period`, `reach`: frames; see `CycleHead`.
+    `phases` (ndarray of shape (m, 1) or (m,)): position of each row in the cycle, from 0 to 1.
     """
 
     def __init__(self, period: float, reach: float, phases: np.ndarray):
@@ -139,13 +135,9 @@ class Moments:
 class CycleScorer(ImageScorer):
     """Scorer that tracks a motion, on the CPU; all that it knows of a stream is in the stream's `CycleState`.
 
-    Parameters
-    ----------
-    head : CycleHead
-    grid, image_size : (int, int)
-        Height and width in patches and in pixels.
-    bank : ndarray of shape (m, h w d), float32
-    phases : ndarray of shape (m, 1), float32
+    `grid`, `image_size`: height and width in patches and in pixels.
+    `bank`: ndarray of shape (m, h w d), float32.
+    `phases`: ndarray of shape (m, 1), float32.
     """
 
     head: CycleHead
@@ -180,10 +172,7 @@ class CycleScorer(ImageScorer):
 class PlacedRows:
     """Memory bank whose rows are whole frames, compared with a frame patch by patch at the same place.
 
-    Parameters
-    ----------
-    bank : ndarray of shape (m, h w d), float32
-    grid : (int, int)
+    `bank`: ndarray of shape (m, h w d), float32.
     """
 
     def __init__(self, bank: np.ndarray, grid: tuple[int, int]):

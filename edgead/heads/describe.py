@@ -25,14 +25,9 @@ class PatchDescriber:
 
     The memory bank is searched again for some of these patches, because scoring keeps no indices of nearest rows.
 
-    Parameters
-    ----------
-    head : PatchHead
-    outputs : mapping
-        Buffers that a runtime writes into; features on a GPU are copied to the host, only for described frames.
-    bank : ndarray of shape (m, d), float32
-    nearest : NearestPatches
-        Search in the bank.
+    `outputs`: buffers that a runtime writes into; features on a GPU are copied to the host, only for described frames.
+    `bank`: ndarray of shape (m, d), float32.
+    `nearest`: search in the bank.
     """
 
     def __init__(self, head: PatchHead, outputs: Outputs, bank: np.ndarray, nearest: NearestPatches):

@@ -19,21 +19,13 @@ class GpuScorer:
     results to the host before the network's run returns. The image score of the few hundred patch scores is computed
     by the same code as on the CPU.
 
-    Parameters
-    ----------
-    host : ImageScorer
-        Computes the image score.
-    image_size : (int, int)
-        Height and width of the map.
-    output : edgead.runtime.device.DeviceArray
-        Buffer of the network's output from which patches are scored, for one image or several.
-    bank : ndarray of shape (m, d), float32, optional
-        Memory bank in which the output's features are searched; without one the output has patch scores.
-
-    Attributes
-    ----------
-    lanes : list of Scorer
-        Scorers, one for each image of a run, in order.
+    `host`: computes the image score.
+    `image_size`: height and width of the map.
+    `output` (edgead.runtime.device.DeviceArray): buffer of the network's output from which patches are scored, for one
+        image or several.
+    `bank` (ndarray of shape (m, d), float32): memory bank in which the output's features are searched; without one the
+        output has patch scores.
+    `lanes`: scorers, one for each image of a run, in order.
     """
 
     def __init__(self, host: ImageScorer, image_size: tuple[int, int], output: Any, bank: np.ndarray | None = None):

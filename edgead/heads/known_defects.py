@@ -72,22 +72,13 @@ class KnownDefects(BaseModel):
 def fit_directions(bank: np.ndarray, defects: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Fit the direction in feature space that separates marked defects from good patches, one for each kind.
 
-    Parameters
-    ----------
-    bank : ndarray of shape (m, d)
-        Good rows.
-    defects : ndarray of shape (n, d)
-        The mean patch of each marked defect.
-    kinds : ndarray of shape (n,) or (n, 1)
-        Kind of each defect, or `NO_KIND` if its kind has too few for a direction.
-
-    Returns
-    -------
-    directions : ndarray of shape (d, k), float64
-        Factors of patch features, scaled so that the highest hundredth of good rows has a mean score of 1 for each
-        kind: all kinds are on one scale.
-    offsets : ndarray of shape (k,), float64
-        Added to the products, so that good rows have a mean score of 0.
+    `bank` (ndarray of shape (m, d)): good rows.
+    `defects` (ndarray of shape (n, d)): the mean patch of each marked defect.
+    `kinds` (ndarray of shape (n,) or (n, 1)): kind of each defect, or `NO_KIND` if its kind has too few for a
+        direction.
+    Returns directions, ndarray of shape (d, k), float64: factors of patch features, scaled so that the highest
+        hundredth of good rows has a mean score of 1 for each kind: all kinds are on one scale.
+    And offsets, ndarray of shape (k,), float64: added to the products, so that good rows have a mean score of 0.
     """
     good, of_kind = bank.astype(np.float64), kinds.reshape(-1)
     mean = good.mean(axis=0)
@@ -134,16 +125,10 @@ def _fit_direction(good: np.ndarray, marked: np.ndarray) -> np.ndarray:
 class KnownScorer:
     """Scorer of known defects.
 
-    Parameters
-    ----------
-    head : PatchHead
-        Head whose windows and margin the image score uses.
-    grid : (int, int)
-        Height and width of the patch grid.
-    bank : ndarray of shape (m, d), float32
-        Good rows.
-    defects, kinds : ndarrays of shape (n, d) and (n, 1), float32
-        See `fit_directions`.
+    `head`: head whose windows and margin the image score uses.
+    `grid`: height and width of the patch grid.
+    `bank` (ndarray of shape (m, d), float32): good rows.
+    `defects`, `kinds` (ndarrays of shape (n, d) and (n, 1), float32): see `fit_directions`.
     """
 
     def __init__(
@@ -194,10 +179,8 @@ def reference_join(
 ) -> tuple[float, np.ndarray]:
     """Reference of `KnownScorer.join` in float64: returns the raised image score and patch scores.
 
-    Parameters
-    ----------
-    features : ndarray of shape (h, w, d), float64
-    unknown : (float, ndarray of shape (h, w), float64)
+    `features`: ndarray of shape (h, w, d), float64.
+    `unknown`: (float, ndarray of shape (h, w), float64).
     """
     score, scores = unknown
     directions, offsets = fit_directions(bank, arrays[DEFECTS], arrays[DEFECT_KINDS])

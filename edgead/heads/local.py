@@ -88,12 +88,8 @@ class LocalHead(PatchHead):
 class GoldenPlaces:
     """Positions of a part's patches on the golden part, found by registration.
 
-    Parameters
-    ----------
-    head, arrays
-        Parameters of `LocalHead.open`.
-    grid, image_size : (int, int)
-        Height and width in patches and in pixels.
+    `head`, `arrays`: parameters of `LocalHead.open`.
+    `grid`, `image_size`: height and width in patches and in pixels.
     """
 
     def __init__(self, head: LocalHead, grid: tuple[int, int], image_size: tuple[int, int], arrays: Arrays):
@@ -122,13 +118,8 @@ class GoldenPlaces:
 class LocalScorer(PatchScorer):
     """Scorer that compares patches with those of golden parts, on the CPU.
 
-    Parameters
-    ----------
-    head : LocalHead
-    grid, image_size
-        Parameters of `PatchScorer`.
-    arrays : mapping
-        The arrays that the head's `arrays` names.
+    `grid`, `image_size`: parameters of `PatchScorer`.
+    `arrays`: the arrays that the head's `arrays` names.
     """
 
     head: LocalHead

@@ -141,16 +141,10 @@ class NearestHead(PatchHead):
 class NearestScorer(PatchScorer):
     """Scorer that searches the memory bank on the CPU.
 
-    Parameters
-    ----------
-    head : NearestHead
-    grid, image_size
-        Parameters of `PatchScorer`.
-    bank : ndarray of shape (m, d), float32
-    known : KnownScorer, optional
-        Scorer of known defects, if the head has any.
-    like : NearestPatches, optional
-        Search in a similar bank, which saves time.
+    `grid`, `image_size`: parameters of `PatchScorer`.
+    `bank`: ndarray of shape (m, d), float32.
+    `known`: scorer of known defects, if the head has any.
+    `like`: search in a similar bank, which saves time.
     """
 
     head: NearestHead
@@ -183,14 +177,9 @@ class NearestScorer(PatchScorer):
 class LeftOutScorer:
     """Scorer of one fold's images, as if the fold had not been learnt.
 
-    Parameters
-    ----------
-    scorer : NearestScorer
-        Scorer with the bank from `without_fold`.
-    metric : ndarray of shape (d, d), float32, or None
-        Metric from `without_fold`, if any.
-    fetch : callable
-        Function that copies features of the runtime to the host.
+    `scorer`: scorer with the bank from `without_fold`.
+    `metric` (ndarray of shape (d, d), float32): metric from `without_fold`, if any.
+    `fetch`: function that copies features of the runtime to the host.
     """
 
     def __init__(self, scorer: NearestScorer, metric: np.ndarray | None, fetch: Callable[[Any], np.ndarray]):
@@ -213,12 +202,9 @@ def nearest_head(head: Head) -> NearestHead:
 def without_fold(arrays: Arrays, fold: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Return bank and metric for scoring images of a fold as if the fold had not been learnt.
 
-    Returns
-    -------
-    bank : ndarray of shape (m, d), float32
-        Memory bank with stand-ins for the fold's rows, in the metric of the other folds.
-    metric : ndarray of shape (d, d), float32, or None
-        Matrix to multiply features by first; None for none.
+    Returns bank, ndarray of shape (m, d), float32: memory bank with stand-ins for the fold's rows, in the
+        metric of the other folds.
+    And metric, ndarray of shape (d, d), float32, or None: matrix to multiply features by first; None for none.
     """
     bank = np.where(arrays[ROW_FOLDS].reshape(-1, 1) == fold, arrays[STAND_INS], arrays[BANK])
     width = bank.shape[1]

@@ -101,11 +101,7 @@ class PatchHead(Head):
 class ImageScorer:
     """Computation of image scores from patch scores.
 
-    Parameters
-    ----------
-    head : PatchHead
-    grid : (int, int)
-        Height and width of the patch grid.
+    `grid`: height and width of the patch grid.
     """
 
     def __init__(self, head: PatchHead, grid: tuple[int, int]):
@@ -121,21 +117,10 @@ class ImageScorer:
     def image_score(self, patch_scores: np.ndarray, outputs: Mapping[str, Any] = {}) -> float:
         """Compute the image score.
 
-        Parameters
-        ----------
-        patch_scores : ndarray of shape (h, w), float32
-        outputs : mapping
-            Outputs of the network, for the graph's own score.
-
-        Returns
-        -------
-        float
-            The weighted sum that `PatchHead` describes.
-
-        Raises
-        ------
-        ValueError
-            If the graph's own score is NaN or infinite.
+        `patch_scores`: ndarray of shape (h, w), float32.
+        `outputs`: outputs of the network, for the graph's own score.
+        Returns the weighted sum that `PatchHead` describes.
+        Raises ValueError if the graph's own score is NaN or infinite.
         """
         score = self.head.patch_weight * self._of_patches(patch_scores) if self.head.patch_weight else 0.0
         if not self.head.graph_weight:
@@ -163,12 +148,8 @@ class ImageScorer:
 class PatchScorer(ImageScorer, ABC):
     """Base of scorers on the CPU; subclasses compute the patch scores.
 
-    Parameters
-    ----------
-    head, grid
-        Parameters of `ImageScorer`.
-    image_size : (int, int)
-        Height and width of the anomaly map.
+    `head`, `grid`: parameters of `ImageScorer`.
+    `image_size`: height and width of the anomaly map.
     """
 
     def __init__(self, head: PatchHead, grid: tuple[int, int], image_size: tuple[int, int]):

@@ -22,10 +22,7 @@ class Placer:
 
     Phase correlation (Kuglin and Hines 1975) with turned golden images, then ECC (Evangelidis and Psarakis 2008).
 
-    Parameters
-    ----------
-    golden : ndarray of shape (h, w)
-        Grey levels of the golden part.
+    `golden` (ndarray of shape (h, w)): grey levels of the golden part.
     """
 
     def __init__(self, golden: np.ndarray):
@@ -46,18 +43,11 @@ class Placer:
     def place(self, part: np.ndarray) -> tuple[np.ndarray, float]:
         """Find the transform from a part to the golden one, and the correlation of the two after it.
 
-        Parameters
-        ----------
-        part : ndarray of shape (h, w)
-            Grey levels, of the golden image's size.
-
-        Returns
-        -------
-        ndarray of shape (2, 3), float64
-            Maps (x, y) of the part to the golden part, in pixels of these images. `STAYS` (identity) if nothing better
-            is found, as on a surface without marks or for another object.
-        float
-            Correlation of the transformed part with the golden one.
+        `part` (ndarray of shape (h, w)): grey levels, of the golden image's size.
+        Returns transform, ndarray of shape (2, 3), float64: maps (x, y) of the part to the golden part, in pixels of
+            these images. `STAYS` (identity) if nothing better is found, as on a surface without marks or for another
+            object.
+        And correlation of the transformed part with the golden one.
         """
         part = np.ascontiguousarray(part, np.float32)
         if not (part.std() and self._golden.std()):

@@ -86,17 +86,10 @@ def highest_spot(anomaly_map: np.ndarray, region: tuple[int, int, int, int]) -> 
 def box_density(boxes: Iterable[Mapping[str, int]], size: tuple[int, int]) -> np.ndarray:
     """Count the boxes over each cell of a grid.
 
-    Parameters
-    ----------
-    boxes : iterable of mapping
-        x, y, width and height in pixels; parts outside of the image are ignored.
-    size : (int, int)
-        Width and height of the image in pixels.
-
-    Returns
-    -------
-    ndarray of shape (rows, 64), int64
-        Number of boxes that touch each cell; cells are as square as whole numbers allow.
+    `boxes`: x, y, width and height in pixels; parts outside of the image are ignored.
+    `size`: width and height of the image in pixels.
+    Returns ndarray of shape (rows, 64), int64: number of boxes that touch each cell; cells are as square as whole
+        numbers allow.
     """
     width, height = size
     rows = max(1, round(_COLUMNS * height / width))
@@ -114,17 +107,9 @@ def box_density(boxes: Iterable[Mapping[str, int]], size: tuple[int, int]) -> np
 def box_places(boxes: Iterable[Mapping[str, int]], size: tuple[int, int]) -> dict[str, int]:
     """Count boxes by the place of their centre, most frequent first.
 
-    Parameters
-    ----------
-    boxes : iterable of mapping
-        Boxes as for `box_density`; each counts once.
-    size : (int, int)
-        Width and height of the image in pixels.
-
-    Returns
-    -------
-    dict of str to int
-        Places as on a chessboard: a letter for the row, from the top, and a number for one of eight columns.
+    `boxes`: boxes as for `box_density`; each counts once.
+    `size`: width and height of the image in pixels.
+    Returns places as on a chessboard: a letter for the row, from the top, and a number for one of eight columns.
     """
     width, height = size
     rows = max(1, min(26, round(_PLACES * height / width)))

@@ -18,16 +18,9 @@ CodeKind = Literal["qr", "data_matrix", "code_128", "barcode"]
 class CodeReader:
     """Reader of codes at any angle, by ZXing-C++ in one thread.
 
-    Parameters
-    ----------
-    kinds : sequence of {"qr", "data_matrix", "code_128", "barcode"}
-        "qr" includes Micro QR; "barcode" is EAN-8, EAN-13, UPC-E and UPC-A, which is returned as
-        the equivalent EAN-13, with a leading 0.
-
-    Raises
-    ------
-    SettingsError
-        The package zxing-cpp is missing.
+    `kinds` (sequence of {"qr", "data_matrix", "code_128", "barcode"}): "qr" includes Micro QR; "barcode" is EAN-8,
+        EAN-13, UPC-E and UPC-A, which is returned as the equivalent EAN-13, with a leading 0.
+    Raises SettingsError: the package zxing-cpp is missing.
     """
 
     def __init__(self, kinds: Sequence[CodeKind]):

@@ -121,12 +121,8 @@ def _load_slice(path: Path, max_megapixels: float, keep_depth: bool) -> np.ndarr
 def file_sha256(path: Path) -> str:
     """Hash the content of an image file; for a slice, that of its volume and the slice's number.
 
-    Raises
-    ------
-    ImageError
-        A volume cannot be read.
-    OSError
-        A file cannot be read.
+    Raises ImageError: a volume cannot be read.
+    Raises OSError: a file cannot be read.
     """
     if volume_of(path) is None:
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -139,10 +135,7 @@ def file_sha256(path: Path) -> str:
 def decode_image(data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS, keep_depth: bool = False) -> np.ndarray:
     """Decode the bytes of one image file; see `load_image`.
 
-    Raises
-    ------
-    ImageError
-        The bytes are empty, truncated, damaged, too large or no image that OpenCV can read.
+    Raises ImageError: the bytes are empty, truncated, damaged, too large or no image that OpenCV can read.
     """
     if not data:
         raise ImageError("the file is empty (0 bytes); copy it again")
@@ -188,12 +181,8 @@ def write_image(path: Path, image: np.ndarray, *, durable: bool = False) -> None
     The file is written under another name and renamed, so that no incomplete file is left; `durable` waits until it is
     on the disk.
 
-    Raises
-    ------
-    ImageError
-        The suffix is unknown.
-    OSError
-        The file cannot be written.
+    Raises ImageError: the suffix is unknown.
+    Raises OSError: the file cannot be written.
     """
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise ImageError(f"{path}: an image ends in one of {' '.join(sorted(IMAGE_SUFFIXES))}")
@@ -206,16 +195,8 @@ def list_images(folder: str | Path, *, below: bool = False) -> list[Path]:
 
     A folder of DICOM files is a volume itself.
 
-    Parameters
-    ----------
-    folder : str or Path
-    below : bool
-        Include all folders below it, except masks in folders `ground_truth`.
-
-    Raises
-    ------
-    ImageError
-        The folder is missing, is no folder, or holds no file with one of `IMAGE_SUFFIXES` and no volume.
+    `below`: include all folders below it, except masks in folders `ground_truth`.
+    Raises ImageError: the folder is missing, is no folder, or holds no file with one of `IMAGE_SUFFIXES` and no volume.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -263,16 +244,9 @@ def _warn_of_few_bits() -> None:
 def as_bgr(array: np.ndarray) -> np.ndarray:
     """Convert an image array to uint8 BGR (H, W, 3) in C order, without a copy if it already is.
 
-    Parameters
-    ----------
-    array : ndarray of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16
-        Colour is BGR or BGRA, as in OpenCV. uint16 values are assumed to use the full range; the first image that
-        uses only 12 bits is logged.
-
-    Raises
-    ------
-    ImageError
-        Any other type, shape or number of channels, and empty images.
+    `array` (ndarray of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16): colour is BGR or BGRA, as in
+        OpenCV. uint16 values are assumed to use the full range; the first image that uses only 12 bits is logged.
+    Raises ImageError: any other type, shape or number of channels, and empty images.
     """
     if not isinstance(array, np.ndarray):
         raise ImageError(no_array(array))
@@ -298,14 +272,8 @@ def as_bgr(array: np.ndarray) -> np.ndarray:
 def as_values(array: np.ndarray) -> np.ndarray:
     """Convert an array of one channel to values, (H, W) uint16 or float32 in C order, without a copy if possible.
 
-    Parameters
-    ----------
-    array : ndarray of shape (H, W) or (H, W, 1), uint16, float32 or float64
-
-    Raises
-    ------
-    ImageError
-        Any other type or shape, and empty images.
+    `array`: ndarray of shape (H, W) or (H, W, 1), uint16, float32 or float64.
+    Raises ImageError: any other type or shape, and empty images.
     """
     if not isinstance(array, np.ndarray):
         raise ImageError(no_array(array))

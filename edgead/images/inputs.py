@@ -59,25 +59,13 @@ def checked_colour(colour: str | None) -> str | None:
 def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, str]] | None:
     """Iterate over several images; None if `images` is a single one.
 
-    Parameters
-    ----------
-    images : path, array, or iterable of what `read_image` takes
-        A folder, or a file pattern with `*` or `?` (`**` matches any folders), in natural order; a volume; an array or
-        tensor of four axes, the first of which counts images; any iterable.
-    recursive : bool
-        Include the folders below a folder.
-
-    Returns
-    -------
-    iterator of (image, str), or None
-        Each image with its name, which is empty unless it is a file.
-
-    Raises
-    ------
-    ImageError
-        A folder has no images, a pattern matches none, or it is a video.
-    SettingsError
-        The path is empty, or a URL.
+    `images` (path, array, or iterable of what `read_image` takes): a folder, or a file pattern with `*` or `?` (`**`
+        matches any folders), in natural order; a volume; an array or tensor of four axes, the first of which counts
+        images; any iterable.
+    `recursive`: include the folders below a folder.
+    Returns iterator of (image, str), or None: each image with its name, which is empty unless it is a file.
+    Raises ImageError: a folder has no images, a pattern matches none, or it is a video.
+    Raises SettingsError: the path is empty, or a URL.
     """
     if isinstance(images, (str, os.PathLike)):
         folder = named_path(images)
@@ -121,12 +109,8 @@ def check_type(image: Any) -> None:
 def check_given(image: Any) -> None:
     """Refuse an argument that cannot be an image, without reading it.
 
-    Raises
-    ------
-    ImageError
-        The file is missing, it is a folder or a video, or of a type that `read_image` does not take.
-    SettingsError
-        The path is empty, or a URL.
+    Raises ImageError: the file is missing, it is a folder or a video, or of a type that `read_image` does not take.
+    Raises SettingsError: the path is empty, or a URL.
     """
     if isinstance(image, (str, os.PathLike)):
         path = named_path(image)

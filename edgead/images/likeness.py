@@ -122,20 +122,12 @@ def likeness_warnings(
 ) -> list[str]:
     """List warnings for images that differ from known ones, with advice; one sentence for each kind of difference.
 
-    Parameters
-    ----------
-    looks : mapping of str to Look
-        Looks of the images, by name.
-    known : sequence of Look
-        Looks of the images to compare with, at least one; may be the same images, to find the odd ones among them.
-    others : str
-        Name of the known images in the sentences, such as "the others".
-    in_pixels : bool
-        Whether a region of interest in pixels is cropped, so that another size shows another region.
-    stretched : bool
-        Whether images of other proportions are stretched, not padded.
-    share : float
-        Share of the images; a difference of no more images is not reported.
+    `looks`: looks of the images, by name.
+    `known`: looks of the images to compare with, at least one; may be the same images, to find the odd ones among them.
+    `others`: name of the known images in the sentences, such as "the others".
+    `in_pixels`: whether a region of interest in pixels is cropped, so that another size shows another region.
+    `stretched`: whether images of other proportions are stretched, not padded.
+    `share`: share of the images; a difference of no more images is not reported.
     """
     usual = usual_look(known)
     stretched = stretched and _have_one_shape(known, usual)
@@ -156,13 +148,8 @@ def misfit(size: Size, known: Sequence[Size], *, in_pixels: bool, stretched: boo
 
     If the known images differ in proportions, or in size, that kind of difference is not reported.
 
-    Parameters
-    ----------
-    size : Size
-    known : sequence of Size
-        Sizes to compare with, at least one.
-    in_pixels, stretched : bool
-        See `likeness_warnings`.
+    `known`: sizes to compare with, at least one.
+    `in_pixels`, `stretched`: see `likeness_warnings`.
     """
     usual = _usual_size(known)
     one_size = len(set(known)) == 1

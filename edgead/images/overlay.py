@@ -73,17 +73,10 @@ def draw_heat(image_bgr: np.ndarray, verdict: Verdict) -> np.ndarray:
 def draw_truth(image_bgr: np.ndarray, mask: np.ndarray | None, caption: str) -> np.ndarray:
     """Outline the true defect on a copy of the image, below a strip: the counterpart of `draw_overlay`.
 
-    Parameters
-    ----------
-    image_bgr : ndarray of shape (H, W, 3), uint8
-    mask : ndarray of shape (H, W), bool, or None
-        True on the defect; without a mask nothing is outlined.
-    caption : str
-        Text in the strip.
-
-    Returns
-    -------
-    drawn : ndarray of shape (H + strip, W, 3), uint8, BGR
+    `image_bgr`: ndarray of shape (H, W, 3), uint8.
+    `mask` (ndarray of shape (H, W), bool): true on the defect; without a mask nothing is outlined.
+    `caption`: text in the strip.
+    Returns ndarray of shape (H + strip, W, 3), uint8, BGR.
     """
     drawn = image_bgr if mask is None else outlined(image_bgr, mask)
     return np.vstack([strip(caption, drawn.shape[1], _line_px(drawn.shape), _TRUTH_STRIP), drawn])

@@ -29,21 +29,10 @@ _SUFFIXES = (".tiff", ".tif", ".png", ".pgm")
 def joined(image: np.ndarray, heights: np.ndarray) -> np.ndarray:
     """Combine a colour image and heights into a pair.
 
-    Parameters
-    ----------
-    image : ndarray of shape (H, W, 3), uint8, BGR
-        Or another array that `as_bgr` takes.
-    heights : ndarray of shape (H, W), uint16 or float32
-
-    Returns
-    -------
-    ndarray of shape (H, W, 4), float32
-        The pair; 16-bit counts keep their values.
-
-    Raises
-    ------
-    ImageError
-        The sizes differ, or an array is of another kind.
+    `image` (ndarray of shape (H, W, 3), uint8, BGR): or another array that `as_bgr` takes.
+    `heights`: ndarray of shape (H, W), uint16 or float32.
+    Returns ndarray of shape (H, W, 4), float32: the pair; 16-bit counts keep their values.
+    Raises ImageError: the sizes differ, or an array is of another kind.
     """
     image, heights = as_bgr(image), as_values(heights)
     if image.shape[:2] != heights.shape:
@@ -86,10 +75,7 @@ def colour_folder(folder: Path) -> Path:
 def height_file(path: Path) -> Path | None:
     """Find the height file of a colour image; None if no folder of heights is beside the image's.
 
-    Raises
-    ------
-    ImageError
-        The folder of heights has no file of that name.
+    Raises ImageError: the folder of heights has no file of that name.
     """
     folder = _height_folder(path.parent)
     if folder is None:
@@ -122,15 +108,8 @@ def files_of(path: Path) -> list[Path]:
 def load_deep(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
     """Read an image file with its depth, and with its heights if they are beside it.
 
-    Returns
-    -------
-    ndarray
-        A pair; or the result of `load_image` with `keep_depth`.
-
-    Raises
-    ------
-    ImageError
-        See `load_image`; also if the heights are missing, of another size, or no heights.
+    Returns a pair; or the result of `load_image` with `keep_depth`.
+    Raises ImageError: see `load_image`; also if the heights are missing, of another size, or no heights.
     """
     path = Path(path)
     image = load_image(path, max_megapixels=max_megapixels, keep_depth=True)

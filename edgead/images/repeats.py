@@ -19,15 +19,8 @@ class Repeats:
     def take(self, name: str, image: np.ndarray) -> str | None:
         """Remember an image, unless it repeats an earlier one, with no difference but noise.
 
-        Parameters
-        ----------
-        name : str
-        image : ndarray of shape (H, W, 3), uint8, BGR
-
-        Returns
-        -------
-        str or None
-            Name of the earlier image that it repeats; the new one is not remembered then.
+        `image`: ndarray of shape (H, W, 3), uint8, BGR.
+        Returns the name of the earlier image that it repeats; the new one is not remembered then.
         """
         size = (THUMBNAIL_PX, THUMBNAIL_PX)
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32)

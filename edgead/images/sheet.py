@@ -71,17 +71,9 @@ Band = tuple[str, Sequence[Tile]]
 def contact_sheet(tiles: Sequence[Tile], columns: int = 4, *, tile_px: int = 320) -> np.ndarray:
     """Arrange images in rows, each with its caption below.
 
-    Parameters
-    ----------
-    tiles : sequence of (image, caption)
-        Images of any size; at least one.
-    columns : int
-    tile_px : int
-        Width and height into which each image is fitted; a row is as high as its highest image.
-
-    Returns
-    -------
-    sheet : ndarray of shape (H, W, 3), uint8, BGR
+    `tiles` (sequence of (image, caption)): images of any size; at least one.
+    `tile_px`: width and height into which each image is fitted; a row is as high as its highest image.
+    Returns ndarray of shape (H, W, 3), uint8, BGR.
     """
     if not tiles:
         raise ValueError("a contact sheet needs at least one image")
@@ -104,14 +96,9 @@ def pair_sheet(title: str, bands: Sequence[Band], columns: int = 3) -> np.ndarra
 def band_sheet(title: tuple[str, str], bands: Sequence[Band], columns: int, *, tile_px: int) -> np.ndarray:
     """Arrange tiles in bands, each below its heading.
 
-    Parameters
-    ----------
-    title : (str, str)
-        The title, and the line below it, which explains the marks.
-    bands : sequence of (heading, tiles)
-        Bands without tiles are left out.
-    columns, tile_px : int
-        Parameters of `contact_sheet`.
+    `title`: the title, and the line below it, which explains the marks.
+    `bands` (sequence of (heading, tiles)): bands without tiles are left out.
+    `columns`, `tile_px`: parameters of `contact_sheet`.
     """
     shown = [(heading, contact_sheet(tiles, columns, tile_px=tile_px)) for heading, tiles in bands if tiles]
     width = max([1400, *(sheet.shape[1] for _, sheet in shown)])

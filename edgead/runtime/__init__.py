@@ -39,10 +39,7 @@ def available_runtimes(artifact: Artifact, precision: str | None = None) -> list
 def checked_runtime(name: str) -> str:
     """Validate and return the name of a runtime with its options: `auto`, `NAME`, `NAME?option=value`.
 
-    Raises
-    ------
-    SettingsError
-        There is no such runtime (lists those there are), or an option is wrong.
+    Raises SettingsError: there is no such runtime (lists those there are), or an option is wrong.
     """
     if name != AUTO:
         _options(_named(name), name)
@@ -61,17 +58,9 @@ class ChosenEngine:
     def open(self, *, threads: int | None = None, on_device: bool = False) -> Runtime:
         """Open the graph.
 
-        Parameters
-        ----------
-        threads : int, optional
-            Threads of an engine on the CPU; by default those of the kernels (`edgead.kernels.threads()`).
-        on_device : bool, optional
-            Leave the output for patch scores on the GPU if the network runs there.
-
-        Raises
-        ------
-        EdgeadError
-            The engine does not work here, or the graph or engine file is refused; there is no fallback.
+        `threads`: threads of an engine on the CPU; by default those of the kernels (`edgead.kernels.threads()`).
+        `on_device`: leave the output for patch scores on the GPU if the network runs there.
+        Raises EdgeadError: the engine does not work here, or the graph or engine file is refused; there is no fallback.
         """
         return self.runtime.open(self.artifact, self.graph, self.options, threads=threads, on_device=on_device)
 
@@ -79,19 +68,10 @@ class ChosenEngine:
 def choose_runtime(artifact: Artifact, name: str = AUTO, precision: str | None = None) -> ChosenEngine:
     """Choose the engine and its graph, as not every engine takes every kind of int8.
 
-    Parameters
-    ----------
-    artifact : Artifact
-    name : str
-        One of `RUNTIMES`, with options after a `?`. "auto" is TensorRT if the artifact has an engine for this machine's
-        GPU, otherwise ONNX Runtime, or OpenVINO for a graph that only OpenVINO takes.
-    precision : str, optional
-        See `Artifact.graph`.
-
-    Raises
-    ------
-    SettingsError
-        The runtime is unknown, or the artifact has no graph of that precision.
+    `name`: one of `RUNTIMES`, with options after a `?`. "auto" is TensorRT if the artifact has an engine for this
+        machine's GPU, otherwise ONNX Runtime, or OpenVINO for a graph that only OpenVINO takes.
+    `precision`: see `Artifact.graph`.
+    Raises SettingsError: the runtime is unknown, or the artifact has no graph of that precision.
     """
     if name != AUTO:
         runtime = _named(name)

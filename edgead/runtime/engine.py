@@ -80,21 +80,11 @@ def make_engine(
 ) -> tuple[Path, Stamp]:
     """Build an engine and write it with its stamp to the artifact's `engines/`, replacing an older one.
 
-    Parameters
-    ----------
-    target : str, optional
-        "current" for this machine's GPU, or a compute capability such as "sm86".
-    precision : str, optional
-        Graph to build from; by default the one that the manifest names.
-    batch : int
-        Size of the batches that it shall take besides single images.
-
-    Raises
-    ------
-    EngineError
-        TensorRT does not take the graph; nothing is written.
-    SettingsError
-        No installed TensorRT builds for `target`, or there is no GPU for "current".
+    `target`: "current" for this machine's GPU, or a compute capability such as "sm86".
+    `precision`: graph to build from; by default the one that the manifest names.
+    `batch`: size of the batches that it shall take besides single images.
+    Raises EngineError: TensorRT does not take the graph; nothing is written.
+    Raises SettingsError: no installed TensorRT builds for `target`, or there is no GPU for "current".
     """
     graph = graph_for(artifact, precision, precision_of_engine)
     flavour = find_flavour(target)
@@ -138,12 +128,9 @@ class EngineFile:
     def read(self) -> bytes:
         """Read the engine, checked against its stamp, and the stamp against this machine and graph.
 
-        Raises
-        ------
-        NoEngineError
-            There is no engine for this GPU.
-        EngineError
-            The engine is stale, foreign, edited or cut off. Both messages end with the command that builds it.
+        Raises NoEngineError: there is no engine for this GPU.
+        Raises EngineError: the engine is stale, foreign, edited or cut off. Both messages end with the command that
+            builds it.
         """
         content = self._read(self.path)
         if content is None:
@@ -209,10 +196,7 @@ class EngineFile:
 def find_engine(artifact: Artifact, graph: Graph, gpu: Gpu) -> EngineFile:
     """Choose the first installed TensorRT that has an engine for this GPU, or else the first.
 
-    Raises
-    ------
-    SettingsError
-        No TensorRT is installed.
+    Raises SettingsError: no TensorRT is installed.
     """
     choices = [EngineFile(artifact, graph, flavour, gpu) for flavour in installed_flavours()]
     if not choices:

@@ -49,30 +49,13 @@ def build_engine(
 ) -> tuple[bytes, Profile]:
     """Build the engine of a graph for single images, and with a second profile for batches.
 
-    Parameters
-    ----------
-    graph : Path
-        ONNX file, named in errors.
-    content : bytes
-        Content of that file. It determines the engine's precision: the network is strongly typed.
-    flavour : Flavour
-    target : str
-        "current", or one of the flavour's targets.
-    timings : CacheFile, optional
-        Cache of kernel timings from earlier builds; this build's timings are added.
-    batch : int
-        Batch size of the second profile; 1 makes none. The first profile is always tuned for one image.
-
-    Returns
-    -------
-    engine : bytes
-    profile : dict of str to tuple of int
-        Shape of every input, for one image.
-
-    Raises
-    ------
-    EngineError
-        The graph is refused; the message names the first unsupported node, or the reason.
+    `graph`: ONNX file, named in errors.
+    `content`: content of that file. It determines the engine's precision: the network is strongly typed.
+    `target`: "current", or one of the flavour's targets.
+    `timings`: cache of kernel timings from earlier builds; this build's timings are added.
+    `batch`: batch size of the second profile; 1 makes none. The first profile is always tuned for one image.
+    Returns shape of every input, for one image.
+    Raises EngineError: the graph is refused; the message names the first unsupported node, or the reason.
     """
     api = flavour.api
     log = Log(api)

@@ -41,10 +41,7 @@ class Flavour:
 def installed_flavours() -> list[Flavour]:
     """Import each installed TensorRT package.
 
-    Raises
-    ------
-    SettingsError
-        A package is installed but does not load, or is too old.
+    Raises SettingsError: a package is installed but does not load, or is too old.
     """
     return [flavour for name in get_args(FlavourName) if (flavour := _load(name))]
 
@@ -52,16 +49,9 @@ def installed_flavours() -> list[Flavour]:
 def find_flavour(target: str = "current") -> Flavour:
     """Choose the TensorRT package that builds engines for a target.
 
-    Parameters
-    ----------
-    target : str, optional
-        "current" for this machine's GPU: `tensorrt`, which is tuned on it, before `tensorrt_rtx`. Or a GPU such as
-        "sm86": a package that builds for it without the GPU present.
-
-    Raises
-    ------
-    SettingsError
-        No installed package can do that.
+    `target`: "current" for this machine's GPU: `tensorrt`, which is tuned on it, before `tensorrt_rtx`. Or a GPU such
+        as "sm86": a package that builds for it without the GPU present.
+    Raises SettingsError: no installed package can do that.
     """
     found = installed_flavours()
     if not found:

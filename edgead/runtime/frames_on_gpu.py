@@ -19,30 +19,13 @@ _TRIES = 5
 class FramesOnGpu:
     """GPU memory and kernels that preprocess frames of one shape.
 
-    Parameters
-    ----------
-    device : Device
-    shape : (int, int)
-        Height and width of the cropped frame.
-    size : (int, int)
-    sides : tuple of int
-        See `edgead.artifact.preprocess.looked_at`.
-    target : int
-        Address of the network's input, uint8 (count, h, w, 3) RGB.
-    count : int
-        Frames of one run.
-
-    Attributes
-    ----------
-    images : ndarray of shape (count, H, W, 3), uint8, BGR
-        Buffer to write the next frames into.
-
-    Raises
-    ------
-    ValueError
-        A side of the frame has more than 65535 pixels.
-    RuntimeError
-        The GPU has too little memory.
+    `shape`: height and width of the cropped frame.
+    `sides`: see `edgead.artifact.preprocess.looked_at`.
+    `target`: address of the network's input, uint8 (count, h, w, 3) RGB.
+    `count`: frames of one run.
+    `images` (ndarray of shape (count, H, W, 3), uint8, BGR): buffer to write the next frames into.
+    Raises ValueError: a side of the frame has more than 65535 pixels.
+    Raises RuntimeError: the GPU has too little memory.
     """
 
     def __init__(

@@ -33,12 +33,8 @@ _DRIVERS = {
 class OpenVinoRuntime:
     """Graph of an artifact on an OpenVINO device, batch 1.
 
-    Raises
-    ------
-    SettingsError
-        OpenVINO is not installed, or does not find the device.
-    ArtifactError
-        The graph cannot be opened there.
+    Raises SettingsError: OpenVINO is not installed, or does not find the device.
+    Raises ArtifactError: the graph cannot be opened there.
     """
 
     def __init__(self, artifact: Artifact, graph: Graph, *, device: str = CPU, threads: int | None = None):

@@ -55,12 +55,8 @@ class OrtRuntime:
 
     Nodes that the provider does not support run on the CPU.
 
-    Raises
-    ------
-    SettingsError
-        This installation of ONNX Runtime has no such provider, or the provider does not load.
-    ArtifactError
-        The graph cannot be opened.
+    Raises SettingsError: this installation of ONNX Runtime has no such provider, or the provider does not load.
+    Raises ArtifactError: the graph cannot be opened.
     """
 
     def __init__(self, artifact: Artifact, graph: Graph, *, provider: str = "cpu", threads: int | None = None):

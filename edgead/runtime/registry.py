@@ -25,15 +25,10 @@ class OpenRuntime(Protocol):
 class RuntimeComponent(Component):
     """Registered engine.
 
-    Attributes
-    ----------
-    open : callable
-    runs : callable
-        Whether it can open a graph of an artifact on this machine; for lists of available engines.
-    precision : callable
-        Function from a requested precision to the name of the graph that it takes; by default the same.
-    preferred : bool
-        Whether `auto` prefers it to ONNX Runtime if `runs` is true and the artifact has engines; only for edgead's own.
+    `runs`: whether it can open a graph of an artifact on this machine; for lists of available engines.
+    `precision`: function from a requested precision to the name of the graph that it takes; by default the same.
+    `preferred`: whether `auto` prefers it to ONNX Runtime if `runs` is true and the artifact has engines; only for
+        edgead's own.
     """
 
     open: OpenRuntime
@@ -58,10 +53,7 @@ def graph_for(artifact: Artifact, precision: str | None, name_of: Callable[[str]
     A default int8 graph is for CPUs. An engine that needs another form of int8, which the artifact lacks, runs the
     graph that the model was learnt with, unless int8 was requested.
 
-    Raises
-    ------
-    SettingsError
-        The artifact has no such graph, or was learnt in a precision that the engine does not take.
+    Raises SettingsError: the artifact has no such graph, or was learnt in a precision that the engine does not take.
     """
     name = name_of(precision or artifact.manifest.precision)
     learnt_in = artifact.manifest.learnt_in

@@ -57,25 +57,11 @@ class _Way:
 class TensorRtRuntime:
     """Artifact's engine for this GPU, for single images, and for batches if it was built for them.
 
-    Parameters
-    ----------
-    artifact : Artifact
-    graph : Graph
-        Graph that the engine must have been built from.
-    on_device : bool, optional
-        Leave the output for patch scores on the GPU: `run` then returns a DeviceArray for it.
-
-    Attributes
-    ----------
-    several : Several or None
-        See `edgead.runtime.contract.RunsSeveral`.
-
-    Raises
-    ------
-    SettingsError
-        TensorRT, a GPU, a library to access it, or an engine for it is missing.
-    EngineError
-        The existing engine must not be used; the message ends with the command that builds it again.
+    `graph`: graph that the engine must have been built from.
+    `on_device`: leave the output for patch scores on the GPU: `run` then returns a DeviceArray for it.
+    `several`: see `edgead.runtime.contract.RunsSeveral`.
+    Raises SettingsError: TensorRT, a GPU, a library to access it, or an engine for it is missing.
+    Raises EngineError: the existing engine must not be used; the message ends with the command that builds it again.
     """
 
     def __init__(self, artifact: Artifact, graph: Graph, *, on_device: bool = False):
@@ -156,11 +142,7 @@ class _Opened:
 class _Network:
     """Network of an engine for runs of `count` images, by one profile; see `edgead.runtime.contract.Several`.
 
-    Parameters
-    ----------
-    opened : _Opened
-    context : IExecutionContext
-        Execution context of this network alone.
+    `context` (IExecutionContext): execution context of this network alone.
     """
 
     def __init__(self, opened: _Opened, context: trt.IExecutionContext):

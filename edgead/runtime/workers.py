@@ -26,10 +26,7 @@ _numbers = itertools.count(1)
 class Workers:
     """Worker threads of one engine, with their allowed cores.
 
-    Parameters
-    ----------
-    cores : dict of int to set of int
-        Cores that each thread may use, by its kernel id; empty if unknown.
+    `cores`: cores that each thread may use, by its kernel id; empty if unknown.
     """
 
     def __init__(self, cores: dict[int, set[int]]):
@@ -65,10 +62,7 @@ class Workers:
 def start_workers(start: Callable[[], Engine]) -> tuple[Engine, Workers]:
     """Start an engine and collect the threads that it creates; outside Linux there are none.
 
-    Parameters
-    ----------
-    start : callable
-        Function that returns the engine; called once, in this thread.
+    `start`: function that returns the engine; called once, in this thread.
     """
     name = f"edgead-net-{next(_numbers) % 10_000}"
     with called(name):

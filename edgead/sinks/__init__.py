@@ -27,17 +27,10 @@ __all__ = [
 def open_sink(uri: str) -> Sink:
     """Open a sink.
 
-    Parameters
-    ----------
-    uri : str
-        URI of a registered sink, such as `jsonl:PATH` (`jsonl:-` is standard output),
-        `images:FOLDER?only=reject&format=png`, `mqtt://USER:PASSWORD@HOST:PORT/TOPIC?qos=1` or `webhook:URL`;
-        `edgead daemon --components` prints all sinks.
-
-    Raises
-    ------
-    SinkError
-        There is no such sink, or it cannot be opened on this device.
+    `uri`: URI of a registered sink, such as `jsonl:PATH` (`jsonl:-` is standard output),
+        `images:FOLDER?only=reject&format=png`, `mqtt://USER:PASSWORD@HOST:PORT/TOPIC?qos=1` or `webhook:URL`; `edgead
+        daemon --components` prints all sinks.
+    Raises SinkError: there is no such sink, or it cannot be opened on this device.
     """
     component, options = read_uri(uri)
     try:
@@ -51,10 +44,7 @@ def open_sink(uri: str) -> Sink:
 def open_queued(name: str, options: SinkOptions) -> QueuedSink:
     """Open the sink of a section of the site file, with a queue as long as its options say.
 
-    Raises
-    ------
-    SinkError, SettingsError
-        The sink cannot be opened. It is no error if the receiver does not answer yet.
+    Raises SinkError, SettingsError: the sink cannot be opened. It is no error if the receiver does not answer yet.
     """
     component = SINKS.named(options.kind)
     if component is None:

@@ -32,10 +32,7 @@ class ImagesSink(BaseSink):
     An image is written under another name and then renamed, so that neither a kill nor a full disk leaves half a file.
     An existing image of the same frame number, source and decision is replaced.
 
-    Parameters
-    ----------
-    options : ImagesOptions
-        Options; with `only` "review", the sink writes reviews and rejects.
+    `options`: options; with `only` "review", the sink writes reviews and rejects.
     """
 
     def __init__(self, options: ImagesOptions):

@@ -45,11 +45,7 @@ class MqttSink(BaseSink):
     With QoS 2 it arrives once; with QoS 1 it may arrive twice, with the same `id`. Verdicts wait in an
     `edgead.sinks.queued.QueuedSink` before this sink while the broker does not answer.
 
-    Parameters
-    ----------
-    name : str
-        Name of the sink; with QoS 2 part of the client's id, by which a broker recognises it.
-    section : MqttOptions
+    `name`: name of the sink; with QoS 2 part of the client's id, by which a broker recognises it.
     """
 
     needs_image = False

@@ -58,10 +58,7 @@ class QueuedSinkOptions(SinkOptions):
 def read_path(uri: str, known: Collection[str], name: str = "path") -> dict[str, str]:
     """Split `SCHEME:PATH?option=value` into values of options; the path gets the given name.
 
-    Raises
-    ------
-    SinkError, SettingsError
-        The path is missing, or an option is unknown.
+    Raises SinkError, SettingsError: the path is missing, or an option is unknown.
     """
     scheme, _, rest = uri.partition(":")
     path, _, query = rest.partition("?")
@@ -74,10 +71,8 @@ def read_path(uri: str, known: Collection[str], name: str = "path") -> dict[str,
 def read_host(uri: str, known: Collection[str]) -> tuple[SplitResult, dict[str, object]]:
     """Split `SCHEME://HOST:PORT?option=value` into its parts, and into values of options, the host among them.
 
-    Raises
-    ------
-    SinkError, SettingsError
-        The host is missing or malformed, or an option is unknown; nothing of the URI is quoted.
+    Raises SinkError, SettingsError: the host is missing or malformed, or an option is unknown; nothing of the URI is
+        quoted.
     """
     try:
         parts = urlsplit(uri)

@@ -28,10 +28,7 @@ class PlcSink(BaseSink, Generic[P]):
 
     A verdict that cannot be written is not tried again: a PLC acts only on the part that is before it now.
 
-    Parameters
-    ----------
-    plc : Plc
-        Connection that raises SinkError if the PLC does not answer, refuses, or sends an answer of another form.
+    `plc`: connection that raises SinkError if the PLC does not answer, refuses, or sends an answer of another form.
     """
 
     needs_image = False
@@ -57,10 +54,7 @@ class PlcSink(BaseSink, Generic[P]):
     def write(self, frame: Frame, verdict: Verdict) -> None:
         """Write one verdict.
 
-        Raises
-        ------
-        SinkError
-            The PLC does not answer, refuses, or sends an answer of another form.
+        Raises SinkError: the PLC does not answer, refuses, or sends an answer of another form.
         """
         self._count += 1
         with self._plc.connected():

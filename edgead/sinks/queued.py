@@ -73,15 +73,10 @@ class QueuedSink:
 
     Notices have a separate queue that goes first: verdicts neither delay an alarm nor push it out.
 
-    Parameters
-    ----------
-    sink : BaseSink
-        Sink whose `write` may take as long as it needs, with all tries; only one thread calls it. If a required sink
-        has nothing to do, its `check` is called, if it has one.
-    most : int
-        Number of verdicts that may wait; their images are also limited to 256 MiB.
-    tolerated_s : float
-        Seconds for which a required sink may fail before it blocks.
+    `sink`: sink whose `write` may take as long as it needs, with all tries; only one thread calls it. If a required
+        sink has nothing to do, its `check` is called, if it has one.
+    `most`: number of verdicts that may wait; their images are also limited to 256 MiB.
+    `tolerated_s`: seconds for which a required sink may fail before it blocks.
     """
 
     def __init__(self, name: str, sink: BaseSink, *, most: int, required: bool = False, tolerated_s: float = 0.0):

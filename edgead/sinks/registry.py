@@ -18,12 +18,10 @@ ReadUri = Callable[[str], Mapping[str, Any]]
 class SinkComponent(Component):
     """A sink.
 
-    Attributes
-    ----------
-    open : callable
-        Function that makes the sink from its name in the site file and its options; raises SinkError or SettingsError.
-    read_uri : callable or None
-        Function that makes the options' values from a URI with one of `schemes`; its errors quote nothing of the URI.
+    `open`: function that makes the sink from its name in the site file and its options; raises SinkError or
+        SettingsError.
+    `read_uri`: function that makes the options' values from a URI with one of `schemes`; its errors quote nothing of
+        the URI.
     """
 
     open: Open
@@ -47,10 +45,7 @@ def register(
 ) -> None:
     """Register a sink; `name` is its `kind:` in the site file. See `SinkComponent`.
 
-    Raises
-    ------
-    SettingsError
-        The name or a scheme is taken, or the options have no `kind: Literal[name]`.
+    Raises SettingsError: the name or a scheme is taken, or the options have no `kind: Literal[name]`.
     """
     check_kind(name, options)
     SINKS.add(SinkComponent(name, options, schemes or {}, open, read_uri))

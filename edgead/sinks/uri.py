@@ -45,10 +45,7 @@ class UriOptions(SinkOptions):
 def read_uri(uri: str) -> tuple[SinkComponent, SinkOptions]:
     """Find the sink that a URI names, and read its options.
 
-    Raises
-    ------
-    SinkError
-        There is no such sink, or an option does not fit; no credentials are in the message.
+    Raises SinkError: there is no such sink, or an option does not fit; no credentials are in the message.
     """
     scheme, colon, _ = uri.partition(":")
     component = SINKS.of_scheme(scheme) if colon else None

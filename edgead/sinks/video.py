@@ -35,12 +35,8 @@ class VideoSink(BaseSink):
     The file gets its name only when it is closed and its frames are counted, since OpenCV reports no full disk. Frames
     of another size than the first frame are scaled to that size.
 
-    Parameters
-    ----------
-    path : str
-        Path of the file, which ends with .avi or .mp4.
-    fps : float
-        Frames per second at which the video plays; the real times of a live camera's frames are in the verdicts.
+    `path`: path of the file, which ends with .avi or .mp4.
+    `fps`: frames per second at which the video plays; the real times of a live camera's frames are in the verdicts.
     """
 
     def __init__(self, path: str, *, fps: float = 25.0):

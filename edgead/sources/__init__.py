@@ -49,27 +49,16 @@ def open_source(
 ) -> Source:
     """Open a source of frames.
 
-    Parameters
-    ----------
-    uri : str, Path or int
-        URI of a registered source, such as `camera:0` (or `0`), `rtsp://...` or
+    `uri`: URI of a registered source, such as `camera:0` (or `0`), `rtsp://...` or
         `synthetic:?seed=1&count=100&defect_rate=0.1`, or a video file, an image, a folder of images, or a glob such as
         `parts/*.png`; `edgead daemon --components` prints all sources. With `lines=1024` among the options, strips are
         joined into frames.
-    late_after_ms : float, optional
-        Age from which frames count as late when they are handed over; late frames are still handed over. By default
-        none is late, as the limit depends on the line.
-    open_timeout_s, read_timeout_s : float
-        Time limits for a live source to open, and to deliver the next frame.
-    stop : threading.Event, optional
-        Ends the iteration of a live source, even while it waits for a frame.
-    max_megapixels : float
-        Largest frame to accept: files are refused by their header, cameras when they report their size.
-
-    Raises
-    ------
-    SourceError
-        The source is unknown or cannot be opened; credentials do not appear in the message.
+    `late_after_ms`: age from which frames count as late when they are handed over; late frames are still handed over.
+        By default none is late, as the limit depends on the line.
+    `open_timeout_s`, `read_timeout_s`: time limits for a live source to open, and to deliver the next frame.
+    `stop`: ends the iteration of a live source, even while it waits for a frame.
+    `max_megapixels`: largest frame to accept: files are refused by their header, cameras when they report their size.
+    Raises SourceError: the source is unknown or cannot be opened; credentials do not appear in the message.
     """
     text = str(uri)
     limits = LiveLimits(open_timeout_s, read_timeout_s, late_after_ms, stop, max_megapixels)
@@ -90,10 +79,7 @@ def open_source(
 def live_address(uri: str, limits: LiveLimits) -> LiveAddress | None:
     """Find the camera that a URI names; None if it is no camera that OpenCV reads.
 
-    Raises
-    ------
-    SourceError
-        This machine has no such camera, or the URI is malformed.
+    Raises SourceError: this machine has no such camera, or the URI is malformed.
     """
     component = _component(uri)
     if component is None or component.address is None:
@@ -152,10 +138,7 @@ def watched_folder(uri: str) -> Path | None:
 def check_there(uri: str) -> None:
     """Check that the files or the local camera that a URI names exist; remote sources are not contacted.
 
-    Raises
-    ------
-    SourceError
-        They do not exist, or the URI is malformed.
+    Raises SourceError: they do not exist, or the URI is malformed.
     """
     component = _component(uri)
     if component is None:

@@ -102,10 +102,7 @@ class AravisCamera:
 def list_devices() -> list[AravisCamera]:
     """Search the networks and buses of this computer for cameras, which takes about a second.
 
-    Raises
-    ------
-    SourceError
-        The library is missing.
+    Raises SourceError: the library is missing.
     """
     library = _library()
     library.arv_update_device_list()
@@ -128,10 +125,7 @@ class Buffer:
 class Camera:
     """GenICam camera that streams after `start`; for use by one thread.
 
-    Raises
-    ------
-    SourceError
-        In all methods: the camera refuses a call, or no longer answers.
+    Raises SourceError: in all methods: the camera refuses a call, or no longer answers.
     """
 
     def __init__(self, id: str):

@@ -58,10 +58,7 @@ class Lost:
 class CameraConnection:
     """Open camera; opening and reading may block for any time, so use it in a thread or process that can wait.
 
-    Raises
-    ------
-    SourceError
-        The camera cannot be opened.
+    Raises SourceError: the camera cannot be opened.
     """
 
     def __init__(self, frames: FrameCounter, connect: Connect, read_timeout_s: float):
@@ -82,12 +79,8 @@ class CameraConnection:
     def read(self) -> Frame:
         """Wait for the next frame.
 
-        Raises
-        ------
-        NoFrameYetError
-            No frame yet: the camera waits for its trigger, or has sent only a part; call again.
-        SourceError
-            Reading failed, or the data is no image; the end of a stream is a failure too.
+        Raises NoFrameYetError: no frame yet: the camera waits for its trigger, or has sent only a part; call again.
+        Raises SourceError: reading failed, or the data is no image; the end of a stream is a failure too.
         """
         begin = time.monotonic()
         while True:

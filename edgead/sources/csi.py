@@ -45,12 +45,8 @@ _INSTALL = (
 class RawFrames:
     """Format of raw frames in a byte stream.
 
-    Attributes
-    ----------
-    width, height : int
-    coding : "bgr" or "yuv420"
-        Rows of BGR, each padded to a multiple of four bytes as by GStreamer; or planes without padding, the chroma
-        planes with half the width and half the height.
+    `coding`: rows of BGR, each padded to a multiple of four bytes as by GStreamer; or planes without padding, the
+        chroma planes with half the width and half the height.
     """
 
     width: int
@@ -76,16 +72,8 @@ class RawFrames:
 class ProgramCapture:
     """Capture from a running program, with the interface that a connection needs of `cv2.VideoCapture`.
 
-    Parameters
-    ----------
-    shown : str
-        Name of the camera in errors.
-    command : sequence of str
-
-    Raises
-    ------
-    SourceError
-        The program is not installed, ends, or delivers nothing in time; its last message is quoted.
+    `shown`: name of the camera in errors.
+    Raises SourceError: the program is not installed, ends, or delivers nothing in time; its last message is quoted.
     """
 
     def __init__(self, shown: str, command: Sequence[str], frames: RawFrames, limits: LiveLimits):

@@ -42,10 +42,7 @@ class FrameMemory:
     The memory has no name (memfd): it is freed with the last of the two processes, however that ends. Python's
     resource tracker, which would report a leak when a reader is killed, is not involved.
 
-    Parameters
-    ----------
-    descriptor : int
-        File descriptor of the memory, from `create_memory` or from the other process; this object closes it.
+    `descriptor`: file descriptor of the memory, from `create_memory` or from the other process; this object closes it.
     """
 
     def __init__(self, descriptor: int):

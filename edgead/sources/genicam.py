@@ -62,17 +62,9 @@ def genicam_address(uri: str, options: GenicamOptions, limits: LiveLimits) -> Li
 class GenicamCapture:
     """Capture from a GenICam camera, with the interface of `cv2.VideoCapture`.
 
-    Attributes
-    ----------
-    lost_packets : int
-        Number of packets that did not arrive.
-    lost_frames : int
-        Number of frames that are missing in the camera's numbering.
-
-    Raises
-    ------
-    SourceError
-        The camera is not found, refuses a setting, or no longer answers.
+    `lost_packets`: number of packets that did not arrive.
+    `lost_frames`: number of frames that are missing in the camera's numbering.
+    Raises SourceError: the camera is not found, refuses a setting, or no longer answers.
     """
 
     def __init__(self, shown: str, wanted: str, options: GenicamOptions):
@@ -95,12 +87,8 @@ class GenicamCapture:
     def read(self) -> tuple[bool, Any]:
         """Wait for the next frame; an incomplete one gives no image.
 
-        Raises
-        ------
-        NoFrameYetError
-            No frame in time; with a trigger the camera may wait for long.
-        SourceError
-            The camera no longer answers.
+        Raises NoFrameYetError: no frame in time; with a trigger the camera may wait for long.
+        Raises SourceError: the camera no longer answers.
         """
         buffer = self._camera.next(_POLL_S)
         self.lost_packets = self._camera.missing_packets
@@ -152,17 +140,9 @@ class GenicamCapture:
 def as_image(data: np.ndarray, pixel_format: int, height: int, width: int) -> np.ndarray:
     """Convert a camera's data to an image: (H, W) or (H, W, 3) BGR, uint8, in C order.
 
-    Parameters
-    ----------
-    data : ndarray of shape (n,), uint8
-    pixel_format : int
-        Code of GenICam's naming convention.
-    height, width : int
-
-    Raises
-    ------
-    SourceError
-        The format is not supported, or there are too few bytes.
+    `data`: ndarray of shape (n,), uint8.
+    `pixel_format`: code of GenICam's naming convention.
+    Raises SourceError: the format is not supported, or there are too few bytes.
     """
     bytes_per_pixel = (pixel_format >> 16 & 0xFF) // 8
     count = height * width * bytes_per_pixel

@@ -33,12 +33,8 @@ class ShiftMonitor:
     moved if this exceeds the limit by more than twice the spread of the golden images. An image that cannot be
     registered, such as of an empty conveyor, does not count.
 
-    Parameters
-    ----------
-    golden : sequence of ndarray of shape (h, w), uint8
-        Golden images, at least one, all of one size.
-    scale : float
-        Pixels of the camera per pixel of the golden images.
+    `golden` (sequence of ndarray of shape (h, w), uint8): golden images, at least one, all of one size.
+    `scale`: pixels of the camera per pixel of the golden images.
     """
 
     def __init__(self, golden: Sequence[np.ndarray], scale: float):
@@ -104,10 +100,8 @@ class HealthWatch:
     Brightness is the mean grey level. Sharpness is the variance of the Laplacian divided by that of the grey levels, so
     that contrast cancels, relative to the median of the golden images. For the place see `ShiftMonitor`.
 
-    Parameters
-    ----------
-    golden : sequence of ndarray of shape (H, W, 3), uint8, BGR
-        Golden images; without any, only brightness is judged.
+    `golden` (sequence of ndarray of shape (H, W, 3), uint8, BGR): golden images; without any, only brightness is
+        judged.
     """
 
     def __init__(self, section: HealthSection, golden: Sequence[np.ndarray] = ()):
@@ -126,10 +120,7 @@ class HealthWatch:
     def check(self, frame: Frame) -> tuple[str, ...]:
         """Measure a frame; return the faults by the median of the last checks.
 
-        Returns
-        -------
-        tuple of str
-            Some of "dark", "bright", "blurred" and "moved".
+        Returns some of "dark", "bright", "blurred" and "moved".
         """
         self._next_ns = frame.captured_ns + int(self._section.every_s * 1e9)
         grey = _grey(frame.image)

@@ -59,10 +59,7 @@ class LineScan(Section):
 def split_line_scan(uri: str, shown: str) -> tuple[str, LineScan | None]:
     """Split the options of `LineScan` from a URI's query; None if it has none of them.
 
-    Raises
-    ------
-    SourceError
-        An option is wrong, or `lines` is missing; the message names the URI as `shown`.
+    Raises SourceError: an option is wrong, or `lines` is missing; the message names the URI as `shown`.
     """
     rest, query = split_options(uri)
     options = [option.partition("=") for option in query.split("&") if option]
@@ -87,13 +84,8 @@ def warn_of_lost(name: str, lines: FrameLines | None) -> None:
 class Joiner:
     """Assembler of frames from strips; copies every row once.
 
-    Parameters
-    ----------
-    uri : str
-        Name of the source in errors and in the log.
-    options : LineScan
-    max_megapixels : float
-        Largest size of a joined frame.
+    `uri`: name of the source in errors and in the log.
+    `max_megapixels`: largest size of a joined frame.
     """
 
     def __init__(self, uri: str, options: LineScan, max_megapixels: float = MAX_MEGAPIXELS):
@@ -113,15 +105,9 @@ class Joiner:
     def add(self, strip: Planes) -> list[tuple[Planes, FrameLines]]:
         """Add a strip; return the frames that it completes, in arrays of their own.
 
-        Parameters
-        ----------
-        strip : mapping of str to ndarray of shape (h, W) or (h, W, C)
-            Planes of one height and width.
-
-        Raises
-        ------
-        SourceError
-            The strip differs from earlier ones in width, type or number of planes, or frames would be too large.
+        `strip` (mapping of str to ndarray of shape (h, W) or (h, W, C)): planes of one height and width.
+        Raises SourceError: the strip differs from earlier ones in width, type or number of planes, or frames would be
+            too large.
         """
         lines = self._options.lines
         self._check(strip)
@@ -141,12 +127,8 @@ class Joiner:
     def lose(self, *, strips: int = 0, frames: int = 0) -> None:
         """Discard the partial frame and begin a new one after lost strips, which count with the last strip's height.
 
-        Parameters
-        ----------
-        strips : int
-            Number of strips that did not arrive.
-        frames : int
-            Number of complete frames that were not delivered; their lines count as lost.
+        `strips`: number of strips that did not arrive.
+        `frames`: number of complete frames that were not delivered; their lines count as lost.
         """
         self._first += self._filled + strips * self._height
         self._filled = 0
@@ -197,10 +179,7 @@ def _words(kinds: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> str:
 class LineScanCapture:
     """Capture that joins a camera's strips when it reads them, so that a dropped frame loses no strip of the next.
 
-    Attributes
-    ----------
-    lines : FrameLines or None
-        Lines of the image that was read last; None without one.
+    `lines`: lines of the image that was read last; None without one.
     """
 
     def __init__(self, capture: Capture, joiner: Joiner, lines: int):
@@ -222,12 +201,8 @@ class LineScanCapture:
     def read(self) -> tuple[bool, Any]:
         """Wait for the strip that completes a frame.
 
-        Raises
-        ------
-        NoFrameYetError
-            More strips are needed, or the camera's own capture has no strip yet.
-        SourceError
-            Errors of the camera's own capture, and of `Joiner.add`.
+        Raises NoFrameYetError: more strips are needed, or the camera's own capture has no strip yet.
+        Raises SourceError: errors of the camera's own capture, and of `Joiner.add`.
         """
         begin_s = time.monotonic()
         while not self._ready:

@@ -56,12 +56,8 @@ class Mailbox:
     def get(self, timeout_s: float) -> Frame | None:
         """Wait for a frame and take it; None if the stream has ended.
 
-        Raises
-        ------
-        TimeoutError
-            Neither a frame nor the end came in time.
-        Exception
-            The fault that was passed to `end`.
+        Raises TimeoutError: neither a frame nor the end came in time.
+        Raises Exception: the fault that was passed to `end`.
         """
         deadline = time.monotonic() + timeout_s
         with self._changed:
@@ -96,11 +92,7 @@ class LiveSource:
     Everything that can hang (opening, reading) happens in the reader thread, so that every error is reported
     within the limits. The end of a live stream is a fault, as a camera does not end by itself.
 
-    Parameters
-    ----------
-    address : LiveAddress
-        Address of the camera; its display form is in every frame and error.
-    limits : LiveLimits
+    `address`: address of the camera; its display form is in every frame and error.
     """
 
     live = True

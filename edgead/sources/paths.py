@@ -98,10 +98,7 @@ class PathOptions(Section):
 def open_path(text: str, _: NoOptions, limits: LiveLimits) -> Source:
     """Open the source of a path; `?rate=` limits its frames per second.
 
-    Raises
-    ------
-    SourceError
-        The path does not exist or cannot be read, or an option is wrong.
+    Raises SourceError: the path does not exist or cannot be read, or an option is wrong.
     """
     text, query = split_options(text)
     path, shown = Path(text), without_credentials(text)

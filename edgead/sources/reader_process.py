@@ -27,15 +27,9 @@ _REAP_S = 1.0
 class ReaderProcess:
     """Process that reads a camera, from its start to `close`.
 
-    Attributes
-    ----------
-    waits : bool
-        Whether the camera waits for its trigger, or for more lines, so that a long time without a frame is no fault.
-
-    Raises
-    ------
-    OSError
-        The process cannot be started.
+    `waits`: whether the camera waits for its trigger, or for more lines, so that a long time without a frame is no
+        fault.
+    Raises OSError: the process cannot be started.
     """
 
     def __init__(self, section: CameraSection):
@@ -72,10 +66,7 @@ class ReaderProcess:
     def newest(self, timeout_s: float) -> SharedFrame | None:
         """Wait for a frame newer than the last; None if none comes in time.
 
-        Raises
-        ------
-        SourceError
-            The camera or its process failed, or exceeded its time limits.
+        Raises SourceError: the camera or its process failed, or exceeded its time limits.
         """
         readable, _, _ = select.select([self._channel], [], [], timeout_s)
         if readable:

@@ -20,19 +20,13 @@ Address = Callable[[str, Any, LiveLimits], LiveAddress]
 class SourceComponent(Component):
     """Registration of a kind of source, with `open`, or with `address` if it is a camera.
 
-    Attributes
-    ----------
-    open : callable or None
-        Function from a URI, its options and `LiveLimits` to the source.
-    address : callable or None
-        Function with the same arguments to the `LiveAddress` of a camera. The daemon reads such a camera in a separate
-        process, which it kills if it hangs.
-    live : bool
-        Whether frames come at their own pace without an end, so that a lost source is opened again.
-    on_demand : bool
-        Whether frames come only when somebody provides them, and wait for the consumer: a pause is then no fault.
-    has_query : bool
-        Whether the part after `?` holds options; otherwise it belongs to the address.
+    `open`: function from a URI, its options and `LiveLimits` to the source.
+    `address`: function with the same arguments to the `LiveAddress` of a camera. The daemon reads such a camera in a
+        separate process, which it kills if it hangs.
+    `live`: whether frames come at their own pace without an end, so that a lost source is opened again.
+    `on_demand`: whether frames come only when somebody provides them, and wait for the consumer: a pause is then no
+        fault.
+    `has_query`: whether the part after `?` holds options; otherwise it belongs to the address.
     """
 
     open: Open | None

@@ -74,10 +74,7 @@ class CameraStatus(BaseModel, from_attributes=True):
 class CameraRecord:
     """State and counters of one camera; safe from any thread.
 
-    Parameters
-    ----------
-    frozen_after : int
-        Number of equal frames in a row from which a camera counts as frozen.
+    `frozen_after`: number of equal frames in a row from which a camera counts as frozen.
     """
 
     def __init__(self, name: str, uri: str, frozen_after: int):
@@ -185,16 +182,9 @@ class SupervisedCamera:
     no frame is invented. `status` checks the age of the newest frame and whether the thread is alive, as a dead thread
     cannot report itself.
 
-    Parameters
-    ----------
-    name : str
-        Source name in every frame.
-
-    Attributes
-    ----------
-    scheduling : Scheduling
-        Scheduling of the camera's thread and reader process, from the next connection on. Health is measured with
-        normal scheduling after the frame was handed over, so that no frame waits for it.
+    `name`: source name in every frame.
+    `scheduling`: scheduling of the camera's thread and reader process, from the next connection on. Health is measured
+        with normal scheduling after the frame was handed over, so that no frame waits for it.
     """
 
     def __init__(self, name: str, section: CameraSection):
@@ -272,10 +262,7 @@ class SupervisedCamera:
 
         Golden images of other pipelines are kept.
 
-        Parameters
-        ----------
-        pipeline : str
-        golden : sequence of ndarray of shape (H, W, 3), uint8, BGR
+        `golden`: sequence of ndarray of shape (H, W, 3), uint8, BGR.
         """
         with self._comparing:
             self._golden[pipeline] = golden
@@ -288,12 +275,8 @@ class SupervisedCamera:
     def offer(self, data: bytes, part: Part) -> Frame:
         """Decode the bytes of a sent image file and deliver its frame to all subscribers.
 
-        Raises
-        ------
-        SettingsError
-            The source takes no sent images, or is lost.
-        ImageError
-            The bytes are no image, or one that is too large.
+        Raises SettingsError: the source takes no sent images, or is lost.
+        Raises ImageError: the bytes are no image, or one that is too large.
         """
         source = self._recording
         if not isinstance(source, RequestSource):

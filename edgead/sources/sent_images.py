@@ -44,10 +44,7 @@ class RequestSource:
     def offer(self, data: bytes, part: Part) -> Frame:
         """Decode the bytes of an image file and queue its frame; from any thread.
 
-        Raises
-        ------
-        ImageError
-            The bytes are no image, or one that is too large.
+        Raises ImageError: the bytes are no image, or one that is too large.
         """
         image = decode_image(data, max_megapixels=self._max_megapixels, keep_depth=True)
         with self._lock:

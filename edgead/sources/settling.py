@@ -10,10 +10,7 @@ from typing import Protocol, runtime_checkable
 class SettlingSource(Protocol):
     """Source that keeps the image of a frame until the frame is settled.
 
-    Attributes
-    ----------
-    holds : bool
-        Whether a frame waits for `settle`. Otherwise it is settled when the next one is requested.
+    `holds`: whether a frame waits for `settle`. Otherwise it is settled when the next one is requested.
     """
 
     holds: bool

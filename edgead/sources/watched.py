@@ -63,11 +63,7 @@ class _Seen:
 class FolderScanner:
     """Scanner of a folder, which remembers since when each image is unchanged.
 
-    Parameters
-    ----------
-    folder : Path
-    stable_s : float
-        Time without changes after which an image is complete.
+    `stable_s`: time without changes after which an image is complete.
     """
 
     def __init__(self, folder: Path, stable_s: float):
@@ -81,10 +77,7 @@ class FolderScanner:
 
         Images that arrived between two scans are ordered by their time of change.
 
-        Raises
-        ------
-        OSError
-            The folder cannot be read.
+        Raises OSError: the folder cannot be read.
         """
         there = self._there()
         now_s = time.monotonic()
@@ -124,15 +117,8 @@ class FolderScanner:
 class Journal:
     """Record of the images taken from a folder, in a file there, so that none is taken again after a restart.
 
-    Attributes
-    ----------
-    names : dict of Signature
-        Signature of each taken image by name; a changed file under the same name is a new image.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read or written, or another user has put one there.
+    `names`: signature of each taken image by name; a changed file under the same name is a new image.
+    Raises OSError: the file cannot be read or written, or another user has put one there.
     """
 
     def __init__(self, folder: Path):
@@ -218,10 +204,7 @@ class ReadingMark:
 def own_folder(folder: Path) -> Path:
     """Make a folder if it does not exist, and return its path.
 
-    Raises
-    ------
-    OSError
-        The folder cannot be made, or is a link.
+    Raises OSError: the folder cannot be made, or is a link.
     """
     with suppress(FileExistsError):
         folder.mkdir()
@@ -233,10 +216,7 @@ def own_folder(folder: Path) -> Path:
 def move_into(path: Path, folder: Path) -> Path:
     """Move a file into a folder, made if needed, under a free name; return the new path.
 
-    Raises
-    ------
-    OSError
-        The file cannot be moved, or the folder is a link.
+    Raises OSError: the file cannot be moved, or the folder is a link.
     """
     own_folder(folder)
     free, number = folder / path.name, 1
@@ -303,16 +283,9 @@ class WatchSource:
     is settled. Files that are no images are moved to the folder `failed`, with the reason in a file beside them. Links,
     FIFOs and hidden files are never opened.
 
-    Attributes
-    ----------
-    holds : bool
-        See `SettlingSource`.
-
-    Raises
-    ------
-    SourceError
-        The folder does not exist. During iteration: another process takes its images, the folder is gone, or a file
-        cannot be moved out of it.
+    `holds`: see `SettlingSource`.
+    Raises SourceError: the folder does not exist. During iteration: another process takes its images, the folder is
+        gone, or a file cannot be moved out of it.
     """
 
     live = False

@@ -57,10 +57,7 @@ def draw_scene(seed: int) -> Scene:
 def photograph(layers: Layers, scene: Scene) -> np.ndarray:
     """Render the image of a part as the lens projects it, before the sensor's noise.
 
-    Returns
-    -------
-    ndarray of shape (480, 480, 3), float32
-        BGR in grey levels; highlights may exceed 255.
+    Returns ndarray of shape (480, 480, 3), float32: BGR in grey levels; highlights may exceed 255.
     """
     pose = _pose(scene)
     surface = cv2.warpAffine(layers.surface, pose, SIZE[::-1], flags=cv2.INTER_LINEAR)

@@ -33,10 +33,7 @@ from edgead.synthetic.part import (
 def apply(defect: str, rng: np.random.Generator) -> Layers:
     """Return the layers of a part with one defect, drawn by `rng`.
 
-    Raises
-    ------
-    ValueError
-        If there is no such defect.
+    Raises ValueError if there is no such defect.
     """
     if defect not in _MAKERS:
         raise ValueError(f"no defect is called {defect!r}: choose one of {', '.join(DEFECTS)}")

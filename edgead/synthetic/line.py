@@ -86,20 +86,12 @@ def part_seed(seed: int, index: int, *, on_conveyor: bool = False) -> int:
 def render(seed: int, defect: str | None = None, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Photograph the part number `seed`.
 
-    Parameters
-    ----------
-    seed : int
-        Fixes the part, its pose and the exposure: the same seed gives the same bytes on the same machine.
-    defect : str or None
-        One of `DEFECTS`; None renders the same part without a defect.
-    batch : int or None
-        Number of the part's batch, see `draw_batch`; None is the line without batches.
-
-    Returns
-    -------
-    image : ndarray of shape (480, 480, 3), uint8, BGR
-    mask : ndarray of shape (480, 480), bool
-        The pixels of the defect with its inner gaps closed. Outside it the image equals the good one.
+    `seed`: fixes the part, its pose and the exposure: the same seed gives the same bytes on the same machine.
+    `defect`: one of `DEFECTS`; None renders the same part without a defect.
+    `batch`: number of the part's batch, see `draw_batch`; None is the line without batches.
+    Returns image, ndarray of shape (480, 480, 3), uint8, BGR.
+    And mask, ndarray of shape (480, 480), bool: the pixels of the defect with its inner gaps closed. Outside it the
+        image equals the good one.
     """
     scene = camera.draw_scene(seed)
     if batch is not None:

@@ -43,10 +43,7 @@ class Made(NamedTuple):
 def keep_rejects(rejects: Sequence[RealDefect], group: str, draft: Path) -> list[tuple[RealDefect, Reject]]:
     """Copy the rejects that have a marked defect, and their masks, into `real` in the draft.
 
-    Raises
-    ------
-    DatasetError
-        None of the rejects has a marked defect.
+    Raises DatasetError: none of the rejects has a marked defect.
     """
     kept: list[tuple[RealDefect, Reject]] = []
     paths = [reject.path for reject in rejects]
@@ -110,17 +107,10 @@ def _copy(path: Path, to: Path) -> None:
 class Recipe:
     """Settings for making defects.
 
-    Attributes
-    ----------
-    count : int
-        Total number of images, spread evenly over the kinds.
-    method : str
-        "drawn", which takes no rejects; or a method of another package, see `edgead.synthetic.makers`.
-    where : Path, optional
-        Mask of the places where defects may be; by default they are near their places on the rejects.
-    group : str
-        Rule by which rejects belong together, see `edgead.dataset.groups.group_images`; recorded in `made.json`.
-    seed : int
+    `count`: total number of images, spread evenly over the kinds.
+    `method`: "drawn", which takes no rejects; or a method of another package, see `edgead.synthetic.makers`.
+    `where`: mask of the places where defects may be; by default they are near their places on the rejects.
+    `group`: rule by which rejects belong together, see `edgead.dataset.groups.group_images`; recorded in `made.json`.
     """
 
     count: int = 300
@@ -154,29 +144,14 @@ def make_defects(
 ) -> MadeSet:
     """Write a folder of made defects: `test/KIND` and `ground_truth/KIND`, the parts in `test/good`, rejects in `real`.
 
-    Parameters
-    ----------
-    good : sequence of Path
-        Good parts of one folder, preferably not learnt by the model.
-    rejects : sequence of RealDefect
-        Rejects; those without a marked defect are left out.
-    folder : Path
-        New or empty folder; it becomes complete or stays absent.
-    recipe : Recipe
-    make : callable, optional
-        Function that makes the images, for every method except "drawn"; see `Maker`.
-    learnt : Learnt, optional
-        Weights and settings of a trained `make`, for the record.
-    progress : callable, optional
-
-    Raises
-    ------
-    DatasetError
-        No reject has a marked defect, images cannot be read, or are in a folder of made defects.
-    SettingsError
-        There are rejects for drawn defects, or none for other methods.
-    FileExistsError
-        The folder is not empty.
+    `good`: good parts of one folder, preferably not learnt by the model.
+    `rejects`: rejects; those without a marked defect are left out.
+    `folder`: new or empty folder; it becomes complete or stays absent.
+    `make`: function that makes the images, for every method except "drawn"; see `Maker`.
+    `learnt`: weights and settings of a trained `make`, for the record.
+    Raises DatasetError: no reject has a marked defect, images cannot be read, or are in a folder of made defects.
+    Raises SettingsError: there are rejects for drawn defects, or none for other methods.
+    Raises FileExistsError: the folder is not empty.
     """
     if (make is None) == bool(rejects):
         raise SettingsError("drawn defects come of no rejects: leave --from out" if rejects else "name rejects: --from")

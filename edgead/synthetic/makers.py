@@ -24,18 +24,9 @@ _MOVED = "was taken out after version 0.1.0: take --method drawn, or seas or ano
 class DefectMaker(ABC):
     """Base of a package's method that makes defects; it is constructed before anything is written.
 
-    Parameters
-    ----------
-    settings : mapping of str to object
-        Settings of `edgead defects --set NAME=VALUE`, as plain JSON types.
-    recipe : Recipe
-    rejects : sequence of RealDefect
-        Real rejects; None if no folder of rejects was given.
-
-    Raises
-    ------
-    SettingsError
-        A setting is unknown or invalid, or the method does not support the recipe or the rejects.
+    `settings`: settings of `edgead defects --set NAME=VALUE`, as plain JSON types.
+    `rejects`: real rejects; None if no folder of rejects was given.
+    Raises SettingsError: a setting is unknown or invalid, or the method does not support the recipe or the rejects.
     """
 
     @abstractmethod

@@ -27,13 +27,10 @@ _SUPERSAMPLING = 3
 class Layers:
     """Layers of the part, upright and centred.
 
-    Attributes
-    ----------
-    surface : ndarray of shape (480, 480, 4), float32
-        Slope to the right and slope downwards (the surface normal is (right, down, 1) unnormalised),
-        polish (0 as cast, 1 machined) and the strength of lathe marks (0 to 1).
-    colour : ndarray of shape (480, 480, 4), float32
-        Blue, green and red reflectance with cavities darkened, and coverage (0 where the conveyor shows).
+    `surface` (ndarray of shape (480, 480, 4), float32): slope to the right and slope downwards (the surface normal is
+        (right, down, 1) unnormalised), polish (0 as cast, 1 machined) and the strength of lathe marks (0 to 1).
+    `colour` (ndarray of shape (480, 480, 4), float32): blue, green and red reflectance with cavities darkened, and
+        coverage (0 where the conveyor shows).
     """
 
     surface: np.ndarray

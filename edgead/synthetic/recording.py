@@ -46,17 +46,9 @@ def write_dataset(
     It is written beside the folder and renamed, so that a folder is complete or absent. A folder that
     this function wrote with the same parameters is not changed.
 
-    Returns
-    -------
-    Path
-        The folder.
-
-    Raises
-    ------
-    FileExistsError
-        If the folder holds anything else.
-    OSError
-        If a file cannot be written.
+    Returns the folder.
+    Raises FileExistsError if the folder holds anything else.
+    Raises OSError if a file cannot be written.
     """
     counts = {"train_good": train_good, "test_good": test_good, "per_defect": per_defect}
     for name, value in counts.items():
@@ -95,17 +87,9 @@ def write_video(
 
     In 60 frames or more every type of defect occurs at least once, unless `defect_rate` is 0.
 
-    Returns
-    -------
-    Path
-        The truth beside the video, `<stem>.truth.jsonl`, for `load_truth`.
-
-    Raises
-    ------
-    ValueError
-        If the path does not end in .avi or there is nothing to film.
-    OSError
-        If the video cannot be written.
+    Returns the truth beside the video, `<stem>.truth.jsonl`, for `load_truth`.
+    Raises ValueError if the path does not end in .avi or there is nothing to film.
+    Raises OSError if the video cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".avi":
@@ -131,10 +115,7 @@ def write_video(
 def load_truth(path: str | os.PathLike[str]) -> list[FrameTruth]:
     """Read the truth of a demo video.
 
-    Raises
-    ------
-    ValueError
-        If a line is not what `write_video` writes.
+    Raises ValueError if a line is not what `write_video` writes.
     """
     truths = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):

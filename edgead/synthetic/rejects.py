@@ -46,16 +46,9 @@ class RealDefect:
 def find_rejects(folder: Path) -> list[tuple[Path, str]]:
     """List the images of a folder with the names of their kinds.
 
-    Parameters
-    ----------
-    folder : Path
-        FOLDER/KIND/*.png, FOLDER/test/KIND/*.png as in the MVTec layout, or images without kinds. Images in a folder
-        `good` are left out.
-
-    Raises
-    ------
-    DatasetError
-        There are no such images, or the folder's defects are made, not real.
+    `folder`: FOLDER/KIND/*.png, FOLDER/test/KIND/*.png as in the MVTec layout, or images without kinds. Images in a
+        folder `good` are left out.
+    Raises DatasetError: there are no such images, or the folder's defects are made, not real.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; name one of rejects, best FOLDER/KIND/*.png")
@@ -91,10 +84,7 @@ def by_masks(rejects: Sequence[tuple[Path, str]], folder: Path) -> list[RealDefe
 def by_boxes(rejects: Sequence[tuple[Path, str]], verdicts: Path) -> list[RealDefect]:
     """Take defects from the boxes of verdicts, a JSON object a line with `name` and `boxes`, as the sink jsonl writes.
 
-    Raises
-    ------
-    DatasetError
-        The file cannot be read, a line of it is no verdict, or two rejects have one name.
+    Raises DatasetError: the file cannot be read, a line of it is no verdict, or two rejects have one name.
     """
     (name, count), *_ = Counter(path.name for path, _ in rejects).most_common(1) or [("", 0)]
     if count > 1:

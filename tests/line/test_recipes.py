@@ -63,7 +63,7 @@ def test_a_recipe_chooses_the_thresholds_that_judge_and_an_unknown_one_is_refuse
 def test_an_unknown_recipe_may_be_for_review_and_is_never_ok(trained_model, opened):
     own, judge = opened(section(trained_model, unknown_recipe="review"))
     for limits, decision in ((NEVER, "review"), (ALWAYS, "reject")):
-        own.judge_by(type(own.thresholds)(**limits))
+        own.require().set_thresholds(**limits)
         assert judge("cap, green").decision == decision
 
 

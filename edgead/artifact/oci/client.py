@@ -52,15 +52,9 @@ class Credentials:
 def find_credentials(host: str) -> Credentials | None:
     """Look up the credentials for a registry in the environment and Docker's file; None for anonymous access.
 
-    Parameters
-    ----------
-    host : str
-        Name of the host, with its port if any.
-
-    Raises
-    ------
-    SettingsError
-        Docker's file cannot be read, or the environment does not say to which registry its password belongs.
+    `host`: name of the host, with its port if any.
+    Raises SettingsError: Docker's file cannot be read, or the environment does not say to which registry its password
+        belongs.
     """
     user = os.environ.get("EDGEAD_REGISTRY_USER")
     of_host = os.environ.get("EDGEAD_REGISTRY_HOST")
@@ -88,10 +82,7 @@ def find_credentials(host: str) -> Credentials | None:
 def may_see_password(host: str, registry: str) -> bool:
     """Whether a token server may get the registry's password: it is on the same host, or the user has named it.
 
-    Parameters
-    ----------
-    host, registry : str
-        Names of hosts without ports.
+    `host`, `registry`: names of hosts without ports.
     """
     return host in {registry, *re.split(r"[\s,]+", os.environ.get("EDGEAD_REGISTRY_TOKEN_HOSTS", ""))}
 
@@ -105,21 +96,11 @@ def authorization(
 ) -> str:
     """Answer a registry's authentication challenge; return the value of the header `Authorization`.
 
-    Parameters
-    ----------
-    challenge : str
-        The registry's header `WWW-Authenticate`.
-    origin : str
-        Origin of the registry. A token server must have the same origin, or HTTPS. One on another host gets the
+    `challenge`: the registry's header `WWW-Authenticate`.
+    `origin`: origin of the registry. A token server must have the same origin, or HTTPS. One on another host gets the
         password only if `EDGEAD_REGISTRY_TOKEN_HOSTS` names it.
-    credentials : Credentials or None
-    ask : callable
-        Function that sends a GET with these headers and returns the body of the response.
-
-    Raises
-    ------
-    RegistryError
-        The challenge cannot be answered, or the token server gives no token.
+    `ask`: function that sends a GET with these headers and returns the body of the response.
+    Raises RegistryError: the challenge cannot be answered, or the token server gives no token.
     """
     kind, _, rest = challenge[:_MAX_HEADER].partition(" ")
     if kind.lower() == "basic":
@@ -160,11 +141,7 @@ for _name in ("httpx", "httpcore"):
 class Client:
     """HTTP client of one repository of a registry.
 
-    Parameters
-    ----------
-    reference : Reference
-    transport : httpx.BaseTransport, optional
-        Replaces the network, for tests.
+    `transport`: replaces the network, for tests.
     """
 
     def __init__(self, reference: Reference, transport: httpx.BaseTransport | None = None):
@@ -188,10 +165,7 @@ class Client:
     def answer(self, method: str, path: str, most: int = _MAX_ANSWER, **options: Any) -> tuple[httpx.Response, bytes]:
         """Send a request and read the whole response; see `open`.
 
-        Raises
-        ------
-        RegistryError
-            The response has more than `most` bytes.
+        Raises RegistryError: the response has more than `most` bytes.
         """
         with self.open(method, path, **options) as response:
             body = b"" if method == "HEAD" else _read(response, most, self.origin)
@@ -209,17 +183,9 @@ class Client:
     ) -> Iterator[httpx.Response]:
         """Send a request, authenticated if the registry demands it; yield the response before its body is read.
 
-        Parameters
-        ----------
-        path : str
-            Path relative to the repository, or a whole URL at the registry.
-        within_s : float
-            Time limit for the whole exchange, including the reading of the body.
-
-        Raises
-        ------
-        RegistryError
-            There is no response in time; also raised while the body is read.
+        `path`: path relative to the repository, or a whole URL at the registry.
+        `within_s`: time limit for the whole exchange, including the reading of the body.
+        Raises RegistryError: there is no response in time; also raised while the body is read.
         """
         url = urljoin(self.base, path)
         own = self._signed_in({"Accept-Encoding": "identity", **(headers or {})})
@@ -257,10 +223,7 @@ class Client:
     def place(self, response: httpx.Response) -> str:
         """URL to upload to, from a response's `Location`; it must be at the registry, as credentials are sent there.
 
-        Raises
-        ------
-        RegistryError
-            The response has no location, or one at another server.
+        Raises RegistryError: the response has no location, or one at another server.
         """
         url = urljoin(str(response.url), response.headers.get("location", ""))
         if not response.headers.get("location") or _origin(url) != self.origin:

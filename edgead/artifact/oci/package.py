@@ -81,10 +81,7 @@ class Package(BaseModel, frozen=True):
     def read(cls, content: bytes) -> Package:
         """Parse a manifest.
 
-        Raises
-        ------
-        PackageError
-            It is no manifest of a model, or it names files outside the model's folder.
+        Raises PackageError: it is no manifest of a model, or it names files outside the model's folder.
         """
         try:
             found = _Content.model_validate_json(content)

@@ -46,23 +46,12 @@ def pull(
 
     An interrupted pull is resumed: partial files are kept beside the destination until the model is complete.
 
-    Parameters
-    ----------
-    reference : Reference
-        A tag or a digest.
-    destination : Path
-        Folder of the model; an existing model there is kept as an earlier version.
-    reuse : iterable of Path
-        Models whose files need not be fetched again; `destination` is one.
-    pace : callable
-        Called with the number of bytes of each block; may wait.
-
-    Raises
-    ------
-    RegistryError
-        The registry cannot be reached, or sends wrong content; nothing has changed then.
-    PackageError, ArtifactError
-        The registry's content is no usable model; nothing has changed then.
+    `reference`: a tag or a digest.
+    `destination`: folder of the model; an existing model there is kept as an earlier version.
+    `reuse`: models whose files need not be fetched again; `destination` is one.
+    `pace`: called with the number of bytes of each block; may wait.
+    Raises RegistryError: the registry cannot be reached, or sends wrong content; nothing has changed then.
+    Raises PackageError, ArtifactError: the registry's content is no usable model; nothing has changed then.
     """
     if not reference.wanted:
         raise SettingsError(f"{reference} names neither a tag nor a digest: add :TAG, or @sha256:...")

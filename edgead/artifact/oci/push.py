@@ -34,18 +34,9 @@ class PushResult:
 def push(model: Path, reference: Reference, *, transport: httpx.BaseTransport | None = None) -> PushResult:
     """Upload a model to a registry and give it a tag.
 
-    Parameters
-    ----------
-    model : Path
-    reference : Reference
-        Reference with a tag.
-
-    Raises
-    ------
-    ArtifactError
-        The model is edited or damaged.
-    RegistryError
-        The registry cannot be reached, or refuses the model.
+    `reference`: reference with a tag.
+    Raises ArtifactError: the model is edited or damaged.
+    Raises RegistryError: the registry cannot be reached, or refuses the model.
     """
     if not reference.tag or reference.digest:
         raise SettingsError(f"{reference} names no tag: push to {reference.tagged('latest')}, for example")
@@ -70,10 +61,7 @@ def push(model: Path, reference: Reference, *, transport: httpx.BaseTransport | 
 def packed(model: Path) -> Package:
     """Describe the folder of a model as a package: every file in it, except what devices make for themselves.
 
-    Raises
-    ------
-    ArtifactError
-        The model is edited or damaged, or has files that do not belong in a model.
+    Raises ArtifactError: the model is edited or damaged, or has files that do not belong in a model.
     """
     artifact = Artifact.load(model)
     names = sorted(file.relative_to(model).as_posix() for file in model.rglob("*") if not file.is_dir())
@@ -110,19 +98,10 @@ def tag_digest(reference: Reference, transport: httpx.BaseTransport | None = Non
 def move_tag(model: Reference, to: Reference, transport: httpx.BaseTransport | None = None) -> None:
     """Move a tag to a model of the same repository.
 
-    Parameters
-    ----------
-    model : Reference
-        The model, by its digest.
-    to : Reference
-        The tag.
-
-    Raises
-    ------
-    RegistryError
-        The registry cannot be reached, or refuses it.
-    PackageError
-        The digest does not belong to a model.
+    `model`: the model, by its digest.
+    `to`: the tag.
+    Raises RegistryError: the registry cannot be reached, or refuses it.
+    Raises PackageError: the digest does not belong to a model.
     """
     with Repository(model, transport) as registry:
         _, content = registry.manifest()

@@ -40,10 +40,7 @@ class Reference:
     def read(cls, text: str) -> Reference:
         """Parse a reference.
 
-        Raises
-        ------
-        SettingsError
-            The text is no reference; it is not quoted, as it may hold a password.
+        Raises SettingsError: the text is no reference; it is not quoted, as it may hold a password.
         """
         found = _REFERENCE.fullmatch(text) if len(text) <= _MAX_CHARACTERS else None
         if found is None:
@@ -78,10 +75,7 @@ class Reference:
     def tagged(self, tag: str) -> Reference:
         """Make a reference to another tag of the same repository.
 
-        Raises
-        ------
-        SettingsError
-            The text cannot be a tag.
+        Raises SettingsError: the text cannot be a tag.
         """
         if not re.fullmatch(_TAG, tag):
             raise SettingsError(f"{tag!r} can be no tag: letters, digits, ., _ and -, 128 at most")

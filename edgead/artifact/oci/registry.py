@@ -30,11 +30,7 @@ class WrongBytesError(RegistryError):
 class Download:
     """Partial download of a blob, hashed while its bytes arrive.
 
-    Parameters
-    ----------
-    blob : Blob
-    stream : BinaryIO
-        File open for reading and appending; may hold the beginning of the blob.
+    `stream`: file open for reading and appending; may hold the beginning of the blob.
     """
 
     def __init__(self, blob: Blob, stream: BinaryIO):
@@ -59,10 +55,7 @@ class Download:
     def add(self, block: bytes) -> None:
         """Append the next bytes.
 
-        Raises
-        ------
-        WrongBytesError
-            The blob has fewer bytes.
+        Raises WrongBytesError: the blob has fewer bytes.
         """
         if self.have + len(block) > self.blob.size:
             raise WrongBytesError(f"more than the {self.blob.size} bytes come that {self.blob.digest[:19]} has")
@@ -80,11 +73,7 @@ class Download:
 class Repository:
     """Repository of a reference; must be closed.
 
-    Parameters
-    ----------
-    reference : Reference
-    transport : httpx.BaseTransport, optional
-        Replaces the network, for tests.
+    `transport`: replaces the network, for tests.
     """
 
     def __init__(self, reference: Reference, transport: httpx.BaseTransport | None = None):
@@ -100,10 +89,7 @@ class Repository:
     def digest(self) -> str:
         """Ask for the digest of the reference's tag.
 
-        Raises
-        ------
-        RegistryError
-            The registry cannot be reached, or has no such tag.
+        Raises RegistryError: the registry cannot be reached, or has no such tag.
         """
         response, _ = self._client.answer(
             "HEAD", f"manifests/{self.reference.wanted}", headers={"Accept": MANIFEST_TYPE}
@@ -116,10 +102,7 @@ class Repository:
     def manifest(self) -> tuple[str, bytes]:
         """Read the manifest of the reference, with its digest.
 
-        Raises
-        ------
-        RegistryError
-            The manifest is missing, or does not have the requested digest.
+        Raises RegistryError: the manifest is missing, or does not have the requested digest.
         """
         path = f"manifests/{self.reference.wanted}"
         response, body = self._client.answer("GET", path, MAX_MANIFEST_BYTES, headers={"Accept": MANIFEST_TYPE})
@@ -162,17 +145,9 @@ class Repository:
     def fetch(self, blob: Blob, file: Path, pace: Callable[[int], None] = lambda count: None) -> int:
         """Download a blob into a file, which may hold its beginning; return the number of bytes received.
 
-        Parameters
-        ----------
-        pace : callable
-            Called with the number of bytes of each block; may wait.
-
-        Raises
-        ------
-        RegistryError
-            The registry cannot be reached; `file` keeps what was received, for the next attempt.
-        WrongBytesError
-            The registry sends other content; `file` is removed.
+        `pace`: called with the number of bytes of each block; may wait.
+        Raises RegistryError: the registry cannot be reached; `file` keeps what was received, for the next attempt.
+        Raises WrongBytesError: the registry sends other content; `file` is removed.
         """
         with file.open("a+b") as stream:
             download = Download(blob, stream)

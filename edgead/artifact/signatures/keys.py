@@ -88,10 +88,7 @@ def make_key(file: Path, passphrase: str | None = None) -> PublicKey:
     For a name that ends with .key, .pub replaces .key: site.key and site.pub. Both are PEM (PKCS #8 and
     SubjectPublicKeyInfo), as OpenSSL writes them.
 
-    Raises
-    ------
-    SettingsError
-        One of the files exists: a key that signed something is never replaced.
+    Raises SettingsError: one of the files exists: a key that signed something is never replaced.
     """
     with cryptography():
         from cryptography.hazmat.primitives import serialization as form
@@ -118,10 +115,7 @@ def make_key(file: Path, passphrase: str | None = None) -> PublicKey:
 def read_public_key(file: Path) -> PublicKey:
     """Read a public key file.
 
-    Raises
-    ------
-    SettingsError
-        The file cannot be read, or is no Ed25519 key in PEM.
+    Raises SettingsError: the file cannot be read, or is no Ed25519 key in PEM.
     """
     with cryptography():
         from cryptography.exceptions import UnsupportedAlgorithm
@@ -145,17 +139,9 @@ def read_public_key(file: Path) -> PublicKey:
 def read_private_key(file: Path, ask: Callable[[], str] | None = None) -> PrivateKey:
     """Read a private key file.
 
-    Parameters
-    ----------
-    file : Path
-    ask : callable, optional
-        Function that returns the passphrase, called if the key has one.
-
-    Raises
-    ------
-    SettingsError
-        The file cannot be read, other users may read or write it, it is no Ed25519 key in PEM, or the passphrase is
-        wrong.
+    `ask`: function that returns the passphrase, called if the key has one.
+    Raises SettingsError: the file cannot be read, other users may read or write it, it is no Ed25519 key in PEM, or the
+        passphrase is wrong.
     """
     with cryptography():
         from cryptography.exceptions import UnsupportedAlgorithm

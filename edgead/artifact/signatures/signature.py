@@ -94,10 +94,7 @@ def message(manifest_sha256: str, *, key: str, by: str, at: str, product: str = 
 def read_signatures(file: SignatureFile) -> tuple[Signature, ...]:
     """Parse an artifact's signature file; returns no signatures if there is no file.
 
-    Raises
-    ------
-    SignatureError
-        The file could not be read, or is not in edgead's format.
+    Raises SignatureError: the file could not be read, or is not in edgead's format.
     """
     if file.problem:
         raise SignatureError(f"{SIGNATURES} {file.problem}")
@@ -118,22 +115,11 @@ def written(signatures: tuple[Signature, ...]) -> bytes:
 def sign(path: Path, key: PrivateKey, *, by: str = "", product: str = "", counter: int | None = None) -> Signature:
     """Sign a model as it is now; keeps other signatures of the same manifest and drops outdated ones.
 
-    Parameters
-    ----------
-    path : Path
-    key : PrivateKey
-    by, product : str
-        Name of the signer and of the product; both are part of the signed message.
-    counter : int, optional
-        Number that must rise from one release of a product to the next, or devices that follow a tag refuse the model;
-        by default the time in seconds.
-
-    Raises
-    ------
-    ArtifactError
-        The model is missing, edited or damaged.
-    SettingsError
-        A name or the counter is not allowed, or there are too many signatures.
+    `by`, `product`: name of the signer and of the product; both are part of the signed message.
+    `counter`: number that must rise from one release of a product to the next, or devices that follow a tag refuse the
+        model; by default the time in seconds.
+    Raises ArtifactError: the model is missing, edited or damaged.
+    Raises SettingsError: a name or the counter is not allowed, or there are too many signatures.
     """
     artifact = Artifact.load(path)
     if SIGNATURES in artifact.manifest.files:

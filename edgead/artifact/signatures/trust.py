@@ -20,17 +20,9 @@ def check_signed(artifact: Artifact, keys: Sequence[PublicKey]) -> list[Signatur
 
     Files that are read from it later are compared with that manifest's hashes, even if its folder changes meanwhile.
 
-    Parameters
-    ----------
-    artifact : Artifact
-        A result of `Artifact.load`.
-    keys : sequence of PublicKey
-        Trusted keys.
-
-    Raises
-    ------
-    UntrustedModelError
-        No signature by a trusted key is valid.
+    `artifact`: a result of `Artifact.load`.
+    `keys`: trusted keys.
+    Raises UntrustedModelError: no signature by a trusted key is valid.
     """
     remedy = f"sign it with `edgead sign {artifact.path} --key KEY`, or take it from where it was signed"
     try:
@@ -65,19 +57,10 @@ def _why_none(artifact: Artifact, found: Sequence[Signature], known: dict[str, P
 class ModelTrust:
     """Trusted keys of a site, read once with the site file.
 
-    Parameters
-    ----------
-    required : bool
-        Whether a model must be signed by one of them.
-    keys : sequence of Path
-        Files of public keys.
-    device_key : Path, optional
-        File of this device's private key: models learned on the device are signed with it, and trusted.
-
-    Raises
-    ------
-    SettingsError
-        A key cannot be read, or the package cryptography is missing.
+    `required`: whether a model must be signed by one of them.
+    `keys`: files of public keys.
+    `device_key`: file of this device's private key: models learned on the device are signed with it, and trusted.
+    Raises SettingsError: a key cannot be read, or the package cryptography is missing.
     """
 
     def __init__(self, required: bool, keys: Sequence[Path] = (), device_key: Path | None = None):
@@ -90,10 +73,7 @@ class ModelTrust:
     def check(self, artifact: Artifact) -> list[Signature]:
         """Return the trusted signatures of an opened model; an empty list if the site demands none.
 
-        Raises
-        ------
-        UntrustedModelError
-            The site demands a signature, and the model has no valid one.
+        Raises UntrustedModelError: the site demands a signature, and the model has no valid one.
         """
         return check_signed(artifact, self._keys) if self.required else []
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from edgead.artifact.earlier_versions import bring_back, restore_missing
 from edgead.artifact.folder import Artifact
-from edgead.artifact.limits import Limits
 from edgead.detector import Detector, Measurement, Session
 from edgead.detector.known_kinds import is_stale
 from edgead.errors import EdgeadError, SettingsError
@@ -36,17 +35,42 @@ _CLOSE_S = 0.3
 PATIENCE_S = 0.5
 
 
-class InService:
-    """Slot of a pipeline's detector; only the pipeline's thread calls `step`, any thread calls the other methods.
+class SlotBusyError(SettingsError):
+    """A change that was refused because another one is under way."""
 
-    Errors name the `pipeline`.
+
+def named(model: Path, sha256: str) -> str:
+    """Return the text that names a model in the audit: its path, and the hash that verdicts show, if it is known."""
+    return f"{model} ({sha256[:16]})" if sha256 else str(model)
+
+
+class ActiveModel:
+    """Model of one pipeline, loaded, exchanged and closed; only its thread calls `step`, any thread the other methods.
+
+    `pipeline`: name of the pipeline, which errors name.
+    `threads`: threads of the network, unless the section says so.
+    `accept`: raises if the site does not accept a model.
     """
 
-    def __init__(self, pipeline: str):
+    def __init__(
+        self,
+        pipeline: str,
+        section: PipelineSection,
+        kept: KeptThresholds,
+        *,
+        threads: int | None = None,
+        accept: Callable[[Artifact], None] = lambda artifact: None,
+    ):
         self._pipeline = pipeline
         self.detector: Detector | None = None
         self._session: Session | None = None  # of the detector, once it has seen a frame
         self._using = threading.Lock()  # held for one image at most
+        self.path, self.section, self._accept = section.model, section, accept
+        self._kept, self._thresholds = kept, PipelineThresholds(pipeline, kept)
+        self._threads = section.threads or len(section.realtime.cores) or threads
+        self._previous: Detector | None = None
+        self._changing = threading.RLock()  # one change at a time
+        self._closed = False
 
     def require(self) -> Detector:
         """Return the detector; raise SettingsError if there is none."""
@@ -81,46 +105,6 @@ class InService:
         """Score an image between two frames, as `Detector.measure`."""
         with self._using:
             return self.require().measure(image)
-
-
-class SlotBusyError(SettingsError):
-    """A change that was refused because another one is under way."""
-
-
-def named(model: Path, sha256: str) -> str:
-    """Return the text that names a model in the audit: its path, and the hash that verdicts show, if it is known."""
-    return f"{model} ({sha256[:16]})" if sha256 else str(model)
-
-
-class ActiveModel(InService):
-    """Model of one pipeline, loaded, exchanged and closed; only its thread calls `step`, any thread the other methods.
-
-    Parameters
-    ----------
-    pipeline : str
-        Name of the pipeline.
-    threads : int, optional
-        Threads of the network, unless the section says so.
-    accept : callable
-        Raises if the site does not accept a model.
-    """
-
-    def __init__(
-        self,
-        pipeline: str,
-        section: PipelineSection,
-        kept: KeptThresholds,
-        *,
-        threads: int | None = None,
-        accept: Callable[[Artifact], None] = lambda artifact: None,
-    ):
-        super().__init__(pipeline)
-        self.path, self.section, self._accept = section.model, section, accept
-        self._kept, self._thresholds = kept, PipelineThresholds(pipeline, kept)
-        self._threads = section.threads or len(section.realtime.cores) or threads
-        self._previous: Detector | None = None
-        self._changing = threading.RLock()  # one change at a time
-        self._closed = False
 
     def of_recipe(self, name: str) -> ActiveModel:
         """Make the model of a recipe, which is loaded, exchanged and closed on its own."""
@@ -161,10 +145,7 @@ class ActiveModel(InService):
     def load(self) -> None:
         """Load and test the model again, as at the start; a missing model is restored from its newest version.
 
-        Raises
-        ------
-        EdgeadError
-            The model cannot be used, or fails its self-test: then no model is in service.
+        Raises EdgeadError: the model cannot be used, or fails its self-test: then no model is in service.
         """
         with self.changing(None):
             old = self.exchange(None)
@@ -181,10 +162,7 @@ class ActiveModel(InService):
     def restore_missing(self, model: Path) -> None:
         """Restore a missing model from its newest version, and log it; do nothing if the model exists.
 
-        Raises
-        ------
-        SettingsError
-            The model cannot be restored.
+        Raises SettingsError: the model cannot be restored.
         """
         try:
             found = restore_missing(model)
@@ -209,10 +187,7 @@ class ActiveModel(InService):
     def self_test(self) -> SelfTest:
         """Test the detector in service on its golden images; frames are judged between them.
 
-        Raises
-        ------
-        EdgeadError
-            No model is in service, one is being exchanged, or its files have changed.
+        Raises EdgeadError: no model is in service, one is being exchanged, or its files have changed.
         """
         with self.changing(PATIENCE_S):
             return self_test(self.require(), self.measure)
@@ -227,10 +202,7 @@ class ActiveModel(InService):
     def drift_watch(self, section: DriftSection) -> DriftWatch:
         """Make a watch that compares parts with the scores that the model in service was calibrated on.
 
-        Raises
-        ------
-        SettingsError
-            The model has no such scores, or they do not fit the section.
+        Raises SettingsError: the model has no such scores, or they do not fit the section.
         """
         detector = self.require()
         limits = detector.graph.calibration
@@ -246,17 +218,9 @@ class ActiveModel(InService):
     def swap(self, model: Path, record: Callable[[str], object] = lambda model: None) -> None:
         """Load and test another model beside the one in service, and let it judge from the next frame on.
 
-        Parameters
-        ----------
-        model : Path
-        record : callable
-            Called with the model's `named` text after the test, before it judges; an exception refuses the model.
-
-        Raises
-        ------
-        EdgeadError
-            The model cannot be used or is too slow for `budget_ms`, or another exchange is under way: the model in
-            service goes on.
+        `record`: called with the model's `named` text after the test, before it judges; an exception refuses the model.
+        Raises EdgeadError: the model cannot be used or is too slow for `budget_ms`, or another exchange is under way:
+            the model in service goes on.
         """
         with self.changing():
             new = self._tested(model)
@@ -277,18 +241,10 @@ class ActiveModel(InService):
     def roll_back(self, record: Callable[[str], object] = lambda model: None) -> None:
         """Let the earlier model judge again; the two models swap places.
 
-        Parameters
-        ----------
-        record : callable
-            See `swap`.
-
-        Raises
-        ------
-        SettingsError
-            There was no other model since the start, an exchange is under way, or a lesson replaced the earlier model
-            at its path and the version before the lesson cannot be put back there.
-        EdgeadError
-            The site does not accept the earlier model.
+        `record`: see `swap`.
+        Raises SettingsError: there was no other model since the start, an exchange is under way, or a lesson replaced
+            the earlier model at its path and the version before the lesson cannot be put back there.
+        Raises EdgeadError: the site does not accept the earlier model.
         """
         with self.changing():
             if self._previous is None:
@@ -303,15 +259,8 @@ class ActiveModel(InService):
     def check_accepted(self, there: Artifact | None = None) -> None:
         """Check again whether the site accepts the model in service; the model goes on judging in any case.
 
-        Parameters
-        ----------
-        there : Artifact, optional
-            The same model, read again from the disk: it may have more signatures now.
-
-        Raises
-        ------
-        EdgeadError
-            The site does not accept the model any more.
+        `there`: the same model, read again from the disk: it may have more signatures now.
+        Raises EdgeadError: the site does not accept the model any more.
         """
         detector = self.detector
         if detector is None:
@@ -338,10 +287,8 @@ class ActiveModel(InService):
     def set_thresholds(self, thresholds: ThresholdRecord) -> None:
         """Judge by these thresholds from the next frame on, also after a restart.
 
-        Raises
-        ------
-        SettingsError
-            They cannot be kept, no model is in service, or one is being exchanged; nothing changes then.
+        Raises SettingsError: they cannot be kept, no model is in service, or one is being exchanged; nothing changes
+            then.
         """
         with self.changing(PATIENCE_S):
             self._thresholds.set(self.require(), thresholds)
@@ -349,22 +296,9 @@ class ActiveModel(InService):
     def carry_thresholds(self, taught: Artifact) -> None:
         """Store a person's thresholds for the model `taught` too, which a lesson made from the model in service.
 
-        Raises
-        ------
-        SettingsError
-            The thresholds cannot be stored, or no model is in service.
+        Raises SettingsError: the thresholds cannot be stored, or no model is in service.
         """
         self._thresholds.carry(self.require(), taught)
-
-    def judge_by(self, limits: Limits) -> None:
-        """Judge by thresholds of the site file from the next frame on; they are not stored, since the file has them.
-
-        Raises
-        ------
-        SettingsError
-            No model is in service.
-        """
-        self.require().set_thresholds(**limits.values())
 
     def close(self) -> None:
         """Release the models; if a change is under way and does not end at once, it releases them at its end."""
@@ -376,12 +310,8 @@ class ActiveModel(InService):
     def changing(self, within_s: float | None = 0) -> Iterator[None]:
         """Keep other changes out during a block; None waits for the change under way without a limit.
 
-        Raises
-        ------
-        SlotBusyError
-            Another change is under way, and did not end in time.
-        SettingsError
-            The slot was closed.
+        Raises SlotBusyError: another change is under way, and did not end in time.
+        Raises SettingsError: the slot was closed.
         """
         if not self._changing.acquire(timeout=-1 if within_s is None else within_s):
             raise SlotBusyError(
@@ -429,10 +359,7 @@ class Recipes:
     All models are loaded and tested before the first frame, and each keeps its own memory of its frames, so that a
     change of recipe costs no time.
 
-    Parameters
-    ----------
-    own : ActiveModel
-        Model of the pipeline itself; loaded, steered and closed elsewhere.
+    `own`: model of the pipeline itself; loaded, steered and closed elsewhere.
     """
 
     def __init__(self, own: ActiveModel):
@@ -444,27 +371,23 @@ class Recipes:
     def load(self) -> None:
         """Load and test the models of all recipes.
 
-        Raises
-        ------
-        EdgeadError
-            A model cannot be used; the message names its recipe.
+        Raises EdgeadError: a model cannot be used; the message names its recipe.
         """
         for name, slot in self._of_recipes.items():
             try:
                 slot.load()
                 recipe = self._section.recipes[name]
                 if recipe.thresholds is not None:
-                    slot.judge_by(recipe.thresholds)
+                    # Not stored, since the site file has them.
+                    slot.require().set_thresholds(**recipe.thresholds.values())
             except EdgeadError as error:
                 raise SettingsError(f"recipe {name}: {error}") from error
 
     def step(self, frame: Frame) -> Verdict | None:
         """Judge a frame, as `ActiveModel.step`.
 
-        Raises
-        ------
-        SettingsError
-            The part has an unknown recipe, and the section does not let the pipeline's own model judge it.
+        Raises SettingsError: the part has an unknown recipe, and the section does not let the pipeline's own model
+            judge it.
         """
         recipe = self.recipe_of(frame)
         if recipe is not None:

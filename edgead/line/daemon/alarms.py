@@ -63,12 +63,8 @@ class FrameCounts:
 class AlarmWatch:
     """Watch for the alarms of one pipeline: the pipeline's thread calls `add`, the thread of `Notices` all else.
 
-    Parameters
-    ----------
-    standing : collection of str
-        Kinds of alarms that are already raised, as after a restart.
-    clock : callable
-        Seconds, monotonic.
+    `standing`: kinds of alarms that are already raised, as after a restart.
+    `clock`: seconds, monotonic.
     """
 
     def __init__(

@@ -33,16 +33,10 @@ _OFF_S = 60.0
 class ModelDrift:
     """Drift watch of one model; only its pipeline's thread calls `add` and `save`, any thread may read `state`.
 
-    Parameters
-    ----------
-    pipeline : str
-        Pipeline's name, with the recipe if the model has one.
-    slot : ActiveModel
-        Model whose good parts are compared with the stream.
-    section : DriftSection or None
-        None watches nothing.
-    file : Path
-        File that keeps the state.
+    `pipeline`: pipeline's name, with the recipe if the model has one.
+    `slot`: model whose good parts are compared with the stream.
+    `section`: none watches nothing.
+    `file`: file that keeps the state.
     """
 
     def __init__(self, pipeline: str, slot: ActiveModel, section: DriftSection | None, file: Path):
@@ -100,10 +94,7 @@ class ModelDrift:
     def start_again(self) -> None:
         """Let the next part forget the warning and all earlier parts; from any thread.
 
-        Raises
-        ------
-        SettingsError
-            No drift is watched.
+        Raises SettingsError: no drift is watched.
         """
         if not self.watched:
             raise SettingsError(f"{self._pipeline}: no drift is watched")
@@ -154,15 +145,9 @@ class PipelineDrift:
 
     Each has its section's rate of false alarms among its own parts, so all together have the same rate.
 
-    Parameters
-    ----------
-    pipeline : str
-    slots : mapping of str to ActiveModel
-        The models by recipe; "" is the pipeline's own.
-    section : DriftSection or None
-        None watches nothing.
-    folder : Path
-        Folder that keeps the states.
+    `slots`: the models by recipe; "" is the pipeline's own.
+    `section`: none watches nothing.
+    `folder`: folder that keeps the states.
     """
 
     def __init__(self, pipeline: str, slots: Mapping[str, ActiveModel], section: DriftSection | None, folder: Path):

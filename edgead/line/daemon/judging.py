@@ -48,12 +48,8 @@ _FIT_AGAIN = 3
 class PipelineState:
     """State of a pipeline, whose every change is logged.
 
-    Attributes
-    ----------
-    state : {"starting", "running", "paused", "fault", "stopped"}
-    reason : str or None
-    since : datetime
-        When the state last changed, on the wall clock; for display only.
+    `state`: {"starting", "running", "paused", "fault", "stopped"}.
+    `since`: when the state last changed, on the wall clock; for display only.
     """
 
     def __init__(self, name: str):
@@ -126,10 +122,7 @@ Outcome = Verdict | EdgeadError
 class ImageRequests:
     """Requests of a pipeline that wait for verdicts; their images go through it one at a time.
 
-    Parameters
-    ----------
-    pipeline : str
-        Name for the messages.
+    `pipeline`: name for the messages.
     """
 
     def __init__(self, pipeline: str):
@@ -140,21 +133,11 @@ class ImageRequests:
     def ask(self, offer: Callable[[], Frame], within_s: float) -> tuple[Frame, Verdict]:
         """Offer an image and wait for its verdict; called from any thread.
 
-        Parameters
-        ----------
-        offer : callable
-            Gives the image to the camera, and returns it as a frame.
-        within_s : float
-            Longest wait, in seconds, for the earlier images, and again for this image's verdict.
-
-        Raises
-        ------
-        NotNowError
-            Earlier images still wait.
-        NoVerdictInTimeError
-            The image was taken, but its verdict has not come.
-        EdgeadError
-            The image gets no verdict, and the message says why; or an error of `offer`.
+        `offer`: gives the image to the camera, and returns it as a frame.
+        `within_s`: longest wait, in seconds, for the earlier images, and again for this image's verdict.
+        Raises NotNowError: earlier images still wait.
+        Raises NoVerdictInTimeError: the image was taken, but its verdict has not come.
+        Raises EdgeadError: the image gets no verdict, and the message says why; or an error of `offer`.
         """
         if not self._one.acquire(timeout=within_s):
             raise NotNowError(f"{self._pipeline}: is busy with other images")
@@ -219,10 +202,7 @@ class FrameSelection:
     def opened(self) -> Iterator[None]:
         """Keep the trigger open during a block.
 
-        Raises
-        ------
-        SettingsError
-            The trigger's connection cannot be opened, or a package is missing.
+        Raises SettingsError: the trigger's connection cannot be opened, or a package is missing.
         """
         trigger = self._trigger = open_trigger(self._section.trigger)
         try:
@@ -285,12 +265,8 @@ class Receivers:
 class Misfits:
     """Record of frames whose size differs from the learnt ones: from the first such frame until several fit.
 
-    Attributes
-    ----------
-    known : bool
-        Whether a frame has been judged.
-    newest : (str, Misfit) or None
-        Recipe and difference of the newest frame that does not fit; None while frames fit.
+    `known`: whether a frame has been judged.
+    `newest` ((str, Misfit)): recipe and difference of the newest frame that does not fit; None while frames fit.
     """
 
     def __init__(self) -> None:
@@ -312,14 +288,9 @@ class Misfits:
 class Judging:
     """Judge of frames, one after the other, in one thread; any thread may read the counts.
 
-    Parameters
-    ----------
-    pipeline : str
-        Name in every verdict.
-    settle : callable
-        Called with the id of each frame once its verdict is recorded, or with `judged` False, as it gets none.
-    budget_ms : float, optional
-        Time budget from capture to verdict.
+    `pipeline`: name in every verdict.
+    `settle`: called with the id of each frame once its verdict is recorded, or with `judged` False, as it gets none.
+    `budget_ms`: time budget from capture to verdict.
     """
 
     def __init__(
@@ -360,12 +331,8 @@ class Judging:
     def judge(self, frame: Frame) -> Verdict | None:
         """Judge a frame, send its verdict to all receivers and return it; None while the model needs more frames.
 
-        Raises
-        ------
-        FrameError
-            This frame cannot be judged; other frames can.
-        JudgementError
-            The detector failed.
+        Raises FrameError: this frame cannot be judged; other frames can.
+        Raises JudgementError: the detector failed.
         """
         self.taken += 1
         try:

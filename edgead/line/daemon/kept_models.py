@@ -33,11 +33,7 @@ class KeptModels:
     def find(self, pipeline: str, site: Path) -> Path | None:
         """Return the model that judged last; None if none is known, or the site file names another model since.
 
-        Parameters
-        ----------
-        pipeline : str
-        site : Path
-            The model that the site file names.
+        `site`: the model that the site file names.
         """
         with self._lock:
             kept = self._read().get(pipeline)

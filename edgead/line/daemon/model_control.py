@@ -65,10 +65,7 @@ class Wiring:
 class SteeredModel(ABC):
     """Base of a pipeline: changes of its model, thresholds and drift watch; any thread may call its methods.
 
-    Parameters
-    ----------
-    name : str
-        Name of the pipeline.
+    `name`: name of the pipeline.
     """
 
     def __init__(self, name: str, section: PipelineSection, wiring: Wiring):
@@ -122,10 +119,7 @@ class SteeredModel(ABC):
 
         A pipeline whose model could not be used tries to load it again.
 
-        Raises
-        ------
-        EdgeadError
-            The model cannot be used at all.
+        Raises EdgeadError: the model cannot be used at all.
         """
         try:
             if not self.slot.model:
@@ -148,30 +142,21 @@ class SteeredModel(ABC):
     def swap(self, model: Path, *, by: str = "edgead") -> None:
         """Load another model beside the one in service, test it, and judge by it from the next frame on.
 
-        Raises
-        ------
-        EdgeadError
-            The model cannot be used; the one in service goes on.
+        Raises EdgeadError: the model cannot be used; the one in service goes on.
         """
         self._exchange("swap model", by, partial(self.slot.swap, model))
 
     def signatures(self, model: Path) -> list[Signature]:
         """Return the signatures by which the site accepts a model; none if the site requires none.
 
-        Raises
-        ------
-        EdgeadError
-            The model is damaged, or the site does not accept it.
+        Raises EdgeadError: the model is damaged, or the site does not accept it.
         """
         return self._trust().check(Artifact.load(model))
 
     def sign_own(self, model: Path, *, by: str) -> None:
         """Sign a model that was learnt on this device, if the device has a key for that; call it before `swap`.
 
-        Raises
-        ------
-        EdgeadError
-            The model is damaged, or cannot be written.
+        Raises EdgeadError: the model is damaged, or cannot be written.
         """
         self._trust().sign_own(model, by=by)
 
@@ -182,10 +167,7 @@ class SteeredModel(ABC):
         model that a person has chosen stays until the file names another one. A pipeline that judges nothing is started
         again; if its model still fails, that is a fault and no error.
 
-        Raises
-        ------
-        EdgeadError
-            The model cannot be used, or the site no longer accepts the one in service, which goes on.
+        Raises EdgeadError: the model cannot be used, or the site no longer accepts the one in service, which goes on.
         """
         with self.slot.changing(None):
             self._departed = self._departed and section.model == self.section.model
@@ -205,22 +187,15 @@ class SteeredModel(ABC):
     def roll_back(self, *, by: str = "edgead") -> None:
         """Judge by the earlier model again.
 
-        Raises
-        ------
-        SettingsError
-            There was no other model since the start.
+        Raises SettingsError: there was no other model since the start.
         """
         self._exchange("roll back model", by, self.slot.roll_back)
 
     def set_thresholds(self, *, review: float, reject: float, by: str, reason: str = "") -> None:
         """Judge by these thresholds from the next frame on; they are kept over restarts, for this model.
 
-        Raises
-        ------
-        SettingsError
-            They are not valid, cannot be kept, or there is no model.
-        BlindLimitError
-            They may pass defects that the model was made to stop, and no `reason` is given.
+        Raises SettingsError: they are not valid, cannot be kept, or there is no model.
+        Raises BlindLimitError: they may pass defects that the model was made to stop, and no `reason` is given.
         """
         given = ThresholdRecord.checked(review=review, reject=reject, by=by, reason=reason)
         with self.slot.changing(PATIENCE_S):
@@ -274,10 +249,7 @@ class SteeredModel(ABC):
     def accept_drift(self, *, by: str) -> None:
         """Accept parts and images as they are now: the warning ends, and the drift watch starts again.
 
-        Raises
-        ------
-        SettingsError
-            No drift is watched.
+        Raises SettingsError: no drift is watched.
         """
         self._drift.require_watched()
         before = self._drift.state

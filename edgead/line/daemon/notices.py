@@ -40,12 +40,8 @@ _LOOK_EVERY_S = 0.5
 class NoticeLedger:
     """List of notices, each raised once and resolved once; safe from any thread.
 
-    Parameters
-    ----------
-    file : Path
-        File that keeps the notices.
-    now : callable
-        Returns the time, in UTC.
+    `file`: file that keeps the notices.
+    `now`: returns the time, in UTC.
     """
 
     def __init__(self, file: Path, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)):
@@ -155,14 +151,9 @@ class NoticeLedger:
 class Notices(NoticeLedger):
     """Notices of a site, from its verdicts and from the status of its parts.
 
-    Parameters
-    ----------
-    file : Path
-        File that keeps the notices.
-    publish : callable
-        Receives every notice that is raised, acknowledged or resolved; must not wait.
-    clock : callable
-        Seconds, monotonic.
+    `file`: file that keeps the notices.
+    `publish`: receives every notice that is raised, acknowledged or resolved; must not wait.
+    `clock`: seconds, monotonic.
     """
 
     def __init__(self, file: Path, publish: Callable[[Notice], None], *, clock: Callable[[], float] = time.monotonic):

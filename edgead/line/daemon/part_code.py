@@ -31,16 +31,8 @@ class PartCode:
 
     Another thread reads the codes: the time depends on the image, and nothing can interrupt the reading.
 
-    Parameters
-    ----------
-    pipeline : str
-        Name for the log.
-    section : CodeSection
-
-    Attributes
-    ----------
-    counts : dict of int
-        "read"; "unread": no code, several, or none in time; "differs": read, but unlike the trigger's name.
+    `pipeline`: name for the log.
+    `counts`: "read"; "unread": no code, several, or none in time; "differs": read, but unlike the trigger's name.
     """
 
     def __init__(self, pipeline: str, section: CodeSection):

@@ -60,14 +60,9 @@ class PartView:
 class OpenPart:
     """A part with its views so far; `settled` once all have come, or the part is a fault.
 
-    Attributes
-    ----------
-    first_ns : int
-        Capture time of the view that came first, by `time.perf_counter_ns`.
-    views : dict of PartView
-        Views by pipeline.
-    reason : str
-        Reason why the part is a fault; empty if it is none.
+    `first_ns`: capture time of the view that came first, by `time.perf_counter_ns`.
+    `views`: views by pipeline.
+    `reason`: reason why the part is a fault; empty if it is none.
     """
 
     first_ns: int
@@ -86,19 +81,10 @@ class Matcher:
     its own timeout. If a part's first view comes too late, after a later part was returned, the order is wrong: a PLC
     that must be sure reads the serial number. Two views are joined only if `PartView.shows_part_of` allows it.
 
-    Parameters
-    ----------
-    pipelines : sequence of str
-        Pipelines whose views make a complete part.
-    timeout_ns : int
-        Longest time from a part's first capture to the verdict of its last view.
-    apart_ns : int
-        Longest time between captures of one part by different cameras.
-
-    Attributes
-    ----------
-    unmatched : int
-        Number of views that came after their part was returned, or that fit several parts.
+    `pipelines`: pipelines whose views make a complete part.
+    `timeout_ns`: longest time from a part's first capture to the verdict of its last view.
+    `apart_ns`: longest time between captures of one part by different cameras.
+    `unmatched`: number of views that came after their part was returned, or that fit several parts.
     """
 
     def __init__(self, pipelines: Sequence[str], timeout_ns: int, apart_ns: int):
@@ -199,10 +185,7 @@ def decide(decisions: Sequence[Decision], needed: int) -> Decision:
 class PartJudge:
     """Combiner of the verdicts of several pipelines into one verdict for each part, in its own thread.
 
-    Parameters
-    ----------
-    cameras : mapping of str to str
-        Camera of each pipeline.
+    `cameras`: camera of each pipeline.
     """
 
     def __init__(

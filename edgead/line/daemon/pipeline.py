@@ -178,12 +178,9 @@ class Pipeline(SteeredModel):
     def fire(self, part: Part = NO_PART) -> None:
         """Judge the next frame that the camera captures, as that of the given part.
 
-        Raises
-        ------
-        SettingsError
-            The trigger takes no requests, or no requests that name a part, or the pipeline does not run.
-        NotNowError
-            It is paused.
+        Raises SettingsError: the trigger takes no requests, or no requests that name a part, or the pipeline does not
+            run.
+        Raises NotNowError: it is paused.
         """
         if self._pause is not None:
             raise self._not_now()
@@ -192,11 +189,9 @@ class Pipeline(SteeredModel):
     def judge(self, data: bytes, part: Part, within_s: float) -> tuple[Frame, Verdict]:
         """Judge the bytes of a sent image file, and wait for the verdict; see `ImageRequests.ask`.
 
-        Raises
-        ------
-        EdgeadError
-            NotNowError and NoVerdictInTimeError; ImageError if the bytes are no image; UnfitImageError if the image
-            does not fit the model; SettingsError if the camera takes no images, or the trigger did not choose this one.
+        Raises EdgeadError: NotNowError and NoVerdictInTimeError; ImageError if the bytes are no image; UnfitImageError
+            if the image does not fit the model; SettingsError if the camera takes no images, or the trigger did not
+            choose this one.
         """
         if self._alive_s is None or self._pause is not None:
             raise self._not_now()
@@ -212,12 +207,8 @@ class Pipeline(SteeredModel):
 
         A restart of the program ends the pause.
 
-        Raises
-        ------
-        NotNowError
-            The pipeline judges nothing now anyway.
-        StoreAwayError
-            The pause cannot be recorded.
+        Raises NotNowError: the pipeline judges nothing now anyway.
+        Raises StoreAwayError: the pause cannot be recorded.
         """
         if self._alive_s is None:
             raise self._not_now()
@@ -229,12 +220,8 @@ class Pipeline(SteeredModel):
     def resume(self, *, by: str) -> None:
         """Judge again, from the next frame on.
 
-        Raises
-        ------
-        NotNowError
-            The pipeline is not paused.
-        StoreAwayError
-            The change cannot be recorded.
+        Raises NotNowError: the pipeline is not paused.
+        Raises StoreAwayError: the change cannot be recorded.
         """
         pause = self._pause
         if pause is None:

@@ -156,17 +156,9 @@ class Watchdog:
 class Daemon:
     """Daemon that runs a site until it is stopped.
 
-    Parameters
-    ----------
-    path : Path
-        The site file; read again on SIGHUP.
-    log : JsonFormatter, optional
-        Log that hides the site's secrets.
-
-    Raises
-    ------
-    SettingsError
-        The site file cannot be used.
+    `path`: the site file; read again on SIGHUP.
+    `log`: log that hides the site's secrets.
+    Raises SettingsError: the site file cannot be used.
     """
 
     def __init__(self, path: Path, *, log: JsonFormatter | None = None):
@@ -230,11 +222,8 @@ class Daemon:
     def startup(self) -> None:
         """Open the store and the sinks, start cameras and pipelines, and serve the page.
 
-        Raises
-        ------
-        EdgeadError
-            The store, a sink or the page's address cannot be used. A camera or model that cannot be used is a fault of
-            its pipelines only.
+        Raises EdgeadError: the store, a sink or the page's address cannot be used. A camera or model that cannot be
+            used is a fault of its pipelines only.
         """
         self._hide_secrets()
         self._page.hold(self.site.http)

@@ -78,16 +78,8 @@ class SelfTestError(EdgeadError):
 def self_test(detector: Detector, measure: Callable[[np.ndarray], Measurement] | None = None) -> SelfTest:
     """Score a detector's golden images again, and compare them with the recorded scores.
 
-    Parameters
-    ----------
-    detector : Detector
-    measure : callable, optional
-        Scores an image instead of `detector.measure`, for a detector that judges frames meanwhile.
-
-    Raises
-    ------
-    ArtifactError
-        The artifact's files have changed, on a failing disk for example, or another artifact is in
+    `measure`: scores an image instead of `detector.measure`, for a detector that judges frames meanwhile.
+    Raises ArtifactError: the artifact's files have changed, on a failing disk for example, or another artifact is in
         its place.
     """
     measure = measure or detector.measure
@@ -130,11 +122,7 @@ def golden_images(detector: Detector) -> tuple[np.ndarray, ...]:
 def find_late(site: Site, file: YamlFile) -> Iterator[str]:
     """Yield a message for each pipeline whose model exceeds its budget here; models that cannot be opened are skipped.
 
-    Parameters
-    ----------
-    site : Site
-    file : YamlFile
-        File that the site was read from.
+    `file`: file that the site was read from.
     """
     for name, section in site.pipelines.items():
         if section.budget_ms is None:

@@ -14,10 +14,7 @@ logger = logging.getLogger(__name__)
 class Notifier:
     """Sender of messages to systemd, if it listens (`NOTIFY_SOCKET`); otherwise it does nothing.
 
-    Attributes
-    ----------
-    watchdog_s : float or None
-        Longest time, in seconds, between two signs of life that systemd expects; None if it expects none.
+    `watchdog_s`: longest time, in seconds, between two signs of life that systemd expects; None if it expects none.
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ):

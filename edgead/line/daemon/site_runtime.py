@@ -54,12 +54,8 @@ class SiteRuntime:
     `cameras`, `pipelines` and `sinks` are never changed: a reload replaces each as a whole, so any thread may iterate
     over one that it has read.
 
-    Parameters
-    ----------
-    publish : callable
-        Receives every verdict; must not wait.
-    publish_notice : callable
-        Receives every notice; must not wait.
+    `publish`: receives every verdict; must not wait.
+    `publish_notice`: receives every notice; must not wait.
     """
 
     store: EvidenceStore
@@ -113,10 +109,7 @@ class SiteRuntime:
     def open(self, site: Site) -> None:
         """Make and start all parts.
 
-        Raises
-        ------
-        EdgeadError
-            The store, a sink or a key cannot be opened, or another daemon has the store.
+        Raises EdgeadError: the store, a sink or a key cannot be opened, or another daemon has the store.
         """
         self._trust = site.models.open_trust()
         start_opencv_threads()
@@ -143,10 +136,7 @@ class SiteRuntime:
 
         Parts with unchanged sections go on undisturbed.
 
-        Raises
-        ------
-        EdgeadError
-            A new sink or a key cannot be opened: nothing has changed then.
+        Raises EdgeadError: a new sink or a key cannot be opened: nothing has changed then.
         """
         difference = site_diff(old, new)
         trust = new.models.open_trust()

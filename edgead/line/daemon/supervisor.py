@@ -40,15 +40,9 @@ class RestartBudget:
 class Supervisor:
     """Supervisor of a thread that runs `work` until it returns, and runs it again if it fails.
 
-    Parameters
-    ----------
-    name : str
-        Name of the thread.
-    work : callable
-        Called with the event that asks it to stop; called again after an exception.
-    died : callable
-        Called with the exception, and whether there will be a restart.
-    budget : RestartBudget
+    `name`: name of the thread.
+    `work`: called with the event that asks it to stop; called again after an exception.
+    `died`: called with the exception, and whether there will be a restart.
     """
 
     def __init__(

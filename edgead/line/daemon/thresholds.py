@@ -88,10 +88,8 @@ class KeptThresholds:
     def find(self, pipeline: str, scorer: str) -> ThresholdRecord | None:
         """Return a pipeline's thresholds for a scorer; None if it has none.
 
-        Raises
-        ------
-        SettingsError
-            The file cannot be read; the model's own thresholds are no substitute, as a person has changed them.
+        Raises SettingsError: the file cannot be read; the model's own thresholds are no substitute, as a person has
+            changed them.
         """
         with self._lock:
             return self._read().get(pipeline, {}).get(scorer)
@@ -128,10 +126,7 @@ class PipelineThresholds:
     def apply(self, detector: Detector) -> None:
         """Give a detector the thresholds that a person set for this pipeline, unless a calibration is newer.
 
-        Raises
-        ------
-        SettingsError
-            The thresholds cannot be read.
+        Raises SettingsError: the thresholds cannot be read.
         """
         self._superseded = None
         scorer = _scorer(detector)
@@ -152,10 +147,7 @@ class PipelineThresholds:
     def set(self, detector: Detector, thresholds: ThresholdRecord) -> None:
         """Store thresholds, and give them to a detector.
 
-        Raises
-        ------
-        SettingsError
-            The thresholds cannot be stored; nothing changes then.
+        Raises SettingsError: the thresholds cannot be stored; nothing changes then.
         """
         self._kept.keep(self._pipeline, _scorer(detector), thresholds.now())
         detector.set_thresholds(**thresholds.values())
@@ -165,10 +157,7 @@ class PipelineThresholds:
 
         They move by the difference between the two models' own reject limits.
 
-        Raises
-        ------
-        SettingsError
-            The thresholds cannot be read, or stored.
+        Raises SettingsError: the thresholds cannot be read, or stored.
         """
         precision = detector.graph.precision
         graph = taught.graph(precision)
@@ -185,10 +174,7 @@ class PipelineThresholds:
 
         If the program is killed between the two, the next start records it again.
 
-        Parameters
-        ----------
-        record : callable
-            Called with the person's thresholds and the calibration's, if `apply` has found newer ones.
+        `record`: called with the person's thresholds and the calibration's, if `apply` has found newer ones.
         """
         if self._superseded is not None:
             scorer, before, now = self._superseded

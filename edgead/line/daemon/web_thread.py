@@ -25,10 +25,7 @@ _CLOSE_S = 3.0
 class Page:
     """Page's server, for one section `http` at a time.
 
-    Parameters
-    ----------
-    serve : callable
-        Returns a running server for a section, on the given socket or on a new one if that is None; raises
+    `serve`: returns a running server for a section, on the given socket or on a new one if that is None; raises
         EdgeadError.
     """
 
@@ -43,10 +40,7 @@ class Page:
     def hold(self, section: HttpSection | None) -> None:
         """Listen on the address of a section; a browser that connects before `open` waits.
 
-        Raises
-        ------
-        EdgeadError
-            The address cannot be used.
+        Raises EdgeadError: the address cannot be used.
         """
         if section is not None:
             self._held = listen(section)
@@ -54,10 +48,7 @@ class Page:
     def open(self, section: HttpSection | None) -> None:
         """Serve the page as a section says; None serves nothing.
 
-        Raises
-        ------
-        EdgeadError
-            The address cannot be used.
+        Raises EdgeadError: the address cannot be used.
         """
         with self._changing:
             self._open(section)

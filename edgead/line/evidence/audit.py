@@ -62,10 +62,7 @@ class AuditChain:
     def check(self) -> chain.ChainCheck:
         """Check all rows; a result less than a minute old is returned again if the last row still exists.
 
-        Raises
-        ------
-        EvidenceError
-            The database cannot be read.
+        Raises EvidenceError: the database cannot be read.
         """
         with self._lock:
             checked, old = self._checked, time.monotonic() - self._checked_s > _CHECK_EVERY_S
@@ -82,10 +79,7 @@ class AuditChain:
 def export_audit(rows: Iterable[chain.Row], file: Path) -> int:
     """Write all rows as JSON lines, or as CSV if the file's name ends with .csv; return their number.
 
-    Raises
-    ------
-    OSError
-        The file cannot be written; an existing file stays as it was.
+    Raises OSError: the file cannot be written; an existing file stays as it was.
     """
     found = [{name: row[name] for name in _FIELDS} for row in rows]
     text = _as_table(found) if file.suffix == ".csv" else "".join(f"{json.dumps(row)}\n" for row in found)
@@ -96,10 +90,7 @@ def export_audit(rows: Iterable[chain.Row], file: Path) -> int:
 def read_exported(file: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of JSON lines that `export_audit` wrote.
 
-    Raises
-    ------
-    SettingsError
-        A line is not a row of the audit.
+    Raises SettingsError: a line is not a row of the audit.
     """
     with file.open(encoding="utf-8") as lines:
         for number, line in zip(range(1, _MAX_ROWS), lines, strict=False):

@@ -48,14 +48,9 @@ class ChainHead:
 class ChainCheck:
     """Result of checking the hash chain of the audit.
 
-    Attributes
-    ----------
-    rows : int
-        Number of valid rows from the start.
-    head : ChainHead
-        Last of the valid rows.
-    problem : str or None
-        Problem of the first row that is not valid, or of the hash kept elsewhere; None if there is none.
+    `rows`: number of valid rows from the start.
+    `head`: last of the valid rows.
+    `problem`: problem of the first row that is not valid, or of the hash kept elsewhere; None if there is none.
     """
 
     rows: int
@@ -136,10 +131,7 @@ def read_rows(connection: Connection, seqs: Sequence[int]) -> list[dict[str, Any
 def as_written(row: DatabaseRow) -> dict[str, Any]:
     """Convert a row of the database to the form that is hashed and exported: plain JSON, UTC with microseconds.
 
-    Raises
-    ------
-    ValueError, TypeError, RecursionError
-        The row has values that edgead does not write.
+    Raises ValueError, TypeError, RecursionError: the row has values that edgead does not write.
     """
     written = {**row._asdict(), "at": row.at.isoformat(timespec="microseconds")}
     hash_of(written, written["previous"])
@@ -155,14 +147,9 @@ def hash_of(row: Row, previous: str) -> str:
 def check(rows: Iterable[Row], kept: str | None = None, last: int | None = None) -> ChainCheck:
     """Compare every row with its hash and with the row before it.
 
-    Parameters
-    ----------
-    rows : iterable of mappings
-        Rows in order, in the form that `as_written` returns.
-    kept : str, optional
-        Hash of a row that was once the last, kept where nobody could change it.
-    last : int, optional
-        Number of the last row ever written (see `last_numbered`): no number up to this may be missing.
+    `rows`: rows in order, in the form that `as_written` returns.
+    `kept`: hash of a row that was once the last, kept where nobody could change it.
+    `last`: number of the last row ever written (see `last_numbered`): no number up to this may be missing.
     """
     left, head, seen = iter(rows), ChainHead(), {FIRST}
     for row in left:

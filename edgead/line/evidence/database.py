@@ -59,16 +59,8 @@ class DamagedTablesError(EvidenceError):
 def open_engine(section: StoreSection, *, read_only: bool = False) -> Engine:
     """Make the engine of a store, without connecting yet.
 
-    Parameters
-    ----------
-    section : StoreSection
-    read_only : bool
-        Whether the database itself refuses changes.
-
-    Raises
-    ------
-    SettingsError
-        The address is no SQLAlchemy URL of SQLite or PostgreSQL, or a driver is missing.
+    `read_only`: whether the database itself refuses changes.
+    Raises SettingsError: the address is no SQLAlchemy URL of SQLite or PostgreSQL, or a driver is missing.
     """
     url = _address(section)
     shown = without_credentials(str(url))

@@ -24,14 +24,9 @@ _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(day
 class MarkedParts:
     """Images of marked parts, newest first.
 
-    Attributes
-    ----------
-    good, bad : list of Path
-        Files of the judged frames: lossless if the store has them so, otherwise JPEGs.
-    lossy : int
-        Number of JPEGs among these files, which differ a little from the judged frames.
-    missing : int
-        Number of marked parts without an image.
+    `good`, `bad`: files of the judged frames: lossless if the store has them so, otherwise JPEGs.
+    `lossy`: number of JPEGs among these files, which differ a little from the judged frames.
+    `missing`: number of marked parts without an image.
     """
 
     good: list[Path] = field(default_factory=list)
@@ -63,21 +58,11 @@ def read_span(text: str) -> timedelta:
 def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
     """Find the images of rejects and reviews, newest first; write nothing to the store.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the store: its images, and its database unless `url` names another.
-    url : str, optional
-        SQLAlchemy URL of the database.
-    since : timedelta
-        Time before now in which the parts were judged.
-
-    Raises
-    ------
-    SettingsError
-        There is no store, or it has no image of that time.
-    EvidenceError
-        The store cannot be read.
+    `folder`: folder of the store: its images, and its database unless `url` names another.
+    `url`: SQLAlchemy URL of the database.
+    `since`: time before now in which the parts were judged.
+    Raises SettingsError: there is no store, or it has no image of that time.
+    Raises EvidenceError: the store cannot be read.
     """
     from edgead.line.evidence.folder import ImageFolder
     from edgead.line.evidence.records import Records, opened_store
@@ -101,23 +86,12 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
 def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipeline: str | None) -> MarkedParts:
     """Find the images of marked parts.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the store.
-    url : str, optional
-        SQLAlchemy URL of its database, if that is not in the folder.
-    since : timedelta, optional
-        Time before now in which the parts were judged; without it, all times.
-    pipeline : str, optional
-        Pipeline that judged the parts. Without it, the marked parts must be of one pipeline.
-
-    Raises
-    ------
-    SettingsError
-        There is no store, or parts of several pipelines are marked.
-    EvidenceError
-        The store cannot be read.
+    `folder`: folder of the store.
+    `url`: SQLAlchemy URL of its database, if that is not in the folder.
+    `since`: time before now in which the parts were judged; without it, all times.
+    `pipeline`: pipeline that judged the parts. Without it, the marked parts must be of one pipeline.
+    Raises SettingsError: there is no store, or parts of several pipelines are marked.
+    Raises EvidenceError: the store cannot be read.
     """
     from edgead.line.evidence.folder import FRAMES, ImageFolder
     from edgead.line.evidence.records import Records, opened_store

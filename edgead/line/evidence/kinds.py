@@ -37,10 +37,7 @@ class KindStore:
     ) -> dict[str, Any]:
         """Count the verdicts of each kind in a period.
 
-        Returns
-        -------
-        dict
-            `kinds`: list of dict with `kind`, `count` and `corrected` (how many of these a person corrected), most
+        Returns `kinds`: list of dict with `kind`, `count` and `corrected` (how many of these a person corrected), most
             frequent first; `unsorted`: verdicts without a kind; `false_rejects`.
         """
         marked = func.count(marks.c.id)
@@ -89,10 +86,7 @@ class KindStore:
     def rename(self, pipeline: str, kind: str, name: str, *, by: str) -> None:
         """Show a kind under another name, also in earlier verdicts.
 
-        Raises
-        ------
-        EvidenceError
-            There is no such kind, the name is taken, or it cannot be written.
+        Raises EvidenceError: there is no such kind, the name is taken, or it cannot be written.
         """
         with self._access.writing() as connection:
             known = _Known(connection, pipeline)
@@ -105,10 +99,7 @@ class KindStore:
     def merge(self, pipeline: str, kind: str, into: str, *, by: str) -> None:
         """Show a kind as another existing one; `split` separates them again.
 
-        Raises
-        ------
-        EvidenceError
-            A kind does not exist, both are the same, or it cannot be written.
+        Raises EvidenceError: a kind does not exist, both are the same, or it cannot be written.
         """
         with self._access.writing() as connection:
             known = _Known(connection, pipeline)
@@ -123,10 +114,7 @@ class KindStore:
     def split(self, pipeline: str, kind: str, judged: str, name: str | None = None, *, by: str) -> None:
         """Show one of the model's kinds separately again, under a new name or by default the model's.
 
-        Raises
-        ------
-        EvidenceError
-            `judged` is not shown as `kind`, the name is taken, or it cannot be written.
+        Raises EvidenceError: `judged` is not shown as `kind`, the name is taken, or it cannot be written.
         """
         name = judged if name is None else name
         with self._access.writing() as connection:
@@ -141,10 +129,7 @@ class KindStore:
     def correct(self, id: str, kind: str | None, *, by: str, pipeline: str | None = None) -> None:
         """Correct the kind of one verdict, to a known or a new kind; None takes the correction back.
 
-        Raises
-        ------
-        EvidenceError
-            There is no such record, its part was found good, or it cannot be written.
+        Raises EvidenceError: there is no such record, its part was found good, or it cannot be written.
         """
         with self._access.writing() as connection:
             row = defect(connection, id, pipeline, "so it is of no kind")

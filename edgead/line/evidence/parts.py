@@ -22,10 +22,7 @@ class PartRecords:
 
     A row is removed together with the record of the view that represents the part, when that is too old.
 
-    Parameters
-    ----------
-    within_s : float
-        Longest time, in seconds, that `add` waits until its row is written.
+    `within_s`: longest time, in seconds, that `add` waits until its row is written.
     """
 
     def __init__(self, access: Access, engine: Engine, within_s: float):
@@ -55,12 +52,8 @@ class PartRecords:
     ) -> list[dict[str, Any]]:
         """List the verdicts on the parts that the site file calls `part`, newest first.
 
-        Parameters
-        ----------
-        serial : str, optional
-            Only parts with this serial number.
-        before_id : str, optional
-            Only verdicts before this one, which is the last of the previous page.
+        `serial`: only parts with this serial number.
+        `before_id`: only verdicts before this one, which is the last of the previous page.
         """
         query = select(parts).where(parts.c.part == part).order_by(parts.c.seq.desc())
         if serial is not None:

@@ -18,10 +18,7 @@ class PassedFrames:
 
     A minute is short enough: shifts begin at whole minutes, so each frame counts in the shift that it went by in.
 
-    Attributes
-    ----------
-    moving : threading.Lock
-        Held while counts move into the database; a reader of both holds it, so that no frame counts twice.
+    `moving`: held while counts move into the database; a reader of both holds it, so that no frame counts twice.
     """
 
     def __init__(self, now: Callable[[], datetime]):

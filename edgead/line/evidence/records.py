@@ -73,10 +73,7 @@ def one(id: str, pipeline: str | None) -> Select:
 def defect(connection: Connection, id: str, pipeline: str | None, so: str) -> Row:
     """Read the row of a verdict that was not ok.
 
-    Raises
-    ------
-    EvidenceError
-        There is no such verdict, or it was ok; `so` ends the message with the consequence.
+    Raises EvidenceError: there is no such verdict, or it was ok; `so` ends the message with the consequence.
     """
     row = connection.execute(one(id, pipeline)).first()
     if row is None:
@@ -222,10 +219,7 @@ class Records:
     def add_audit(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None:
         """Record a change and its author in the audit; `before` and `after` are values of JSON.
 
-        Raises
-        ------
-        EvidenceError
-            It cannot be written.
+        Raises EvidenceError: it cannot be written.
         """
         with self._access.writing() as connection:
             self._access.add_audit(connection, by=by, action=action, pipeline=pipeline, before=before, after=after)
@@ -241,19 +235,10 @@ class Records:
 def opened_store(folder: Path, url: str | None = None) -> Iterator[Access]:
     """Open the database of a store for reading only.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the store, with its database unless `url` names another.
-    url : str, optional
-        SQLAlchemy URL of the database.
-
-    Raises
-    ------
-    SettingsError
-        There is no store.
-    EvidenceError
-        The database cannot be read, or its tables are of another version.
+    `folder`: folder of the store, with its database unless `url` names another.
+    `url`: SQLAlchemy URL of the database.
+    Raises SettingsError: there is no store.
+    Raises EvidenceError: the database cannot be read, or its tables are of another version.
     """
     engine = open_engine(StoreSection(folder=folder, url=url), read_only=True)
     file = database_file(engine)

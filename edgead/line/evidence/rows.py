@@ -57,14 +57,8 @@ class RowWriter:
     Rows that cannot be written stay in memory, at most `most` of them, and are tried again; beyond that the oldest are
     dropped, and counted as lost.
 
-    Parameters
-    ----------
-    engine : Engine
-    prepare : callable
-        Makes the tables; called before the first row, and again until it succeeds.
-    table : Table
-        Table to write: that of verdicts, or that of parts.
-    most : int
+    `prepare`: makes the tables; called before the first row, and again until it succeeds.
+    `table`: table to write: that of verdicts, or that of parts.
     """
 
     def __init__(self, engine: Engine, prepare: Callable[[], None], *, table: Table = verdicts, most: int = 10_000):

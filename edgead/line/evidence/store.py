@@ -48,28 +48,15 @@ class EvidenceStore(Records):
     disk every second, so that a power failure loses at most the last second. While the database cannot be written, rows
     wait in memory and `problems` says so. No failure here stops an inspection.
 
-    Attributes
-    ----------
-    kinds : KindStore
-        Kinds of defects as people see and correct them.
-    parts : PartRecords
-        Verdicts of several pipelines about a part together.
-    production : Production
-        Counts and yield by shift, day, order, batch and recipe; files of verdicts and images.
-    marks : Marks
-        Marks of people on good and bad parts.
-    recent : RecentFrames
-        Newest frames, without loss.
-    audit_chain : AuditChain
-        Chain that shows whether the audit is intact.
-
-    Raises
-    ------
-    SettingsError
-        The address of the database cannot be used.
-    EvidenceError
-        The database was made by a newer edgead, or cannot be opened. A full disk or a server that is away is no
-        error, since it may pass; a damaged file in `folder` is set aside, and `problems` says so.
+    `kinds`: kinds of defects as people see and correct them.
+    `parts`: verdicts of several pipelines about a part together.
+    `production`: counts and yield by shift, day, order, batch and recipe; files of verdicts and images.
+    `marks`: marks of people on good and bad parts.
+    `recent`: newest frames, without loss.
+    `audit_chain`: chain that shows whether the audit is intact.
+    Raises SettingsError: the address of the database cannot be used.
+    Raises EvidenceError: the database was made by a newer edgead, or cannot be opened. A full disk or a server that is
+        away is no error, since it may pass; a damaged file in `folder` is set aside, and `problems` says so.
     """
 
     def __init__(
@@ -105,15 +92,8 @@ class EvidenceStore(Records):
     def add(self, frame: Frame, verdict: Verdict, committed: Callable[[], None] | None = None) -> bool:
         """Record a verdict, unless one with its id and pipeline is there already.
 
-        Parameters
-        ----------
-        committed : callable, optional
-            Called in another thread once the row is committed, however late; never if it is lost.
-
-        Returns
-        -------
-        bool
-            True if the row is committed, or was there. False if it could not be written yet and waits in memory.
+        `committed`: called in another thread once the row is committed, however late; never if it is lost.
+        Returns true if the row is committed, or was there. False if it could not be written yet and waits in memory.
         """
         if not frame.id:
             raise EvidenceError("a frame without an id cannot be recorded: it comes from no source")
@@ -122,10 +102,7 @@ class EvidenceStore(Records):
     def keep(self, frame: Frame, verdict: Verdict, before: Sequence[Frame] = ()) -> None:
         """Hold a recorded verdict's frame in memory, and queue its images if its decision keeps them; never blocks.
 
-        Parameters
-        ----------
-        before : sequence of Frame
-            The camera's frames before it, oldest first.
+        `before`: the camera's frames before it, oldest first.
         """
         self.recent.add(frame)
         place = self._places.pop((frame.id, verdict.pipeline), None)
@@ -155,24 +132,16 @@ class EvidenceStore(Records):
     def verdicts(self, *, limit: int = 50, **asked: Unpack[Asked]) -> list[dict[str, Any]]:
         """List records with their `images`, newest first by arrival, whatever the clock said.
 
-        Parameters
-        ----------
-        pipeline, decision : str, optional
-            Only verdicts of this pipeline, or with this decision.
-        kind : str, optional
-            Only verdicts with this kind, by its shown name.
-        part : Part, optional
-            Only verdicts on parts with the values that this names.
-        search : str, optional
-            Only verdicts whose part's serial number, file or id begins with this, or with this number of the frame.
-        mark : {"good", "bad"}, optional
-            Only verdicts on parts that a person gave this mark.
-        before_id : str, optional
-            Only records before this one, which is the last of the previous page.
-        until : datetime, optional
-            Only records judged at or before this time.
-        at_least : float, optional
-            Only scores of at least this, on the scale where 100 was the limit; records without a scale are left out.
+        `pipeline`, `decision` (str): only verdicts of this pipeline, or with this decision.
+        `kind` (str): only verdicts with this kind, by its shown name.
+        `part` (Part): only verdicts on parts with the values that this names.
+        `search` (str): only verdicts whose part's serial number, file or id begins with this, or with this number of
+            the frame.
+        `mark` ({"good", "bad"}): only verdicts on parts that a person gave this mark.
+        `before_id` (str): only records before this one, which is the last of the previous page.
+        `until` (datetime): only records judged at or before this time.
+        `at_least` (float): only scores of at least this, on the scale where 100 was the limit; records without a scale
+            are left out.
         """
         return [self._with_images(*one) for one in self.newest(limit=limit, **asked)]
 
@@ -205,10 +174,7 @@ class EvidenceStore(Records):
     def audited(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> Iterator[None]:
         """Record a change before the block makes it; if the block fails, a second row records that it was undone.
 
-        Raises
-        ------
-        StoreAwayError
-            The first row cannot be written: the block does not run.
+        Raises StoreAwayError: the first row cannot be written: the block does not run.
         """
         try:
             self.add_audit(by=by, action=action, pipeline=pipeline, before=before, after=after)
@@ -265,10 +231,7 @@ class EvidenceStore(Records):
     def remove_old(self) -> int:
         """Remove records older than `keep_days` now, not at the next minute; return their number.
 
-        Raises
-        ------
-        EvidenceError
-            The database cannot be written.
+        Raises EvidenceError: the database cannot be written.
         """
         try:
             return self._upkeep.remove_old()

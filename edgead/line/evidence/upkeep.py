@@ -28,12 +28,8 @@ _ROWS_AT_ONCE = 1000
 class Upkeep:
     """Thread that writes passed frames and syncs the log to the disk every second, and checks the rest every minute.
 
-    Parameters
-    ----------
-    now : callable
-        Returns the wall clock's time.
-    watch : callable
-        Checks whether the audit is intact; called every minute.
+    `now`: returns the wall clock's time.
+    `watch`: checks whether the audit is intact; called every minute.
     """
 
     def __init__(

@@ -44,20 +44,10 @@ _LOCKED_S = 5
 def begin_tables(engine: Engine, *, may_set_aside: bool) -> str | None:
     """Make or upgrade the tables when a store opens; do nothing if the database fails in a way that may pass.
 
-    Parameters
-    ----------
-    may_set_aside : bool
-        Whether a damaged file may be renamed, so that a new one begins.
-
-    Returns
-    -------
-    str or None
-        Message about a file that was set aside.
-
-    Raises
-    ------
-    EvidenceError
-        The database cannot be opened; a full disk or a server that is away is no error, since it may pass.
+    `may_set_aside`: whether a damaged file may be renamed, so that a new one begins.
+    Returns message about a file that was set aside.
+    Raises EvidenceError: the database cannot be opened; a full disk or a server that is away is no error, since it may
+        pass.
     """
     file = database_file(engine)
     try:
@@ -84,14 +74,9 @@ def prepare_tables(engine: Engine) -> None:
 
     All steps are one transaction: if it is interrupted, the tables are as before.
 
-    Raises
-    ------
-    EvidenceError
-        The tables were made by a newer edgead, by one too old to upgrade, or cannot be changed.
-    DamagedTablesError
-        The stored version is not a version.
-    SQLAlchemyError
-        The database cannot be reached or written; see `problem_of`.
+    Raises EvidenceError: the tables were made by a newer edgead, by one too old to upgrade, or cannot be changed.
+    Raises DamagedTablesError: the stored version is not a version.
+    Raises SQLAlchemyError: the database cannot be reached or written; see `problem_of`.
     """
     with engine.connect() as connection:
         found = _version(connection)

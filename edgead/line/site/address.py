@@ -17,10 +17,7 @@ BACKLOG = 1024
 def listen(section: HttpSection) -> socket.socket:
     """Listen on the address of a section; clients wait until `accept`.
 
-    Raises
-    ------
-    SettingsError
-        The address is taken, or does not belong to this computer.
+    Raises SettingsError: the address is taken, or does not belong to this computer.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(section.host, section.port, type=socket.SOCK_STREAM)[0]

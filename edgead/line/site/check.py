@@ -21,10 +21,7 @@ def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
 
     Network cameras are not checked: they may be switched off while the file is written.
 
-    Parameters
-    ----------
-    file : YamlFile
-        File of the site. If a path exists only relative to the working directory, the message says so.
+    `file`: file of the site. If a path exists only relative to the working directory, the message says so.
     """
     for name, camera in site.cameras.items():
         try:

@@ -26,12 +26,9 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 def load_site(path: str | os.PathLike[str], environment: Mapping[str, str] = os.environ) -> Site:
     """Read and check a site file; relative paths in it start from its folder.
 
-    Raises
-    ------
-    SettingsError
-        The path is no readable regular file of at most 1 MiB; or the file is no YAML, or has an alias, a repeated or
-        unknown key, a value that does not fit, or a variable that is not set. The message names the line and place of
-        every problem, and quotes no value that may be a secret.
+    Raises SettingsError: the path is no readable regular file of at most 1 MiB; or the file is no YAML, or has an
+        alias, a repeated or unknown key, a value that does not fit, or a variable that is not set. The message names
+        the line and place of every problem, and quotes no value that may be a secret.
     """
     return read_site(path, environment)[0]
 

@@ -33,10 +33,7 @@ KINDS: tuple[tuple[Registry[Any], str], ...] = (
 def reference(*, own: bool = False) -> str:
     """Return the reference as Markdown: every component with its schemes, and its options with bounds and defaults.
 
-    Parameters
-    ----------
-    own : bool
-        Whether to leave out components of other packages.
+    `own`: whether to leave out components of other packages.
     """
     parts = ["# Components"]
     for registry, text in KINDS:

@@ -67,14 +67,9 @@ def check_shifts(shifts: Shifts) -> None:
 def shift_at(instant: datetime, shifts: Shifts, zone: tzinfo | None = None) -> Period:
     """Find the shift that an instant belongs to.
 
-    Parameters
-    ----------
-    instant : datetime
-        Instant with a time zone.
-    shifts : mapping of str to ShiftSection
-        Shifts by name; without any, each day is one shift.
-    zone : tzinfo, optional
-        Zone of the local clock; by default the system's.
+    `instant`: instant with a time zone.
+    `shifts`: shifts by name; without any, each day is one shift.
+    `zone`: zone of the local clock; by default the system's.
     """
     starts = sorted(_starts(shifts or ONE_A_DAY, instant - _EVERY_WEEK, instant + _EVERY_WEEK, zone))
     index = bisect_right([start for start, _ in starts], instant) - 1

@@ -72,10 +72,7 @@ def hash_secret(secret: str) -> str:
 def is_secret(stored: str | None, given: str) -> bool:
     """Return whether a secret fits a hash; without a hash it takes the same time, and returns False.
 
-    Raises
-    ------
-    SettingsError
-        The package argon2-cffi is not installed.
+    Raises SettingsError: the package argon2-cffi is not installed.
     """
     from argon2.exceptions import InvalidHashError, VerificationError
 
@@ -140,10 +137,7 @@ def user_name(name: str) -> str:
 
     Letters and digits of any script, with spaces and `. - _ @ '` between them: no name can imitate edgead's additions.
 
-    Raises
-    ------
-    ValueError
-        The name is not valid.
+    Raises ValueError: the name is not valid.
     """
     name = unicodedata.normalize("NFC", name).strip()
     plain = "".join(letter for letter in name if letter not in _BETWEEN)
@@ -175,10 +169,8 @@ class _Users(RootModel[dict[Annotated[str, AfterValidator(user_name)], User]]):
 def read_users(path: Path) -> dict[str, User]:
     """Read the users of a file, by name; empty if there is no file.
 
-    Raises
-    ------
-    SettingsError
-        The file cannot be read, has not the form that `edgead user` writes, or two names differ only by case.
+    Raises SettingsError: the file cannot be read, has not the form that `edgead user` writes, or two names differ only
+        by case.
     """
     if not path.exists():
         return {}
@@ -203,10 +195,7 @@ def check_users(path: Path) -> None:
 def write_users(path: Path, users: Mapping[str, User]) -> None:
     """Write a file of users atomically, readable only by its owner; if root writes it, its owner stays the same.
 
-    Raises
-    ------
-    OSError
-        The file cannot be written; the earlier one stays.
+    Raises OSError: the file cannot be written; the earlier one stays.
     """
     content = {name: user.model_dump(exclude_none=True) for name, user in sorted(users.items())}
     text = _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)

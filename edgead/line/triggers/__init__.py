@@ -29,10 +29,7 @@ __all__ = [
 def open_trigger(options: TriggerOptions) -> Trigger:
     """Open the trigger of a section of the site file.
 
-    Raises
-    ------
-    SettingsError
-        Its connection cannot be opened, or a package is missing.
+    Raises SettingsError: its connection cannot be opened, or a package is missing.
     """
     found = TRIGGERS.named(options.kind)
     if found is None:

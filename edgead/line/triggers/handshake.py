@@ -20,18 +20,11 @@ _BLIND_NS = 2 * 10**9
 class Command:
     """Command of the PLC: registers that only the PLC writes.
 
-    Attributes
-    ----------
-    sequence : int
-        Number of the requested part; 0 requests none.
-    heartbeat : int
-        Number that changes while the PLC's program runs.
-    recipe : int
-        Number of the recipe of the part; 0 names none.
-    reset : int
-        Number whose change resets the counters and the fault.
-    serial, batch : str
-        Serial number and batch of the part.
+    `sequence`: number of the requested part; 0 requests none.
+    `heartbeat`: number that changes while the PLC's program runs.
+    `recipe`: number of the recipe of the part; 0 names none.
+    `reset`: number whose change resets the counters and the fault.
+    `serial`, `batch`: serial number and batch of the part.
     """
 
     sequence: int = 0
@@ -46,22 +39,14 @@ class Command:
 class Status:
     """Answer to the PLC: registers that only edgead writes, all of them in one request.
 
-    Attributes
-    ----------
-    ready, busy, done, fault : bool
-        A part may be requested; a requested part waits; the last request is answered; a person must look.
-    heartbeat : int
-        Number of writes so far.
-    accepted, answered : int
-        Number of the part requested last, and of the part answered last.
-    decision : int
-        Decision on the answered part: 0 ok, 1 review, 2 reject, `NOT_JUDGED`.
-    score : float
-        Image score of the answered part.
-    recipe, reset : int
-        Numbers of the PLC's command that are in force.
-    judged, rejected, not_judged : int
-        Parts since the last reset, modulo 65,536.
+    `ready`, `busy`, `done`, `fault`: a part may be requested; a requested part waits; the last request is answered; a
+        person must look.
+    `heartbeat`: number of writes so far.
+    `accepted`, `answered`: number of the part requested last, and of the part answered last.
+    `decision`: decision on the answered part: 0 ok, 1 review, 2 reject, `NOT_JUDGED`.
+    `score`: image score of the answered part.
+    `recipe`, `reset`: numbers of the PLC's command that are in force.
+    `judged`, `rejected`, `not_judged`: parts since the last reset, modulo 65,536.
     """
 
     ready: bool = False
@@ -113,19 +98,10 @@ class Handshake:
     it, and in `answered` that the verdict can be read. The PLC keeps the number until the answer; 0 withdraws the
     request. An answered number counts as a new request only after another number.
 
-    Parameters
-    ----------
-    recipes : mapping of int to str
-        Names of recipes by number; if it is empty, a recipe's name is its number.
-    within_ns : int
-        Time after which a part without a verdict is answered as not judged.
-
-    Attributes
-    ----------
-    part : Part
-        Part that the last accepted frame shows.
-    unknown_recipe : int or None
-        Requested number of a recipe that `recipes` does not have; None if it has it.
+    `recipes`: names of recipes by number; if it is empty, a recipe's name is its number.
+    `within_ns`: time after which a part without a verdict is answered as not judged.
+    `part`: part that the last accepted frame shows.
+    `unknown_recipe`: requested number of a recipe that `recipes` does not have; None if it has it.
     """
 
     def __init__(self, recipes: Mapping[int, str], within_ns: int):

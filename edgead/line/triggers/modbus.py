@@ -37,10 +37,7 @@ class ModbusTriggerOptions(TriggerOptions, PlcOptions, HandshakeOptions):
 class ModbusLink:
     """Command and status in the holding registers of a PLC; see `PlcLink`.
 
-    Raises
-    ------
-    SettingsError
-        The package `pymodbus` is missing.
+    Raises SettingsError: the package `pymodbus` is missing.
     """
 
     kind = "modbus"

@@ -30,10 +30,7 @@ class MqttTriggerOptions(TriggerOptions, BrokerOptions):
 class MqttTrigger(SoftwareTrigger):
     """Trigger that every message on a topic fires.
 
-    Raises
-    ------
-    SettingsError
-        The package `paho-mqtt` is missing. It is no error if the broker does not answer yet.
+    Raises SettingsError: the package `paho-mqtt` is missing. It is no error if the broker does not answer yet.
     """
 
     def __init__(self, options: MqttTriggerOptions):

@@ -44,12 +44,8 @@ class PlcError(EdgeadError):
 class PlcLink(Protocol):
     """Access to command and status in a PLC, for one thread, within `plc.connected`; all methods may raise PlcError.
 
-    Attributes
-    ----------
-    kind : str
-        Kind of the trigger.
-    timeout_s : float
-        Time limit of one request.
+    `kind`: kind of the trigger.
+    `timeout_s`: time limit of one request.
     """
 
     kind: str

@@ -25,10 +25,7 @@ TRIGGERS: Registry[TriggerComponent] = Registry(
 def register(name: str, options: type[TriggerOptions], open: Callable[[Any], Trigger]) -> None:
     """Register a trigger; `name` is its `kind:` in the site file.
 
-    Raises
-    ------
-    SettingsError
-        The name is taken, or the options have no `kind: Literal[name]`.
+    Raises SettingsError: the name is taken, or the options have no `kind: Literal[name]`.
     """
     check_kind(name, options)
     TRIGGERS.add(TriggerComponent(name, options, {}, open))

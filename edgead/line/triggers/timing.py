@@ -88,19 +88,10 @@ class SoftwareTrigger:
     A part is missed if another call follows before a frame, or if no frame follows in time: the trigger counts and logs
     it, and gives it no later frame.
 
-    Parameters
-    ----------
-    within_ms : float, optional
-        Time after which a call is void. With None a call waits for ever.
-
-    Attributes
-    ----------
-    part : Part
-        Part that the last accepted frame shows.
-    missed : int
-        Number of parts that were announced but got no frame.
-    log : Logger
-        Logger with a limited rate, since the rate of calls has no limit.
+    `within_ms`: time after which a call is void. With None a call waits for ever.
+    `part`: part that the last accepted frame shows.
+    `missed`: number of parts that were announced but got no frame.
+    `log`: logger with a limited rate, since the rate of calls has no limit.
     """
 
     def __init__(self, within_ms: float | None = None) -> None:
@@ -114,12 +105,8 @@ class SoftwareTrigger:
     def fire(self, at_ns: int | None = None, part: Part = NO_PART) -> None:
         """Request a frame; may be called from any thread.
 
-        Parameters
-        ----------
-        at_ns : int, optional
-            `time.perf_counter_ns()` of the request; by default now.
-        part : Part, optional
-            Part that the frame will show.
+        `at_ns`: `time.perf_counter_ns()` of the request; by default now.
+        `part`: part that the frame will show.
         """
         with self._lock:
             self._calls.append((time.perf_counter_ns() if at_ns is None else at_ns, part))

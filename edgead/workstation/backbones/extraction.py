@@ -26,27 +26,13 @@ def extract_patches(
 ) -> np.ndarray:
     """Fit the network's scale to good images and return their standardised features, float32 (patches, d).
 
-    Parameters
-    ----------
-    network : PatchFeatures
-        Network to fit; it is moved back to the CPU.
-    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-    grid : (int, int)
-        Height and width of the patch grid.
-    max_patches : int
-        Bound of the memory: more patches are thinned at random, by the same number in every image.
-    groups : sequence of int, optional
-        Group of each image, for a network that whitens; by default every image is its own.
-    rng : Generator
-    device : torch.device
-        Device of the backbone.
-    progress : callable
-        Called with (done, total) images.
-
-    Raises
-    ------
-    SettingsError
-        The backbone gives NaN or infinity.
+    `network`: network to fit; it is moved back to the CPU.
+    `images`: sequence of ndarray of shape (h, w, 3), uint8, RGB.
+    `grid`: height and width of the patch grid.
+    `max_patches`: bound of the memory: more patches are thinned at random, by the same number in every image.
+    `groups`: group of each image, for a network that whitens; by default every image is its own.
+    `device`: device of the backbone.
+    Raises SettingsError: the backbone gives NaN or infinity.
     """
     per_image, channels = math.prod(grid), network.mean.numel()
     keep = min(per_image, max(1, max_patches // len(images)))

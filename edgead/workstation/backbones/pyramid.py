@@ -32,10 +32,7 @@ def each_batch(
 
     The network is moved back to the CPU afterwards.
 
-    Raises
-    ------
-    SettingsError
-        A feature is NaN or infinite.
+    Raises SettingsError: a feature is NaN or infinite.
     """
     assert isinstance(network, nn.Module)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs

@@ -18,16 +18,8 @@ from edgead.errors import SettingsError
 def load_tensors(file: Path, alternative: str) -> Any:
     """Load a file of torch.save onto the CPU; the caller must check its content.
 
-    Parameters
-    ----------
-    file : Path
-    alternative : str
-        Advice instead of a file with Python objects, as the end of a sentence.
-
-    Raises
-    ------
-    SettingsError
-        The file holds Python objects, or is damaged.
+    `alternative`: advice instead of a file with Python objects, as the end of a sentence.
+    Raises SettingsError: the file holds Python objects, or is damaged.
     """
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
@@ -51,18 +43,9 @@ def load_safetensors(file: Path) -> dict[str, Tensor]:
 def load_named(file: Path, entry: str, what: str, example: str) -> Mapping[str, Tensor]:
     """Load tensors by name from a file of safetensors or torch.save, where they may be under an entry.
 
-    Parameters
-    ----------
-    file : Path
-    entry : str
-        Entry that holds them in the authors' file.
-    what, example : str
-        Name of the expected content, and of a file with it, for messages.
-
-    Raises
-    ------
-    SettingsError
-        The file is missing, damaged, or has other content.
+    `entry`: entry that holds them in the authors' file.
+    `what`, `example`: name of the expected content, and of a file with it, for messages.
+    Raises SettingsError: the file is missing, damaged, or has other content.
     """
     if not file.is_file():
         raise SettingsError(f"there is no file {file}: give {what}, such as the authors' {example}")

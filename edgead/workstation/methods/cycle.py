@@ -149,17 +149,10 @@ class Cycle(NetworkMethod[CycleConfig]):
     def learn_streams(self, streams: Sequence[Iterable[np.ndarray]], *, progress: StageProgress = no_progress) -> None:
         """Learn from the frames of several streams.
 
-        Parameters
-        ----------
-        streams : sequence of iterable of ndarray of shape (h, w, 3), uint8, RGB
-            Streams that yield their frames, of `image_size`, in order.
-        progress : callable
-            Called with (stage, done, total), in streams, as their length is unknown.
-
-        Raises
-        ------
-        SettingsError
-            A stream has no frames, no period is found, or no stream shows three cycles.
+        `streams` (sequence of iterable of ndarray of shape (h, w, 3), uint8, RGB): streams that yield their frames, of
+            `image_size`, in order.
+        `progress`: called with (stage, done, total), in streams, as their length is unknown.
+        Raises SettingsError: a stream has no frames, no period is found, or no stream shows three cycles.
         """
         raw = []
         for number, stream in enumerate(streams):

@@ -85,12 +85,8 @@ class GoldenConfig(MethodConfig):
 class GoldenFeatures(PatchFeatures):
     """Network of patch features and of the small grey image by which a part is registered.
 
-    Parameters
-    ----------
-    backbone, channels, damp_length
-        Parameters of `PatchFeatures`.
-    look_px : int
-        Pixels of the image on each side per pixel of the grey image.
+    `backbone`, `channels`, `damp_length`: parameters of `PatchFeatures`.
+    `look_px`: pixels of the image on each side per pixel of the grey image.
     """
 
     def __init__(self, backbone: Backbone, channels: Sequence[int], *, damp_length: bool, look_px: int):

@@ -23,10 +23,7 @@ class ImportedNetwork(nn.Module):
     OpenVINO IR is run by OpenVINO, and graphs of other precisions by ONNX Runtime as usual: then only preprocessing,
     scores and maps are compared.
 
-    Raises
-    ------
-    ArtifactError
-        The graph cannot be used.
+    Raises ArtifactError: the graph cannot be used.
     """
 
     def __init__(self, artifact: Artifact):

@@ -30,10 +30,7 @@ def load_network(artifact: Artifact) -> nn.Module:
 
     Without such a network the model's graph replaces it; see `has_torch`.
 
-    Raises
-    ------
-    ArtifactError
-        The detector is unknown, or weights are missing, edited, damaged, or do not fit.
+    Raises ArtifactError: the detector is unknown, or weights are missing, edited, damaged, or do not fit.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load

@@ -29,11 +29,8 @@ from edgead.workstation.training.int8 import TRIES_INT8, check_int8, ship_int8
 class NetworkMethod(Method[Config]):
     """Base of methods that train a network.
 
-    Attributes
-    ----------
-    network : nn.Module
-        Network from uint8 RGB (n, h, w, 3) to the tensors that the head's `outputs` name, in their order. Buffers in
-        `graph_arrays` become inputs of the exported graph.
+    `network`: network from uint8 RGB (n, h, w, 3) to the tensors that the head's `outputs` name, in their order.
+        Buffers in `graph_arrays` become inputs of the exported graph.
     """
 
     network: nn.Module

@@ -30,13 +30,8 @@ logger = logging.getLogger(__name__)
 class Learner:
     """State that a training changes, all of which a checkpoint must store.
 
-    Attributes
-    ----------
-    module : nn.Module
-        Everything that is trained or updated (running means); several networks go into an `nn.ModuleDict`.
-    optimizers : sequence of Optimizer
-    stage : str
-        Name in progress and of the checkpoint's file; a training of several loops names each of them.
+    `module`: everything that is trained or updated (running means); several networks go into an `nn.ModuleDict`.
+    `stage`: name in progress and of the checkpoint's file; a training of several loops names each of them.
     """
 
     module: nn.Module
@@ -47,20 +42,11 @@ class Learner:
 class Checkpoint:
     """Folder that keeps a training's state until its model is complete.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder, made when the first state is saved.
-    belongs_to : dict
-        Plain JSON of everything that determines the result (detector, settings with the seed, data, device, versions).
-        A state saved with other content is not used.
-    every_s : float
-        Seconds between two saved states, the most that a stopped training loses.
-
-    Attributes
-    ----------
-    earlier_seconds : float
-        Time that earlier runs of the training took, up to the loaded state.
+    `folder`: folder, made when the first state is saved.
+    `belongs_to`: plain JSON of everything that determines the result (detector, settings with the seed, data, device,
+        versions). A state saved with other content is not used.
+    `every_s`: seconds between two saved states, the most that a stopped training loses.
+    `earlier_seconds`: time that earlier runs of the training took, up to the loaded state.
     """
 
     def __init__(self, folder: Path, belongs_to: dict[str, Any], *, every_s: float = EVERY_S):
@@ -90,10 +76,7 @@ class Checkpoint:
         If there is none, or it is damaged or belongs to another training, nothing is changed, 0 is returned and
         the reason is logged.
 
-        Raises
-        ------
-        SettingsError
-            A state of this training does not fit the learner.
+        Raises SettingsError: a state of this training does not fit the learner.
         """
         file = self._file(learner)
         if not file.exists():

@@ -19,10 +19,7 @@ CPU = torch.device("cpu")
 def choose_device(name: str) -> torch.device:
     """Resolve a name in `DEVICES` to a device; "auto" is the GPU if torch finds one.
 
-    Raises
-    ------
-    SettingsError
-        The name is unknown, or "cuda" without a GPU that torch finds.
+    Raises SettingsError: the name is unknown, or "cuda" without a GPU that torch finds.
     """
     if name not in DEVICES:
         raise SettingsError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")

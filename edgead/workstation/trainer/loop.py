@@ -71,27 +71,14 @@ def run_steps(
     threads (on a GPU up to the order of its sums): the numpy generator passed to a step and torch's own, on every
     device, are seeded from (seed, number of the step). Everything that a step changes must be in `learner`.
 
-    Parameters
-    ----------
-    step : callable
-        Function of one update; see `Step`. It must not change the learning rates.
-    learner : Learner
-        Learner in training mode and on its device.
-    steps : int
-    seed : int
-    schedule : callable, optional
-        Pure function of the step's number, see `Schedule`, so that it has no state to save.
-    checkpoint : Checkpoint, optional
-        Place to save the state: every `checkpoint.every_s` seconds, and at the end. With one, the expected time is
-        logged after three steps on a CPU, if it is more than an hour.
-    progress : callable, optional
-        Called with (`learner.stage`, done, steps); one that is a `WatchesLoss` with (`learner.stage`, step from 1 on,
-        steps, loss) as well.
-
-    Raises
-    ------
-    SettingsError
-        The loss is NaN or infinite.
+    `step`: function of one update; see `Step`. It must not change the learning rates.
+    `learner`: learner in training mode and on its device.
+    `schedule`: pure function of the step's number, see `Schedule`, so that it has no state to save.
+    `checkpoint`: place to save the state: every `checkpoint.every_s` seconds, and at the end. With one, the expected
+        time is logged after three steps on a CPU, if it is more than an hour.
+    `progress`: called with (`learner.stage`, done, steps); one that is a `WatchesLoss` with (`learner.stage`, step from
+        1 on, steps, loss) as well.
+    Raises SettingsError: the loss is NaN or infinite.
     """
     groups = [group for optimizer in learner.optimizers for group in optimizer.param_groups]
     rates = [group["lr"] for group in groups]

@@ -60,14 +60,9 @@ class Prefetcher(Generic[Made]):
 
     Use it as a context: leaving it ends the threads. An error of `make` is raised when its number is requested.
 
-    Parameters
-    ----------
-    make : callable
-        Function of the number alone; called from several threads at once.
-    stop : int
-        Number of steps; nothing is made for later ones.
-    threads : int
-        Number of threads; 0 makes each result on request, for training that needs all cores itself.
+    `make`: function of the number alone; called from several threads at once.
+    `stop`: number of steps; nothing is made for later ones.
+    `threads`: number of threads; 0 makes each result on request, for training that needs all cores itself.
     """
 
     def __init__(self, make: Callable[[int], Made], stop: int, *, threads: int):

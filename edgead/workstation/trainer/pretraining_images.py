@@ -32,16 +32,9 @@ def draw_texture(rng: np.random.Generator, size_px: int) -> np.ndarray:
     It is a blend of one to three of clouds of noise, grain, weaves, tiles, scratches and blobs, coloured and
     lit.
 
-    Parameters
-    ----------
-    rng : Generator
-        Generator, whose state determines the image.
-    size_px : int
-        Side of the square image.
-
-    Returns
-    -------
-    ndarray of shape (size_px, size_px, 3), uint8, RGB
+    `rng`: generator, whose state determines the image.
+    `size_px`: side of the square image.
+    Returns ndarray of shape (size_px, size_px, 3), uint8, RGB.
     """
     height = np.zeros((size_px, size_px), np.float32)
     for _ in range(int(rng.integers(1, 4))):
@@ -161,10 +154,7 @@ def find_photographs(folder: Path) -> list[Path]:
 
     This includes ImageNet's layout, a folder for each class; its 1.3 million files are listed without opening them.
 
-    Raises
-    ------
-    ImageError
-        A folder that does not exist, or holds no images.
+    Raises ImageError: a folder that does not exist, or holds no images.
     """
     files = (Path(below, name) for below, _, names in os.walk(folder) for name in names)
     # By parts, which is the order of paths and twice as fast to compare.
@@ -177,10 +167,7 @@ class PretrainingImages:
 
     Several threads may draw at once. An unreadable photograph is skipped with a warning, and another one drawn.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Photographs; without any, all images are textures.
+    `paths`: photographs; without any, all images are textures.
     """
 
     def __init__(self, paths: Sequence[Path]):
@@ -192,10 +179,7 @@ class PretrainingImages:
 
         Of a photograph, the middle half is taken (algorithm 1 of EfficientAD).
 
-        Raises
-        ------
-        ImageError
-            Many photographs in a row cannot be read.
+        Raises ImageError: many photographs in a row cannot be read.
         """
         rng.random()  # chose between photographs and textures once: a seed still draws the same images
         image = _middle(self._photograph(rng), size_px) if self.paths else draw_texture(rng, size_px)

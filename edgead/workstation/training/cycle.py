@@ -51,29 +51,15 @@ def train_cycle(
 ) -> Artifact:
     """Learn a cycle from videos, export and calibrate.
 
-    Parameters
-    ----------
-    streams : sequence of callable
-        Functions that open a stream of frames; see `Stream`.
-    destination : Path
-        Directory of the artifact.
-    settings : mapping
-        See `edgead.workstation.methods.cycle.CycleConfig`; by default the input has the proportions of the frames.
-    roi : (int, int, int, int), optional
-        x, y, width and height of the region of interest.
-    false_reject_rate : float, optional
-        Largest share of normal cycles above the limit; by default the least that the cycles support.
-    facts : mapping
-        Further facts for the manifest's `training`.
-    progress : callable
-        Called with (stage, done, total).
-
-    Raises
-    ------
-    SettingsError
-        No period is found, or there are too few cycles.
-    CalibrationError
-        There are too few cycles for the rate.
+    `streams`: functions that open a stream of frames; see `Stream`.
+    `destination`: directory of the artifact.
+    `settings`: see `edgead.workstation.methods.cycle.CycleConfig`; by default the input has the proportions of the
+        frames.
+    `roi`: x, y, width and height of the region of interest.
+    `false_reject_rate`: largest share of normal cycles above the limit; by default the least that the cycles support.
+    `facts`: further facts for the manifest's `training`.
+    Raises SettingsError: no period is found, or there are too few cycles.
+    Raises CalibrationError: there are too few cycles for the rate.
     """
     started = time.perf_counter()
     check_destination(destination)

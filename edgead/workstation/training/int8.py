@@ -32,19 +32,10 @@ TRIES_INT8 = ("try int8", "calibrate ranges", "calibrate int8")
 def check_int8(detector: str, images: int, *, calibrated: bool, cross_validates: bool) -> None:
     """Refuse int8 before a training that cannot produce it.
 
-    Parameters
-    ----------
-    detector : str
-    images : int
-        Number of images.
-    calibrated : bool
-        Whether the method computes thresholds.
-    cross_validates : bool
-        Whether thresholds come from several trainings that each leave out a part of the images.
-
-    Raises
-    ------
-    SettingsError
+    `images`: number of images.
+    `calibrated`: whether the method computes thresholds.
+    `cross_validates`: whether thresholds come from several trainings that each leave out a part of the images.
+    Raises SettingsError.
     """
     if cross_validates:
         raise SettingsError(
@@ -61,21 +52,12 @@ def ship_int8(
 ) -> Artifact:
     """Add the int8 graph with its own thresholds, and make it the default graph.
 
-    Parameters
-    ----------
-    artifact : Artifact
-        Finished artifact with its fp32 graph.
-    images : CalibrationImages
-        Images of its training.
-    precision : {"auto", "fp32", "int8"}
-        "auto" keeps fp32 on CPUs that gain nothing, for networks without suitable layers, with too few images, and if
-        scores would change too much or frames be hardly faster; in the last two cases, and if the graph cannot be made,
-        the manifest's `training` has the reason.
-
-    Raises
-    ------
-    ExportError, SettingsError
-        "int8" is not possible; the model is unchanged.
+    `artifact`: finished artifact with its fp32 graph.
+    `images`: images of its training.
+    `precision` ({"auto", "fp32", "int8"}): "auto" keeps fp32 on CPUs that gain nothing, for networks without suitable
+        layers, with too few images, and if scores would change too much or frames be hardly faster; in the last two
+        cases, and if the graph cannot be made, the manifest's `training` has the reason.
+    Raises ExportError, SettingsError: "int8" is not possible; the model is unchanged.
     """
     if precision == FP32:
         return artifact

@@ -89,10 +89,7 @@ def learn_word(
 ) -> WordVector:
     """Learn the embedding of a new word that stands for one type of defect; the model is not changed.
 
-    Raises
-    ------
-    SettingsError
-        The examples have more than one type of defect, or the loss is not finite.
+    Raises SettingsError: the examples have more than one type of defect, or the loss is not finite.
     """
     if examples.number_of_types > 1:
         raise SettingsError(
@@ -130,18 +127,10 @@ def make_defects(
 ) -> list[np.ndarray]:
     """Make a defect in the box of each good part.
 
-    Parameters
-    ----------
-    model : StableDiffusion
-    word : WordVector
-    good : sequence of ndarray of shape (h, w, 3), uint8, BGR
-    boxes : sequence of ndarray of shape (h', w'), uint8
-        Masks of the boxes for defects, see `anogen_boxes`; the label is the box, which the defect need not fill.
-    plan : AnogenPlan
-
-    Returns
-    -------
-    list of ndarray of shape (side, side, 3), uint8, BGR
+    `good`: sequence of ndarray of shape (h, w, 3), uint8, BGR.
+    `boxes` (sequence of ndarray of shape (h', w'), uint8): masks of the boxes for defects, see `anogen_boxes`; the
+        label is the box, which the defect need not fill.
+    Returns list of ndarray of shape (side, side, 3), uint8, BGR.
     """
     side = model.side
     generator = torch.Generator(model.device).manual_seed(plan.seed)

@@ -18,13 +18,9 @@ TRIES = 10_000
 class BoxRule:
     """Rule for random boxes, with sizes as shares of the image's side.
 
-    Attributes
-    ----------
-    width, height : tuple of float
-        Smallest and largest size.
-    turned : bool
-        Whether each box is rotated by a random angle. The authors' tables have the texts "True" or "False", both of
-        which count as true in their code.
+    `width`, `height`: smallest and largest size.
+    `turned`: whether each box is rotated by a random angle. The authors' tables have the texts "True" or "False", both
+        of which count as true in their code.
     """
 
     width: tuple[float, float]
@@ -32,29 +28,12 @@ class BoxRule:
     turned: bool = False
 
 
-SMALL_BOX = BoxRule((0.05, 0.1), (0.05, 0.1))
-"""The rule of the authors' code for VisA."""
-
-
 def draw_box(place: np.ndarray, rule: BoxRule, rng: np.random.Generator) -> np.ndarray:
     """Draw a box with at least three quarters in the allowed area.
 
-    Parameters
-    ----------
-    place : ndarray of shape (side, side), uint8
-        255 where a defect may be, 0 elsewhere: see `foreground`.
-    rule : BoxRule
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray of shape (side, side), uint8
-        255 in the box, 0 elsewhere.
-
-    Raises
-    ------
-    SettingsError
-        No such box was found.
+    `place` (ndarray of shape (side, side), uint8): 255 where a defect may be, 0 elsewhere.
+    Returns ndarray of shape (side, side), uint8: 255 in the box, 0 elsewhere.
+    Raises SettingsError: no such box was found.
     """
     for _ in range(TRIES):
         box = _any_box(len(place), rule, rng)
@@ -65,27 +44,6 @@ def draw_box(place: np.ndarray, rule: BoxRule, rng: np.random.Generator) -> np.n
             return box
     share = np.count_nonzero(place) / place.size
     raise SettingsError(f"found no place for a box of {rule.width} x {rule.height} on {share:.1%} of the image")
-
-
-def foreground(image: np.ndarray, side: int = 256) -> np.ndarray:
-    """Segment the part by brightness (Otsu); the class of the top left corner is background.
-
-    Parameters
-    ----------
-    image : ndarray of shape (h, w, 3), uint8, BGR
-    side : int
-        Side of the result in pixels.
-
-    Returns
-    -------
-    ndarray of shape (side, side), uint8
-        255 on the part, 0 elsewhere.
-    """
-    grey = cv2.cvtColor(cv2.resize(image, (side, side)), cv2.COLOR_BGR2GRAY)
-    _, mask = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    if mask[0, 0] == 255:
-        mask = cv2.bitwise_not(mask)
-    return cv2.morphologyEx(mask, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (15, 15)))
 
 
 def _any_box(side: int, rule: BoxRule, rng: np.random.Generator) -> np.ndarray:

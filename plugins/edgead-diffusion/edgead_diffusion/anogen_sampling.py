@@ -19,12 +19,8 @@ Noise = Callable[[Tensor], Tensor]
 def masked_noise_loss(predicted: Tensor, noise: Tensor, masks: Tensor) -> Tensor:
     """Compute the error of the predicted noise within the defect, averaged over all pixels (stage 1).
 
-    Parameters
-    ----------
-    predicted, noise : Tensor of shape (n, c, h, w)
-        Noise at the size of the latents.
-    masks : Tensor of shape (n, 1, h', w')
-        1 in the defect; a pixel of the latents that overlaps it counts fully.
+    `predicted`, `noise` (Tensor of shape (n, c, h, w)): noise at the size of the latents.
+    `masks` (Tensor of shape (n, 1, h', w')): 1 in the defect; a pixel of the latents that overlaps it counts fully.
     """
     overlaps = F.interpolate(masks, size=predicted.shape[-2:], mode="bilinear", align_corners=False) != 0
     return ((predicted - noise).square() * overlaps).mean()
@@ -34,14 +30,9 @@ def masked_noise_loss(predicted: Tensor, noise: Tensor, masks: Tensor) -> Tensor
 class Blending:
     """Sampler of a defect (stage 2): deterministic DDIM with guidance, blended with the good part.
 
-    Attributes
-    ----------
-    alphas : Tensor of shape (steps,)
-        Cumulative products of the schedule that the network was trained with.
-    steps : int
-        Number of sampling steps.
-    guidance : float
-        Scale of classifier-free guidance.
+    `alphas` (Tensor of shape (steps,)): cumulative products of the schedule that the network was trained with.
+    `steps`: number of sampling steps.
+    `guidance`: scale of classifier-free guidance.
     """
 
     alphas: Tensor
@@ -51,21 +42,11 @@ class Blending:
     def sample(self, predict: Predict, words: tuple[Tensor, Tensor], good: Tensor, box: Tensor, noise: Noise) -> Tensor:
         """Sample latents with a defect in the box.
 
-        Parameters
-        ----------
-        predict : callable
-        words : tuple of Tensor of shape (n, t, d)
-            Embeddings of the empty prompt, and of the prompt.
-        good : Tensor of shape (n, c, h, w)
-            Latents of good parts.
-        box : Tensor of shape (n, 1, h', w')
-            1 in the box.
-        noise : callable
-
-        Returns
-        -------
-        Tensor of shape (n, c, h, w)
-            Latents; outside the box those of the good part after a last step of the network, as in the authors' code.
+        `words` (tuple of Tensor of shape (n, t, d)): embeddings of the empty prompt, and of the prompt.
+        `good` (Tensor of shape (n, c, h, w)): latents of good parts.
+        `box` (Tensor of shape (n, 1, h', w')): 1 in the box.
+        Returns Tensor of shape (n, c, h, w): latents; outside the box those of the good part after a last step of the
+            network, as in the authors' code.
         """
         inside = F.interpolate(box, size=good.shape[-2:], mode="nearest-exact")
         x = noise(good)

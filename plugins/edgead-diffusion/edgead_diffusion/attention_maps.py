@@ -19,10 +19,7 @@ class CrossAttentionMaps:
     it shows which pixels a word prefers, and sums to 1. It is averaged over the heads, and over the layers of the first
     block of its resolution, in the down path; the authors' code ignores the up path.
 
-    Attributes
-    ----------
-    maps : dict of Tensor
-        Maps (n, words, h, w) of the last prediction, by side of the latents divided by side of the maps: 2 and 4.
+    `maps`: maps (n, words, h, w) of the last prediction, by side of the latents divided by side of the maps: 2 and 4.
     """
 
     def __init__(self, unet: nn.Module):

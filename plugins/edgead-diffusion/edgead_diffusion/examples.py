@@ -18,15 +18,10 @@ from edgead_diffusion.stable_diffusion import middle, to_tensor
 class Examples:
     """Examples of one product.
 
-    Attributes
-    ----------
-    defects : sequence of ndarray of shape (h, w, 3), uint8, BGR
-    masks : sequence of ndarray of shape (h, w)
-        Masks, not 0 on the defect.
-    types : sequence of int
-        Type of each defect, from 0 without a gap.
-    good : sequence of ndarray of shape (h, w, 3), uint8, BGR
-        Good parts; SeaS uses 60.
+    `defects`: sequence of ndarray of shape (h, w, 3), uint8, BGR.
+    `masks` (sequence of ndarray of shape (h, w)): masks, not 0 on the defect.
+    `types`: type of each defect, from 0 without a gap.
+    `good` (sequence of ndarray of shape (h, w, 3), uint8, BGR): good parts; SeaS uses 60.
     """
 
     defects: Sequence[np.ndarray]

@@ -35,17 +35,10 @@ Pairs = list[tuple[np.ndarray, np.ndarray]]
 class DefectLearner(ABC):
     """Base of learners, which learn kinds of defects, numbered from 0, and then make defects.
 
-    Attributes
-    ----------
-    model : StableDiffusion
-        Model, which SeaS changes.
-    checkpoints : Path
-        Folder for the states of interrupted trainings.
-    belongs_to : dict
-        See `edgead.workstation.trainer.checkpoint.Checkpoint`.
-    where : ndarray of shape (h, w), optional
-        Mask of the allowed places, not 0 inside.
-    progress : callable
+    `model`: model, which SeaS changes.
+    `checkpoints`: folder for the states of interrupted trainings.
+    `belongs_to`: see `edgead.workstation.trainer.checkpoint.Checkpoint`.
+    `where` (ndarray of shape (h, w)): mask of the allowed places, not 0 inside.
     """
 
     model: StableDiffusion
@@ -120,11 +113,7 @@ class AnogenLearner(DefectLearner):
 def boxes_like(masks: Sequence[np.ndarray], side: int) -> tuple[np.ndarray, BoxRule]:
     """Derive allowed places of boxes, uint8 (side, side), and their sizes from one kind's masks, slightly enlarged.
 
-    Parameters
-    ----------
-    masks : sequence of ndarray of shape (n, n), uint8
-        Masks, each with a defect.
-    side : int
+    `masks` (sequence of ndarray of shape (n, n), uint8): masks, each with a defect.
     """
     place = np.zeros((side, side), np.uint8)
     sizes = []

@@ -62,21 +62,10 @@ def make_by_diffusion(
     The learnt state is kept in `folder` with `.checkpoint` added until all is complete, so that the same call after an
     interruption resumes.
 
-    Parameters
-    ----------
-    diffusion : Diffusion
-    good : sequence of Path
-    rejects : sequence of RealDefect
-    folder : Path
-        New or empty folder; it becomes complete or stays absent.
-    recipe : Recipe
-        Recipe, whose method is that of the plan.
-    progress : callable, optional
-
-    Raises
-    ------
-    DatasetError, SettingsError, FileExistsError
-        See `edgead.synthetic.made_set.make_defects`; or no defect was found on any made image.
+    `folder`: new or empty folder; it becomes complete or stays absent.
+    `recipe`: recipe, whose method is that of the plan.
+    Raises DatasetError, SettingsError, FileExistsError: see `edgead.synthetic.made_set.make_defects`; or no defect was
+        found on any made image.
     """
     model, _, plan = diffusion
     where = None if recipe.where is None else load_image(recipe.where)[:, :, 0]

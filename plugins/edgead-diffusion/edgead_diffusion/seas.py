@@ -80,10 +80,7 @@ def fine_tune(
 ) -> None:
     """Fine-tune the U-Net and new words on the defects of a product, in place.
 
-    Raises
-    ------
-    SettingsError
-        There are no good parts, the tokenizer already knows the words, or the loss is not finite.
+    Raises SettingsError: there are no good parts, the tokenizer already knows the words, or the loss is not finite.
     """
     examples.need_good_parts()
     prompts.add_words(model.tokenizer, model.text_encoder, examples.number_of_types)
@@ -163,20 +160,10 @@ def make_defects(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Make a defect of type `number` for each good part.
 
-    Parameters
-    ----------
-    model : StableDiffusion
-        Model trained by `fine_tune`.
-    predictor : MaskPredictor
-    good : sequence of ndarray of shape (h, w, 3), uint8, BGR
-        Good parts from which sampling starts, with strong noise: they give the part's colours and place, not pixels.
-    number : int
-    plan : SeasPlan
-
-    Returns
-    -------
-    list of tuple of ndarray
-        Image, uint8 BGR (side, side, 3), and mask, uint8 (side, side), 255 in the defect.
+    `model`: model trained by `fine_tune`.
+    `good` (sequence of ndarray of shape (h, w, 3), uint8, BGR): good parts from which sampling starts, with strong
+        noise: they give the part's colours and place, not pixels.
+    Returns image, uint8 BGR (side, side, 3), and mask, uint8 (side, side), 255 in the defect.
     """
     solver = _solver(model, plan)
     generator = torch.Generator(model.device).manual_seed(plan.seed)
@@ -204,12 +191,8 @@ def make_defects(
 def more_noise(latents: Tensor, noise: Tensor, betas: tuple[float, float], steps: int) -> Tensor:
     """Add the noise of the end of a schedule with more steps than the model was trained with.
 
-    Parameters
-    ----------
-    latents, noise : Tensor of shape (n, c, h, w)
-    betas : tuple of float
-        First and last beta of the schedule, whose square roots are evenly spaced.
-    steps : int
+    `latents`, `noise`: Tensor of shape (n, c, h, w).
+    `betas`: first and last beta of the schedule, whose square roots are evenly spaced.
     """
     roots = torch.linspace(betas[0] ** 0.5, betas[1] ** 0.5, steps, dtype=torch.float32)
     kept = torch.cumprod(1 - roots.square(), dim=0)[-1].to(latents)

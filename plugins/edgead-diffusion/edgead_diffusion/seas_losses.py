@@ -17,18 +17,11 @@ def decoupled_alignment(
 ) -> Tensor:
     """Compute the decoupled anomaly alignment loss: defect words attend to the mask, the part's word elsewhere.
 
-    Parameters
-    ----------
-    maps : mapping of Tensor
-        Maps of images with a defect, see `CrossAttentionMaps.maps`.
-    masks : Tensor of shape (n, 1, h, w)
-        1 on the defect.
-    latent_side : int
-        Side of the latents.
-    normal : int
-        Place of the part's word in the prompt.
-    anomalous : slice
-        Places of the defect's words.
+    `maps`: maps of images with a defect, see `CrossAttentionMaps.maps`.
+    `masks` (Tensor of shape (n, 1, h, w)): 1 on the defect.
+    `latent_side`: side of the latents.
+    `normal`: place of the part's word in the prompt.
+    `anomalous`: places of the defect's words.
     """
     target = F.interpolate(masks, size=(latent_side, latent_side), mode="bilinear", align_corners=False)
     loss = target.new_zeros(())
@@ -51,10 +44,7 @@ def _stretch(x: Tensor) -> Tensor:
 def noise_losses(predicted: Tensor, noise: Tensor) -> Tensor:
     """Compute the noise losses of images with a defect and, with equal weight, of good images (normal alignment).
 
-    Parameters
-    ----------
-    predicted, noise : Tensor of shape (2 n, c, h, w)
-        Noise of images with a defect, then of as many good images.
+    `predicted`, `noise` (Tensor of shape (2 n, c, h, w)): noise of images with a defect, then of as many good images.
     """
     pairs = zip(predicted.chunk(2), noise.chunk(2), strict=True)
     return torch.stack([F.mse_loss(found, wanted) for found, wanted in pairs]).sum()
@@ -63,12 +53,8 @@ def noise_losses(predicted: Tensor, noise: Tensor) -> Tensor:
 def focal_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
     """Compute the focal loss of the masks, gamma 2, as in the authors' code.
 
-    Parameters
-    ----------
-    probabilities : Tensor of shape (n, 2, h, w)
-        Probabilities of good and of defect.
-    masks : Tensor of shape (n, 1, h, w)
-        Masks; values below 1 count as good.
+    `probabilities` (Tensor of shape (n, 2, h, w)): probabilities of good and of defect.
+    `masks` (Tensor of shape (n, 1, h, w)): masks; values below 1 count as good.
     """
     defect = masks >= 1
     p = torch.where(defect, probabilities[:, 1:], probabilities[:, :1])

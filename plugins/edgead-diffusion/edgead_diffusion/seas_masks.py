@@ -84,12 +84,8 @@ class MaskRefinement(nn.Module):
 class MaskPredictor(nn.Module):
     """Predictor of defect probabilities for every pixel, from features of Stable Diffusion's U-Net and decoder.
 
-    Parameters
-    ----------
-    unet : tuple of int
-        Channels of the U-Net's second and third up block.
-    decoder : tuple of int
-        Channels of the decoder's first three up blocks.
+    `unet`: channels of the U-Net's second and third up block.
+    `decoder`: channels of the decoder's first three up blocks.
     """
 
     def __init__(self, unet: tuple[int, int] = (1280, 640), decoder: tuple[int, int, int] = (512, 512, 256)):
@@ -119,12 +115,8 @@ class MaskPredictor(nn.Module):
     def learn(self, features: Sequence[Tensor], decoded: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Compute the probabilities for a training step, at the sizes of the image and of the coarse features.
 
-        Parameters
-        ----------
-        features : sequence of Tensor
-            Features for `coarse`, of images with a defect, then of as many good images, which are not refined.
-        decoded : sequence of Tensor
-            Decoder features of images with a defect.
+        `features`: features for `coarse`, of images with a defect, then of as many good images, which are not refined.
+        `decoded`: decoder features of images with a defect.
         """
         coarse = self.coarse(features)
         defects, good = coarse.chunk(2)

@@ -33,10 +33,7 @@ def defect_prompt(number: int) -> str:
 def add_words(tokenizer: Any, text_encoder: Any, types: int) -> None:
     """Add the new words for a number of defect types to a tokenizer and a text encoder, in place.
 
-    Raises
-    ------
-    SettingsError
-        Some words exist already, or a known word that new words start from is missing.
+    Raises SettingsError: some words exist already, or a known word that new words start from is missing.
     """
     defects = [f"sks{i + 1}" for i in range(WORDS * types)]
     if tokenizer.add_tokens([PART, *defects]) != 1 + len(defects):

@@ -24,14 +24,9 @@ PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 class StableDiffusion:
     """Parts of a Stable Diffusion; its networks are frozen and in evaluation mode.
 
-    Attributes
-    ----------
-    unet, vae, text_encoder : nn.Module
-        Networks of diffusers and transformers.
-    tokenizer : transformers.CLIPTokenizer
-    schedule : diffusers.DDPMScheduler
-        Schedule of the noise in training.
-    device : torch.device
+    `unet`, `vae`, `text_encoder` (nn.Module): networks of diffusers and transformers.
+    `tokenizer`: transformers.CLIPTokenizer.
+    `schedule` (diffusers.DDPMScheduler): schedule of the noise in training.
     """
 
     unet: Any
@@ -73,19 +68,10 @@ class StableDiffusion:
 def open_stable_diffusion(folder: Path, *, device: str = "auto", force: bool = False) -> StableDiffusion:
     """Open a folder written by diffusers; nothing is downloaded or unpickled.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder with `unet`, `vae`, `text_encoder`, `tokenizer` and `scheduler`.
-    device : str
-        Name in `edgead.workstation.trainer.device.DEVICES`.
-    force : bool
-        Run without a GPU, which takes hours for each image.
-
-    Raises
-    ------
-    SettingsError
-        There is no GPU and no `force`, packages are missing, or the folder is no Stable Diffusion.
+    `folder`: folder with `unet`, `vae`, `text_encoder`, `tokenizer` and `scheduler`.
+    `device`: name in `edgead.workstation.trainer.device.DEVICES`.
+    `force`: run without a GPU, which takes hours for each image.
+    Raises SettingsError: there is no GPU and no `force`, packages are missing, or the folder is no Stable Diffusion.
     """
     place = choose_device(device)
     if place.type == "cpu" and not force:

@@ -51,15 +51,8 @@ def compared_blocks(depth: int) -> tuple[int, ...]:
 class ClipTokens:
     """Image tower of CLIP: from an image to the patch tokens of some blocks and the embedding of the image.
 
-    Parameters
-    ----------
-    weights : Path
-        File written, or readable, by `edgead weights`.
-
-    Raises
-    ------
-    SettingsError
-        The file holds another network, or timm is not installed.
+    `weights`: file written, or readable, by `edgead weights`.
+    Raises SettingsError: the file holds another network, or timm is not installed.
     """
 
     def __init__(self, weights: Path):
@@ -98,18 +91,12 @@ class ClipTokens:
 class MuscScorer:
     """Screening method MuSc, see `edgead.unlabelled.screening.screeners.PileScorer`; the paper ignores parts.
 
-    Parameters
-    ----------
-    plan : ScreenPlan
-        Plan whose `backbone` is a file of CLIP's weights, see `ClipTokens`. Of its rule only two values count: the
+    `plan`: plan whose `backbone` is a file of CLIP's weights, see `ClipTokens`. Of its rule only two values count: the
         interval, the share of the other images whose distances to a patch are averaged, 0.3 in the paper (with fewer
         than five images at least one is used, while the authors' code divides by zero); and `alike`, if given: the
         authors use 1, 8 and 9 for VisA.
-
-    Raises
-    ------
-    SettingsError
-        The backbone is missing or another network, or a zoom is given although the paper uses one size of images.
+    Raises SettingsError: the backbone is missing or another network, or a zoom is given although the paper uses one
+        size of images.
     """
 
     knows_parts = False
@@ -157,16 +144,9 @@ class MuscScorer:
 def mutual_maps(tokens: Floats, interval: float, progress: Progress | None = None) -> npt.NDArray[np.float64]:
     """Score patches by the other images: the paper's MSM on its LNAMD, averaged over blocks and neighbourhoods.
 
-    Parameters
-    ----------
-    tokens : ndarray of shape (n, blocks, d, h, w), float32
-    interval : float
-    progress : callable, optional
-        Called with (done, total).
-
-    Returns
-    -------
-    ndarray of shape (n, h, w), float64
+    `tokens`: ndarray of shape (n, blocks, d, h, w), float32.
+    `progress`: called with (done, total).
+    Returns ndarray of shape (n, h, w), float64.
     """
     n, blocks, _, h, w = tokens.shape
     total = np.zeros((n, h * w))

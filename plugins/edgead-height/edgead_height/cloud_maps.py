@@ -62,19 +62,9 @@ def find_grid(
 ) -> Grid | None:
     """Find the grid that covers all clouds; None if all are organised and keep their own grids.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-    mm_per_pixel : float, optional
-        Size of a pixel; by default organised clouds are ignored, and the others get four points per pixel.
-    mm_per_unit : float
-    z : {"up", "away"}
-    progress : callable, optional
-
-    Raises
-    ------
-    ImageError
-        A cloud cannot be read, or has no area.
+    `mm_per_pixel`: size of a pixel; by default organised clouds are ignored, and the others get four points per pixel.
+    `z`: {"up", "away"}.
+    Raises ImageError: a cloud cannot be read, or has no area.
     """
     areas, spacings = [], []
     for number, path in enumerate(paths):
@@ -99,20 +89,10 @@ def height_maps(
 ) -> Iterator[tuple[Path, HeightMap]]:
     """Yield the height map of each cloud.
 
-    Parameters
-    ----------
-    paths : iterable of Path
-    grid : Grid or None
-        Common grid; None if all clouds are organised.
-    mm_per_unit : float
-    z : {"up", "away"}
-    organised : bool
-        Whether organised clouds keep their own grid.
-
-    Raises
-    ------
-    ImageError
-        A cloud cannot be read, or has no point on the grid.
+    `grid`: common grid; None if all clouds are organised.
+    `z`: {"up", "away"}.
+    `organised`: whether organised clouds keep their own grid.
+    Raises ImageError: a cloud cannot be read, or has no point on the grid.
     """
     for path in paths:
         cloud = load_cloud(path)
@@ -155,10 +135,7 @@ def area_of(placed: np.ndarray) -> Area:
 def spacing_of(placed: np.ndarray) -> float:
     """Compute the pixel size in mm, with two digits, at which covered pixels have four points on average.
 
-    Raises
-    ------
-    ImageError
-        The points lie on a line.
+    Raises ImageError: the points lie on a line.
     """
     known = placed[np.isfinite(placed[:, 2]), :2]
     low, high = known.min(axis=0), known.max(axis=0)
@@ -184,18 +161,8 @@ def organised_map(cloud: Cloud, mm_per_unit: float, z: Z) -> HeightMap:
 def projected_map(cloud: Cloud, placed: np.ndarray, area: Area, mm_per_pixel: float) -> HeightMap:
     """Make the height map of a cloud from above: the highest point of each cell with its colour; empty cells are holes.
 
-    Parameters
-    ----------
-    cloud : Cloud
-    placed : ndarray of shape (n, 3), float64
-        Points of the cloud by `to_mm`.
-    area : Area
-    mm_per_pixel : float
-
-    Raises
-    ------
-    ImageError
-        The cloud has no point in the area, or the map would be too large.
+    `placed` (ndarray of shape (n, 3), float64): points of the cloud by `to_mm`.
+    Raises ImageError: the cloud has no point in the area, or the map would be too large.
     """
     width, height = map_size(area, mm_per_pixel)
     with np.errstate(invalid="ignore"):
@@ -218,10 +185,7 @@ def projected_map(cloud: Cloud, placed: np.ndarray, area: Area, mm_per_pixel: fl
 def map_size(area: Area, mm_per_pixel: float) -> tuple[int, int]:
     """Compute width and height in pixels of a map of an area.
 
-    Raises
-    ------
-    ImageError
-        The map would be too large.
+    Raises ImageError: the map would be too large.
     """
     width, height = (int((high - low) / mm_per_pixel) + 1 for low, high in ((area.x0, area.x1), (area.y0, area.y1)))
     try:

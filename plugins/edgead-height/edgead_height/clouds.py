@@ -56,10 +56,7 @@ class Cloud(NamedTuple):
 def list_clouds(paths: Iterable[Path]) -> list[Path]:
     """List the given files, and the clouds directly inside given folders, in natural order.
 
-    Raises
-    ------
-    ImageError
-        A folder has no clouds, or two files would give maps with the same name.
+    Raises ImageError: a folder has no clouds, or two files would give maps with the same name.
     """
     found: list[Path] = []
     for path in paths:
@@ -81,12 +78,9 @@ def load_cloud(path: Path) -> Cloud:
 
     A point with a coordinate that is no number, or at exactly (0, 0, 0), is a hole.
 
-    Raises
-    ------
-    ImageError
-        The file is missing, too large, truncated, damaged, holds no point, or claims more than it can hold.
-    SettingsError
-        The library that reads it is not installed.
+    Raises ImageError: the file is missing, too large, truncated, damaged, holds no point, or claims more than it can
+        hold.
+    Raises SettingsError: the library that reads it is not installed.
     """
     read = _READERS.get(path.suffix.lower())
     if read is None:

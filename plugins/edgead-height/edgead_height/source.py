@@ -80,19 +80,9 @@ class StereoSource:
     Live cameras are paired by the time when their images were in memory, recordings by their file names, videos by the
     order of their frames.
 
-    Parameters
-    ----------
-    uri : str
-        URI for display.
-    pair : (Source, Source)
-        Left and right source, both live or both not.
-    options : StereoOptions
-    limits : LiveLimits
-
-    Raises
-    ------
-    SourceError
-        One source is live and the other is not.
+    `uri`: URI for display.
+    `pair` ((Source, Source)): left and right source, both live or both not.
+    Raises SourceError: one source is live and the other is not.
     """
 
     def __init__(self, uri: str, pair: tuple[Source, Source], options: StereoOptions, limits: LiveLimits):
@@ -184,10 +174,7 @@ def _key(name: str) -> tuple:
 def open_stereo(uri: str, options: StereoOptions, limits: LiveLimits) -> StereoSource:
     """Open two sources as one.
 
-    Raises
-    ------
-    SourceError
-        A source cannot be opened, or an option is wrong.
+    Raises SourceError: a source cannot be opened, or an option is wrong.
     """
     from edgead.sources import is_on_demand, open_source  # imported here, as it opens this source
 

@@ -69,10 +69,7 @@ class Search:
 def read_calibration(path: Path) -> StereoCalibration:
     """Read a calibration from a YAML file of OpenCV's FileStorage, with M1, D1, M2, D2, R and T, or their longer names.
 
-    Raises
-    ------
-    ImageError
-        The file is missing, too large, damaged, or no plausible calibration of two cameras.
+    Raises ImageError: the file is missing, too large, damaged, or no plausible calibration of two cameras.
     """
     try:
         content = load_yaml(path, prepared=_plain).content
@@ -134,16 +131,8 @@ def _problem(matrices: dict[str, np.ndarray]) -> str | None:
 def rectified(calibration: StereoCalibration, size: tuple[int, int]) -> Rectified:
     """Compute the rectification of two calibrated cameras, which aligns their rows, by `cv2.stereoRectify`.
 
-    Parameters
-    ----------
-    calibration : StereoCalibration
-    size : (int, int)
-        Height and width of the images.
-
-    Raises
-    ------
-    ImageError
-        The calibration is of another image size, the cameras are swapped, or above each other.
+    `size`: height and width of the images.
+    Raises ImageError: the calibration is of another image size, the cameras are swapped, or above each other.
     """
     if calibration.size not in (None, size):
         height, width = calibration.size or size
@@ -183,11 +172,7 @@ def rectified(calibration: StereoCalibration, size: tuple[int, int]) -> Rectifie
 class StereoHeights:
     """Matcher from pairs of images to heights.
 
-    Parameters
-    ----------
-    geometry : Rectified or StereoCalibration
-        Geometry of cameras with aligned rows, or a calibration by which images are rectified.
-    search : Search
+    `geometry`: geometry of cameras with aligned rows, or a calibration by which images are rectified.
     """
 
     def __init__(self, geometry: Rectified | StereoCalibration, search: Search):
@@ -210,20 +195,11 @@ class StereoHeights:
     def of(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Compute the rectified left image and its heights.
 
-        Parameters
-        ----------
-        left, right : ndarray of shape (H, W, 3), uint8, BGR
-
-        Returns
-        -------
-        image : ndarray of shape (H, W, 3), uint8, BGR
-        mm : ndarray of shape (H, W), float32
-            Minus the distance from the left camera along its axis; NaN without a valid match.
-
-        Raises
-        ------
-        ImageError
-            The images differ in size, or do not fit the calibration.
+        `left`, `right`: ndarray of shape (H, W, 3), uint8, BGR.
+        Returns image, ndarray of shape (H, W, 3), uint8, BGR.
+        And heights, ndarray of shape (H, W), float32: minus the distance from the left camera along its axis; NaN
+            without a valid match.
+        Raises ImageError: the images differ in size, or do not fit the calibration.
         """
         if left.shape != right.shape:
             sizes = " and ".join(f"{image.shape[1]} x {image.shape[0]}" for image in (left, right))
@@ -262,14 +238,9 @@ class StereoHeights:
 def refined(left: np.ndarray, right: np.ndarray, disparity: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Refine disparities to the best match of windows in both images; NaN if these do not correlate.
 
-    Parameters
-    ----------
-    left, right, disparity : ndarray of shape (H, W), float32
-    known : ndarray of shape (H, W), bool
-
-    Returns
-    -------
-    ndarray of shape (H, W), float32
+    `left`, `right`, `disparity`: ndarray of shape (H, W), float32.
+    `known`: ndarray of shape (H, W), bool.
+    Returns ndarray of shape (H, W), float32.
     """
     weight = known.astype(np.float32)
     share = np.maximum(_windows(weight), _TINY)

@@ -64,11 +64,8 @@ class Address:
 def read_address(url: str) -> Address:
     """Read an address, and the key from the environment variable EDGEAD_CHAT_KEY.
 
-    Raises
-    ------
-    SettingsError
-        The URL is not http or https, holds a password or options, or a key would be sent in clear text to another
-        machine. Only the host is quoted, as the rest may hold a secret.
+    Raises SettingsError: the URL is not http or https, holds a password or options, or a key would be sent in clear
+        text to another machine. Only the host is quoted, as the rest may hold a secret.
     """
     shown = origin(url)
     parts = urlsplit(url) if shown else None
@@ -126,10 +123,7 @@ class ChatAnswer:
 def read_answer(content: bytes, kind: str) -> ChatAnswer:
     """Parse the response to a chat request, complete or as a stream of events.
 
-    Raises
-    ------
-    UnusableAnswer
-        The response has another format, or is empty.
+    Raises UnusableAnswer: the response has another format, or is empty.
     """
     if kind == _EVENTS or content.startswith(b"data:"):
         pieces = list(_events(content))
@@ -149,10 +143,7 @@ def read_answer(content: bytes, kind: str) -> ChatAnswer:
 def model_names(content: bytes) -> list[str]:
     """Parse the response to GET /models.
 
-    Raises
-    ------
-    UnusableAnswer
-        The response has another format.
+    Raises UnusableAnswer: the response has another format.
     """
     listed = _json(content).get("data")
     if not isinstance(listed, list) or not all(
@@ -223,13 +214,8 @@ class Chat:
 
     Redirects and proxies of the environment are not used, so that data reaches only the given address.
 
-    Parameters
-    ----------
-    address : Address
-    model : str or None
-        Name of the language model; None for the server's choice.
-    timeout_s : float
-        Time limit of a whole answer, also of a stream.
+    `model`: name of the language model; None for the server's choice.
+    `timeout_s`: time limit of a whole answer, also of a stream.
     """
 
     address: Address
@@ -239,9 +225,7 @@ class Chat:
     def ask(self, messages: Sequence[Message], *, most_tokens: int) -> ChatAnswer:
         """Ask once.
 
-        Raises
-        ------
-        ChatError
+        Raises ChatError.
         """
         body: dict[str, Any] = {
             "messages": list(messages),
@@ -261,10 +245,7 @@ class Chat:
     def with_model(self) -> Chat:
         """Return a client with the only model of the server; a server without a list chooses itself.
 
-        Raises
-        ------
-        ChatError
-            The server offers several models, or does not answer.
+        Raises ChatError: the server offers several models, or does not answer.
         """
         try:
             content, _ = self._request("GET", "/models", None)

@@ -62,18 +62,11 @@ def description_messages(
 ) -> list[Message]:
     """Make the messages that ask for a description of one judged image.
 
-    Parameters
-    ----------
-    image : ndarray of shape (H, W, 3), uint8, BGR
-    verdict : Verdict
-        Verdict; names of the verdict and the file are not sent.
-    question : str
-    part : str
-        Name of the part in the image, such as "a metal nut".
-    language : str
-        Code of the language for the answer.
-    heat_map : bool
-        Send the detector's map too.
+    `image`: ndarray of shape (H, W, 3), uint8, BGR.
+    `verdict`: verdict; names of the verdict and the file are not sent.
+    `part`: name of the part in the image, such as "a metal nut".
+    `language`: code of the language for the answer.
+    `heat_map`: send the detector's map too.
     """
     record = verdict.to_dict()
     text = [

@@ -31,24 +31,10 @@ class LogixPlcOptions(Section):
 class LogixPlc:
     """One connection to a PLC, for one thread.
 
-    Parameters
-    ----------
-    options : LogixPlcOptions
-    tag : str
-        Name of the tag, shown in `uri`.
-    failed : type of EdgeadError
-        Exception raised when the PLC is unreachable, refuses, or gives an unexpected answer.
-    micro800 : bool
-
-    Attributes
-    ----------
-    connections : int
-        Number of connections made so far: the PLC may have restarted between two of them.
-
-    Raises
-    ------
-    SettingsError
-        The package `pylogix` is missing.
+    `tag`: name of the tag, shown in `uri`.
+    `failed`: exception raised when the PLC is unreachable, refuses, or gives an unexpected answer.
+    `connections`: number of connections made so far: the PLC may have restarted between two of them.
+    Raises SettingsError: the package `pylogix` is missing.
     """
 
     def __init__(self, options: LogixPlcOptions, tag: str, failed: type[EdgeadError], *, micro800: bool = False):

@@ -60,22 +60,11 @@ class OpcUaOptions(Section):
 class OpcUaServer:
     """OPC UA server of read-only variables; each `publish` sets the variables of one object and emits its event.
 
-    Parameters
-    ----------
-    options : OpcUaOptions
-    folder : str
-        Name of the object that contains all others.
-    event_type : str
-        Name of the events' type.
-    event_fields : mapping of str to str
-        OPC UA type of each property of an event, by the property's name.
-    failed : type of EdgeadError
-        Exception raised when the server cannot listen or publish.
-
-    Raises
-    ------
-    SettingsError
-        The package `asyncua` is missing, or certificate and key cannot be used.
+    `folder`: name of the object that contains all others.
+    `event_type`: name of the events' type.
+    `event_fields`: OPC UA type of each property of an event, by the property's name.
+    `failed`: exception raised when the server cannot listen or publish.
+    Raises SettingsError: the package `asyncua` is missing, or certificate and key cannot be used.
     """
 
     def __init__(
@@ -115,10 +104,7 @@ class OpcUaServer:
     def publish(self, name: str, values: Values, event: Values, message: str) -> None:
         """Set the variables of an object, created at its first use, and emit an event of it.
 
-        Raises
-        ------
-        EdgeadError
-            `failed`: the server does not accept the values.
+        Raises EdgeadError: `failed`: the server does not accept the values.
         """
         self._wait_for(self._publish(name, values, event, message))
 

@@ -31,21 +31,9 @@ class S7PlcOptions(Section):
 class S7Plc:
     """One connection to a PLC, for one thread.
 
-    Parameters
-    ----------
-    options : S7PlcOptions
-    failed : type of EdgeadError
-        Exception raised when the PLC is unreachable, refuses, or gives an unexpected answer.
-
-    Attributes
-    ----------
-    connections : int
-        Number of connections made so far: the PLC may have restarted between two of them.
-
-    Raises
-    ------
-    SettingsError
-        The package `python-snap7` is missing.
+    `failed`: exception raised when the PLC is unreachable, refuses, or gives an unexpected answer.
+    `connections`: number of connections made so far: the PLC may have restarted between two of them.
+    Raises SettingsError: the package `python-snap7` is missing.
     """
 
     def __init__(self, options: S7PlcOptions, failed: type[EdgeadError]):

@@ -41,12 +41,8 @@ BIRTH_DEATH, REBIRTH = "bdSeq", "Node Control/Rebirth"
 class Metric:
     """Named value; None stands for a value that is not known yet.
 
-    Attributes
-    ----------
-    timestamp_ms : int or None
-        Time of the value, since 1970; None takes the message's time.
-    historical : bool
-        True for a past value, false for the present value.
+    `timestamp_ms`: time of the value, since 1970; None takes the message's time.
+    `historical`: true for a past value, false for the present value.
     """
 
     name: str
@@ -83,10 +79,7 @@ def encode(metrics: Iterable[Metric], timestamp_ms: int, seq: int | None = None)
 def decode(data: bytes) -> Any:
     """Decode a payload into a protobuf message with `timestamp`, `seq` and `metrics`.
 
-    Raises
-    ------
-    ValueError
-        The data is no such payload.
+    Raises ValueError: the data is no such payload.
     """
     from google.protobuf.message import DecodeError
 

@@ -21,10 +21,7 @@ class SparkplugPublisher(Publisher):
         A broker answers in the order of arrival, and the request made here changes nothing: it ends a subscription that
         does not exist.
 
-        Raises
-        ------
-        EdgeadError
-            `failed`: the connection ended.
+        Raises EdgeadError: `failed`: the connection ended.
         """
         code, number = self._connection.client.unsubscribe(_NOTHING)
         if number is None:

@@ -156,10 +156,8 @@ def judge_finalists(
 
     A finalist that is too slow also takes part with the largest smaller memory bank that keeps within the budget.
 
-    Returns
-    -------
-    (list of Finalist, list of str)
-        The finalists, and the problems of others: some lose too much accuracy in a precision.
+    Returns (list of Finalist, list of str): the finalists, and the problems of others: some lose too much accuracy in a
+        precision.
     """
     families: list[list[_Variant]] = []
     problems: list[str] = []

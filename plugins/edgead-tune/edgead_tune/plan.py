@@ -63,11 +63,7 @@ class TunePlan:
 class ImageSplit:
     """Good images of a search, split into those to learn from and those to evaluate with; no group is in both.
 
-    Attributes
-    ----------
-    learn, judge : list of Path
-    groups : Groups
-        Groups of all these images.
+    `groups`: groups of all these images.
     """
 
     learn: list[Path]
@@ -88,10 +84,7 @@ class ImageSplit:
 def split_images(plan: TunePlan, good: GoodImages, progress: StageProgress) -> ImageSplit:
     """Split the good images into those that candidates learn from and those that they are evaluated with.
 
-    Raises
-    ------
-    SettingsError, DatasetError, CalibrationError
-        The plan is not possible with these images.
+    Raises SettingsError, DatasetError, CalibrationError: the plan is not possible with these images.
     """
     if plan.latency_ms <= 0 or plan.trials < 1:
         raise SettingsError(f"latency and trials must be above 0, found {plan.latency_ms:g} and {plan.trials}")

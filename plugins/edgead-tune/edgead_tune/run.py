@@ -49,13 +49,8 @@ MIN_FINALISTS = 4
 class FirstRound:
     """First round: tries `plan.trials` candidates, presets and some more first, then mostly neighbours of the best.
 
-    Attributes
-    ----------
-    outcomes : list of TrialResult
-        Presets, and all candidates whose frames keep within the budget; best first.
-    tried, too_slow : int
-    problems : list of str
-        Problems of candidates.
+    `outcomes`: presets, and all candidates whose frames keep within the budget; best first.
+    `problems`: problems of candidates.
     """
 
     def __init__(self, team: Team):
@@ -73,10 +68,7 @@ class FirstRound:
     def run(self, candidates: Sequence[Candidate]) -> None:
         """Try candidates in waves: first in the given order, then neighbours of the best; results go to `outcomes`.
 
-        Raises
-        ------
-        SettingsError
-            No candidate could be trained, or none keeps within the budget.
+        Raises SettingsError: no candidate could be trained, or none keeps within the budget.
         """
         for wave in range(WAVES):
             leaders = [outcome.candidate for outcome in self.outcomes[:LEADERS]]
@@ -187,10 +179,8 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
     Candidates are compared by image AUROC on good images that they did not learn from, with and without defects drawn
     on them. Only good images are read. The winner is trained once more, as `edgead train` does.
 
-    Raises
-    ------
-    SettingsError, DatasetError, CalibrationError, ArtifactError
-        The search failed, before anything was written; SettingsError also if no candidate keeps within the budget.
+    Raises SettingsError, DatasetError, CalibrationError, ArtifactError: the search failed, before anything was written;
+        SettingsError also if no candidate keeps within the budget.
     """
     started = time.perf_counter()
     check_destination(destination)
@@ -241,10 +231,7 @@ def halve(outcomes: list[TrialResult], team: Team) -> tuple[list[TrialResult], l
 
     In the last round the size of the memory bank is chosen again, as more patches can fill it.
 
-    Returns
-    -------
-    (list of TrialResult, list of str)
-        The finalists, best first, and the problems of other candidates.
+    Returns (list of TrialResult, list of str): the finalists, best first, and the problems of other candidates.
     """
     problems: list[str] = []
     for number, share in enumerate(LATER_SHARES, 2):

@@ -33,20 +33,11 @@ from edgead_tune.space import WINDOWS, Candidate
 class Trial:
     """Order for a worker: the candidate to try, and the images and settings to try it with.
 
-    Attributes
-    ----------
-    candidate : Candidate
-    learn, judge : tuple of Path
-        Good images to learn from, and those to evaluate with, as they are and with defects drawn on them.
-    threads : int
-        Number of threads of this worker.
-    seed : int
-    build : CalibrationPlan, optional
-        If given, the artifact is built too and calibrated by this plan.
-    rows : tuple of int
-        Sizes of the memory bank to evaluate, if the candidate leaves the size open.
-    groups : tuple of int
-        Group of each image to learn from; empty if each image is a group of its own.
+    `learn`, `judge`: good images to learn from, and those to evaluate with, as they are and with defects drawn on them.
+    `threads`: number of threads of this worker.
+    `build`: if given, the artifact is built too and calibrated by this plan.
+    `rows`: sizes of the memory bank to evaluate, if the candidate leaves the size open.
+    `groups`: group of each image to learn from; empty if each image is a group of its own.
     """
 
     candidate: Candidate
@@ -63,17 +54,9 @@ class Trial:
 class TrialResult:
     """Result of a trial: the AUROC against drawn defects and the artifact as a tar file, or the problem.
 
-    Attributes
-    ----------
-    candidate : Candidate
-        The candidate, with the values chosen for its open settings.
-    auroc : float
-    seconds : float
-    artifact : bytes
-        Tar file of the artifact, with the largest memory bank that was tried.
-    problem : str
-    others : tuple of (Candidate, float)
-        The candidate with memory banks of other sizes, and their AUROC, best first.
+    `candidate`: the candidate, with the values chosen for its open settings.
+    `artifact`: tar file of the artifact, with the largest memory bank that was tried.
+    `others` (tuple of (Candidate, float)): the candidate with memory banks of other sizes, and their AUROC, best first.
     """
 
     candidate: Candidate

@@ -31,11 +31,8 @@ _GROUND, _GRID, _LINE, _LIMIT, _EVENT, _TITLE = (
 def draw_chart(scores: np.ndarray, limit: float | None, events: np.ndarray | None = None) -> np.ndarray:
     """Draw scores over time, uint8 BGR; a red line marks the limit, and frames with an event are shaded.
 
-    Parameters
-    ----------
-    scores : ndarray of shape (n,)
-    limit : float or None
-    events : ndarray of shape (n,), bool, optional
+    `scores`: ndarray of shape (n,).
+    `events`: ndarray of shape (n,), bool.
     """
     chart = np.full((_HEIGHT, _WIDTH, 3), _GROUND, np.uint8)
     high = 1.05 * max(float(scores.max()), limit or 0.0) or 1.0

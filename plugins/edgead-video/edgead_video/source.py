@@ -31,10 +31,7 @@ class StripSource:
     A gap in frame numbers, another connection or another source begins a new stream: four frames pass before the next
     strip.
 
-    Parameters
-    ----------
-    source : Source
-        Source of single frames; closed with this source.
+    `source`: source of single frames; closed with this source.
     """
 
     def __init__(self, source: Source):
@@ -64,10 +61,7 @@ class StripSource:
 def open_strips(uri: str, _: NoOptions, limits: LiveLimits) -> StripSource:
     """Open the source whose name follows `strips:`, or whose scheme follows `strips+`.
 
-    Raises
-    ------
-    SourceError
-        There is no such source, or it does not give single frames.
+    Raises SourceError: there is no such source, or it does not give single frames.
     """
     inner = uri[len(SCHEME) + 1 :]
     if inner.startswith(SCHEME):

@@ -32,10 +32,7 @@ def shrunk(frame: np.ndarray, side: int) -> np.ndarray:
 class Ring:
     """Buffer of the last frames of one stream, which gives a strip from the fifth frame on.
 
-    Parameters
-    ----------
-    side : int
-        See `shrunk`.
+    `side`: see `shrunk`.
     """
 
     def __init__(self, side: int = SIDE):

@@ -125,12 +125,8 @@ class Bounds:
 class Draft:
     """A draft that is open; one thread at a time calls its methods.
 
-    Attributes
-    ----------
-    images : list of str
-        Names of the images, oldest first.
-    left_out : list of str
-        Names of images that were taken out and can be put back, the last one at the end.
+    `images`: names of the images, oldest first.
+    `left_out`: names of images that were taken out and can be put back, the last one at the end.
     """
 
     def __init__(self, folder: Path, state: DraftState, bounds: Bounds):
@@ -176,10 +172,7 @@ class Draft:
     def open(cls, folder: Path, bounds: Bounds = Bounds()) -> Draft | None:  # noqa: B008  frozen
         """Open the draft in a folder, and remove unfinished files; None if there is no draft.
 
-        Raises
-        ------
-        DraftError
-            The draft is damaged.
+        Raises DraftError: the draft is damaged.
         """
         try:
             state = DraftState.model_validate_json((folder / STATE).read_bytes())
@@ -204,23 +197,12 @@ class Draft:
     def add(self, image: np.ndarray, sha256: str | None = None, file: str = "") -> tuple[str | None, str | None]:
         """Store the image of a good part, losslessly, unless it repeats another one.
 
-        Parameters
-        ----------
-        image : ndarray of shape (H, W, 3), uint8, BGR
-        sha256 : str, optional
-            Hash of the file if the image was sent as one; the draft remembers it.
-        file : str, optional
-            Name of that file.
-
-        Returns
-        -------
-        (str or None, str or None)
-            The new image's name, or the name of the image that it repeats.
-
-        Raises
-        ------
-        DraftError
-            There is no room, or the image has another size than the draft's images: nothing has changed then.
+        `image`: ndarray of shape (H, W, 3), uint8, BGR.
+        `sha256`: hash of the file if the image was sent as one; the draft remembers it.
+        `file`: name of that file.
+        Returns (str or None, str or None): the new image's name, or the name of the image that it repeats.
+        Raises DraftError: there is no room, or the image has another size than the draft's images: nothing has changed
+            then.
         """
         size = (int(image.shape[0]), int(image.shape[1]))
         self._make_room(image)
@@ -268,10 +250,8 @@ class Draft:
     def restore(self, name: str, row: Row = _NO_ROW) -> None:
         """Put an image back that was taken out.
 
-        Raises
-        ------
-        DraftError
-            No such image was taken out, there is no room, or the image repeats one of the draft or has another size.
+        Raises DraftError: no such image was taken out, there is no room, or the image repeats one of the draft or has
+            another size.
         """
         if name not in self.left_out:
             raise DraftError(f"image {name} cannot be put back: it is in the draft, or its room was needed")
@@ -331,23 +311,11 @@ class Draft:
     ) -> None:
         """Set region, places, preset and number of parts.
 
-        Parameters
-        ----------
-        drawn : DraftSettings
-        revision : int
-            Revision that the engineer saw before changing it.
-        by : str
-        frame_size : (int, int), optional
-            Height and width of the camera's frames, used while there is no image.
-        row : context manager, optional
-            Records the change.
-
-        Raises
-        ------
-        DraftError
-            Somebody else has changed the settings meanwhile.
-        SettingsError
-            A place does not fit, see `edgead.dataset.places`.
+        `revision`: revision that the engineer saw before changing it.
+        `frame_size`: height and width of the camera's frames, used while there is no image.
+        `row`: records the change.
+        Raises DraftError: somebody else has changed the settings meanwhile.
+        Raises SettingsError: a place does not fit, see `edgead.dataset.places`.
         """
         if revision != self.state.revision:
             raise DraftError(

@@ -64,13 +64,8 @@ def give_way() -> None:
 class Collector:
     """Collector of frames in its own thread, until it is stopped or `take` returns False.
 
-    Parameters
-    ----------
-    line : CameraLine
-    take : callable
-        Called with a frame; returning False ends the collecting.
-    every_s : float, optional
-        Interval of the frames in seconds; by default it takes every frame that a pipeline of the camera judges.
+    `take`: called with a frame; returning False ends the collecting.
+    `every_s`: interval of the frames in seconds; by default it takes every frame that a pipeline of the camera judges.
     """
 
     def __init__(self, line: CameraLine, take: Callable[[Frame], bool], every_s: float | None):
@@ -195,19 +190,10 @@ class LearningStep:
 class LearningProcess:
     """Process that runs `edgead.adapt.commission.worker` until it ends or is cancelled.
 
-    Parameters
-    ----------
-    order : dict
-        See `edgead.adapt.commission.worker.learn_order`.
-    log : Path
-        File for the process's output about an unforeseen failure.
-    ended : callable
-        Called once, from another thread, with the problem or, on success, None; not called after `cancel`.
-
-    Raises
-    ------
-    OSError
-        The process cannot be started, or the log not written.
+    `order`: see `edgead.adapt.commission.worker.learn_order`.
+    `log`: file for the process's output about an unforeseen failure.
+    `ended`: called once, from another thread, with the problem or, on success, None; not called after `cancel`.
+    Raises OSError: the process cannot be started, or the log not written.
     """
 
     def __init__(self, order: dict[str, Any], log: Path, ended: Callable[[str | None], None]):
@@ -371,12 +357,8 @@ class DraftWork:
     def send(self, data: bytes, file: str = "") -> dict[str, Any]:
         """Take the bytes of an image `file` as a good part; return its name, or that of the image that it repeats.
 
-        Raises
-        ------
-        ImageError
-            The bytes are no image, or one of another size than places are drawn on: other files may do.
-        DraftError
-            Other files would be refused too.
+        Raises ImageError: the bytes are no image, or one of another size than places are drawn on: other files may do.
+        Raises DraftError: other files would be refused too.
         """
         sha256 = hashlib.sha256(data).hexdigest()
         with self._lock:
@@ -481,10 +463,7 @@ class DraftWork:
 
         During the block, nobody can change or discard the draft.
 
-        Raises
-        ------
-        DraftError
-            There is no model, or images or places have changed since.
+        Raises DraftError: there is no model, or images or places have changed since.
         """
         with self._lock:
             model = self._model()

@@ -135,15 +135,9 @@ class Commissioning:
     def go(self, camera: str, model: str, pipeline: str | None, by: str) -> dict[str, Any]:
         """Put the learnt model beside the others, and into service in a pipeline, if one is named.
 
-        Returns
-        -------
-        dict
-            `model`, its folder, and `yaml`, the lines for the site file: empty if it needs none.
-
-        Raises
-        ------
-        EdgeadError
-            Nothing is learnt yet, the name is taken, or the pipeline refuses the model: no copy of it is left then.
+        Returns `model`, its folder, and `yaml`, the lines for the site file: empty if it needs none.
+        Raises EdgeadError: nothing is learnt yet, the name is taken, or the pipeline refuses the model: no copy of it
+            is left then.
         """
         if not self._going.acquire(blocking=False):
             raise DraftError("another model is being put into service: try again when that has ended")

@@ -35,16 +35,8 @@ class FleetDevice:
 class Devices:
     """Listener to the reports of a fleet's devices, until it is closed.
 
-    Parameters
-    ----------
-    broker : BrokerOptions
-    topic : str
-        Topic that the site files of the devices name.
-
-    Raises
-    ------
-    EdgeadError
-        The broker does not answer within `within_s`.
+    `topic`: topic that the site files of the devices name.
+    Raises EdgeadError: the broker does not answer within `within_s`.
     """
 
     def __init__(self, broker: BrokerOptions, topic: str, *, within_s: float = 10.0):

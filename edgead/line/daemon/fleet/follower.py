@@ -47,14 +47,9 @@ class Tag(Protocol):
 class Follower:
     """Follower of the tag of one pipeline; one thread calls `step` again and again.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of this follower: the models by their digests, and the record.
-    clock : callable
-        Monotonic seconds.
-    chance : random.Random, optional
-        Random source that spreads the requests of many devices over time.
+    `folder`: folder of this follower: the models by their digests, and the record.
+    `clock`: monotonic seconds.
+    `chance`: random source that spreads the requests of many devices over time.
     """
 
     def __init__(

@@ -91,12 +91,8 @@ class RegistryTag:
 class RunningFollower:
     """Follower of a tag for one pipeline, in a thread of its own until it is closed.
 
-    Parameters
-    ----------
-    name : str
-        Name of the pipeline.
-    folder : Path
-        Folder of the models.
+    `name`: name of the pipeline.
+    `folder`: folder of the models.
     """
 
     def __init__(self, name: str, section: FollowSection, folder: Path, store: EvidenceStore):

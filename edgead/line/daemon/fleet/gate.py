@@ -21,16 +21,10 @@ class GateAnswer:
 class CanaryGate:
     """Gate that assesses the devices which follow a tag.
 
-    Parameters
-    ----------
-    source : str
-        The tag, as the devices' site files name it.
-    digest : str
-        Digest of the model that the tag names.
-    healthy : int
-        Number of devices that must judge by this model.
-    for_s : float
-        Seconds for which they must judge by it without interruption.
+    `source`: the tag, as the devices' site files name it.
+    `digest`: digest of the model that the tag names.
+    `healthy`: number of devices that must judge by this model.
+    `for_s`: seconds for which they must judge by it without interruption.
     """
 
     def __init__(self, source: str, digest: str, *, healthy: int, for_s: float):

@@ -31,10 +31,7 @@ class FleetMember:
     def follow(self, site: Site, pipelines: Callable[[], Mapping[str, Pipeline]], store: EvidenceStore) -> None:
         """Apply a site file.
 
-        Parameters
-        ----------
-        pipelines : callable
-            Returns the current pipelines at each call.
+        `pipelines`: returns the current pipelines at each call.
         """
         self.followers.follow(site, pipelines(), store)
         if site.fleet != self._section:

@@ -72,11 +72,8 @@ class FollowRecord(BaseModel, frozen=True, extra="forbid"):
     def check_newer(self, signatures: Sequence[Signature]) -> SignatureRecord | None:
         """Check that a new model is not older than earlier ones; return the bound for later models.
 
-        Raises
-        ------
-        ReplayedModelError
-            All signatures are of another product, or older: otherwise, whoever moves the tag could bring back any model
-            that was ever signed.
+        Raises ReplayedModelError: all signatures are of another product, or older: otherwise, whoever moves the tag
+            could bring back any model that was ever signed.
         """
         if not signatures:
             return self.signed

@@ -19,10 +19,7 @@ _LEAVE_S = 1.0
 class Reporter:
     """Publisher of the device's reports: one every `every_s` seconds, and one whenever the content changes.
 
-    Parameters
-    ----------
-    make : callable
-        Returns the report.
+    `make`: returns the report.
     """
 
     def __init__(self, section: FleetSection, make: Callable[[], DeviceReport]):

@@ -64,10 +64,8 @@ class Heaps:
     def sort(self, pipeline: str, since: datetime) -> None:
         """Sort a pipeline's last rejects since a time into heaps, in a process of its own; at most 200 with an image.
 
-        Raises
-        ------
-        EdgeadError
-            A sorting is running, there are too few rejects, a lesson uses the model, or the pipeline judges by another.
+        Raises EdgeadError: a sorting is running, there are too few rejects, a lesson uses the model, or the pipeline
+            judges by another.
         """
         with self._daemon.lessons.changing(pipeline) as path:
             if busy := [name for name, one in self._found.items() if one["state"] == "running"]:
@@ -89,11 +87,8 @@ class Heaps:
 
         If a kind is already shown under a name, that kind gets the rejects.
 
-        Raises
-        ------
-        EdgeadError
-            No heaps are ready, a reject is in no heap or in two, no kind can have a name, the model was changed
-            meanwhile, or the new one fails its self-test: nothing changes then.
+        Raises EdgeadError: no heaps are ready, a reject is in no heap or in two, no kind can have a name, the model was
+            changed meanwhile, or the new one fails its self-test: nothing changes then.
         """
         with self._daemon.lessons.changing(pipeline) as path:
             model, examples = self._examples.get(pipeline, ("", {}))

@@ -45,11 +45,8 @@ _END_S, _LOOK_S = 2.0, 0.5
 def good_images(store: EvidenceStore, pipeline: str, section: PipelineSection, ids: Sequence[str]) -> list[Path]:
     """Find the images of the chosen parts.
 
-    Raises
-    ------
-    SettingsError
-        A part is not marked good, was judged by a recipe's model, has another format than the model learnt, or has
-        no image.
+    Raises SettingsError: a part is not marked good, was judged by a recipe's model, has another format than the model
+        learnt, or has no image.
     """
     if len(ids) > MAX_PARTS:
         raise SettingsError(f"{len(ids)} parts are chosen: teach at most {MAX_PARTS} at a time")
@@ -259,12 +256,8 @@ class LessonOrder:
 class LessonProcess:
     """Process of low priority beside the inspection; one thread calls `run` or `output`, any thread may call `stop`.
 
-    Attributes
-    ----------
-    stopped : bool
-        Whether somebody, or the time limit, has stopped the process.
-    lines : int
-        Number of lines that the process has printed, as far as `output` has seen.
+    `stopped`: whether somebody, or the time limit, has stopped the process.
+    `lines`: number of lines that the process has printed, as far as `output` has seen.
     """
 
     def __init__(self) -> None:

@@ -41,14 +41,9 @@ _PATIENCE_S = 0.5
 class Lessons:
     """Lessons of a site: at most one under way, and each pipeline's last one until somebody decides on it.
 
-    Parameters
-    ----------
-    site : callable
-        Returns the current site.
-    pipelines : callable
-        Returns the current pipelines.
-    store : callable
-        Returns the evidence store, once it is open.
+    `site`: returns the current site.
+    `pipelines`: returns the current pipelines.
+    `store`: returns the evidence store, once it is open.
     """
 
     def __init__(
@@ -82,19 +77,12 @@ class Lessons:
     def start(self, pipeline: str, good: Sequence[str], *, by: str, reason: str = "") -> None:
         """Teach parts to a copy of a pipeline's model, in a process of its own.
 
-        Parameters
-        ----------
-        good : sequence of str
-            Ids of verdicts that were marked good; may be empty if `LEAST_BAD` parts are marked bad. The newest parts
-            marked bad test the taught model; if they are `LEAST_BAD` or more, it also learns them as known defects.
-        reason : str
-            Reason for also learning parts that are far from all good parts; kept in the model and the audit.
-
-        Raises
-        ------
-        EdgeadError
-            Another lesson is under way or waits for a decision, a part is not marked good or has no image, or the model
-            is shared with another pipeline.
+        `good`: ids of verdicts that were marked good; may be empty if `LEAST_BAD` parts are marked bad. The newest
+            parts marked bad test the taught model; if they are `LEAST_BAD` or more, it also learns them as known
+            defects.
+        `reason`: reason for also learning parts that are far from all good parts; kept in the model and the audit.
+        Raises EdgeadError: another lesson is under way or waits for a decision, a part is not marked good or has no
+            image, or the model is shared with another pipeline.
         """
         with self._change():
             self._check_free(pipeline)
@@ -130,11 +118,8 @@ class Lessons:
     def accept(self, pipeline: str, *, by: str) -> None:
         """Replace the model by the taught one; the replaced one becomes an earlier version.
 
-        Raises
-        ------
-        EdgeadError
-            No lesson is ready, the model was changed meanwhile, or the taught model fails its self-test or is not
-            signed as the site requires: nothing changes then.
+        Raises EdgeadError: no lesson is ready, the model was changed meanwhile, or the taught model fails its self-test
+            or is not signed as the site requires: nothing changes then.
         """
         with self._change():
             lesson, folder = self._of(pipeline)
@@ -157,10 +142,7 @@ class Lessons:
     def discard(self, pipeline: str, *, by: str) -> None:
         """Stop a running lesson, or remove the result of one that has ended.
 
-        Raises
-        ------
-        SettingsError
-            There is no lesson.
+        Raises SettingsError: there is no lesson.
         """
         with self._change():
             lesson, _ = self._of(pipeline)

@@ -31,17 +31,9 @@ def write_annotated(export: Export, write: Write, progress: Progress, *, kind: A
     "... without a place", in YOLO's format a box of the whole image. In COCO's format each image has its `decision`,
     scores, `measured` and `mark`, and `other_format` if it does not fit the model.
 
-    Returns
-    -------
-    int
-        Number of images written.
-
-    Raises
-    ------
-    OSError
-        It cannot be written.
-    EvidenceError
-        The database cannot be read.
+    Returns the number of images written.
+    Raises OSError: it cannot be written.
+    Raises EvidenceError: the database cannot be read.
     """
     assert export.images is not None
     images: list[dict[str, Any]] = []

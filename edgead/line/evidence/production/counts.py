@@ -28,12 +28,8 @@ _GIVEN_AGAIN: ColumnElement[bool] = and_(marks.c.id == verdicts.c.id, marks.c.pi
 class QueryBudget:
     """Budget of a report's time: the report rests after each query, and fails when it takes too long.
 
-    Parameters
-    ----------
-    within_s : float
-        Seconds after which `rest` raises.
-    share : float
-        Share of one core that the report may use on average; with 1 it never rests.
+    `within_s`: seconds after which `rest` raises.
+    `share`: share of one core that the report may use on average; with 1 it never rests.
     """
 
     def __init__(self, within_s: float = float("inf"), share: float = 1.0):
@@ -44,10 +40,7 @@ class QueryBudget:
     def rest(self) -> None:
         """Sleep for so long that the work since the last rest keeps to the share.
 
-        Raises
-        ------
-        EvidenceError
-            The report takes longer than `within_s`.
+        Raises EvidenceError: the report takes longer than `within_s`.
         """
         worked_s = time.thread_time() - self._worked_s
         left_s = self._ends_s - time.monotonic()
@@ -64,18 +57,11 @@ class QueryBudget:
 class Tally:
     """Counts of parts by decision, and of the wrong ones among these by what people marked later.
 
-    Attributes
-    ----------
-    ok, review, reject : int
-    fault : int
-        Parts of several views that are a fault, as when a view is missing: they were not inspected.
-    false_rejects : int
-        Number of reviews and rejects that a person found good.
-    known_escapes : int
-        Number of ok parts that a person found bad.
-    lost, late, in_fault, paused : int
-        Number of frames without a verdict in time, which count as no part: none was made as the frame was lost, was
-        made too late, or none as the pipeline was in fault or paused.
+    `fault`: parts of several views that are a fault, as when a view is missing: they were not inspected.
+    `false_rejects`: number of reviews and rejects that a person found good.
+    `known_escapes`: number of ok parts that a person found bad.
+    `lost`, `late`, `in_fault`, `paused`: number of frames without a verdict in time, which count as no part: none was
+        made as the frame was lost, was made too late, or none as the pipeline was in fault or paused.
     """
 
     ok: int = 0

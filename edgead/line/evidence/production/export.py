@@ -78,15 +78,8 @@ def pages(access: Access, wanted: VerdictQuery, budget: QueryBudget, *also: Colu
 
     The database is in use only while a page is read, so the consumer may be slow.
 
-    Parameters
-    ----------
-    also : ColumnElement
-        Further conditions.
-
-    Raises
-    ------
-    EvidenceError
-        The database cannot be read, or the budget is used up.
+    `also` (ColumnElement): further conditions.
+    Raises EvidenceError: the database cannot be read, or the budget is used up.
     """
     names = pipelines_of(access) if wanted.pipeline is None else [wanted.pipeline]
     for name in names:
@@ -237,12 +230,8 @@ class Export:
 def write_export(export: Export, write: Write, progress: Progress) -> int:
     """Write the images, then the table of their verdicts; return the number of verdicts with images.
 
-    Raises
-    ------
-    OSError
-        It cannot be written.
-    EvidenceError
-        The database cannot be read.
+    Raises OSError: it cannot be written.
+    Raises EvidenceError: the database cannot be read.
     """
     table, written = export.table(progress), 0
     for one in export.kept():

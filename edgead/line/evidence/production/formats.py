@@ -49,10 +49,7 @@ class GrowingFile(io.RawIOBase):
 def encode(kind: Format, columns: Columns, pages: Iterable[Rows]) -> Iterator[bytes]:
     """Encode rows as a file; yield a piece of the file for each page of rows.
 
-    Raises
-    ------
-    SettingsError
-        For Parquet without pyarrow: at once, before anything is written.
+    Raises SettingsError: for Parquet without pyarrow: at once, before anything is written.
     """
     writers: dict[str, Callable[[Columns, Iterable[Rows]], Iterator[bytes]]] = {"csv": _csv, "jsonl": _jsonl}
     if kind != "parquet":

@@ -58,10 +58,7 @@ class Orders:
     def start(self, *, name: str, batch: str, by: str) -> None:
         """Start an order, which ends the previous one; the audit records it.
 
-        Raises
-        ------
-        EvidenceError
-            The order cannot be written.
+        Raises EvidenceError: the order cannot be written.
         """
         after = {"name": name, "batch": batch}
         with self._access.writing() as connection:
@@ -91,17 +88,9 @@ class Production:
     A page that shows a shift requests its counts every few seconds. So a past hour, or a past day of a long order, is
     counted again only after half the time since its end; the current hour is counted at most every two seconds.
 
-    Parameters
-    ----------
-    reading : Access
-        Connections for counts, which cannot write.
-    writing : Access
-        Connections for orders.
-
-    Attributes
-    ----------
-    passed : PassedFrames
-        Frames without a verdict in time, which pipelines count here.
+    `reading`: connections for counts, which cannot write.
+    `writing`: connections for orders.
+    `passed`: frames without a verdict in time, which pipelines count here.
     """
 
     def __init__(self, reading: Access, writing: Access, folder: ImageFolder):
@@ -114,10 +103,7 @@ class Production:
     def by_hour(self, unit: Unit, period: Period) -> list[Tally]:
         """Count each hour of a period up to now; see `hours_of`.
 
-        Raises
-        ------
-        EvidenceError
-            The database cannot be read.
+        Raises EvidenceError: the database cannot be read.
         """
         return self._counted(unit, hours_of(period))
 
@@ -131,10 +117,7 @@ class Production:
     def report(self, asked: ReportQuery) -> list[Group]:
         """Count the parts by decision in each group of a report, such as a shift, order or recipe.
 
-        Raises
-        ------
-        EvidenceError
-            The database cannot be read, it takes too long, or there are too many groups.
+        Raises EvidenceError: the database cannot be read, it takes too long, or there are too many groups.
         """
         return report(self._access, asked, QueryBudget(_WITHIN_S, _SHARE))
 
@@ -146,24 +129,16 @@ class Production:
     def report_file(self, asked: ReportQuery, kind: Format) -> bytes:
         """Encode a report as a table; return the bytes of the file.
 
-        Raises
-        ------
-        EvidenceError
-            See `report`.
-        SettingsError
-            For Parquet without pyarrow.
+        Raises EvidenceError: see `report`.
+        Raises SettingsError: for Parquet without pyarrow.
         """
         return b"".join(encode(kind, REPORT_COLUMNS, [report_table(self.report(asked))]))
 
     def verdicts_file(self, wanted: VerdictQuery, kind: Format) -> Iterator[bytes]:
         """Encode verdicts as a table; yield the file piece by piece.
 
-        Raises
-        ------
-        EvidenceError
-            The database cannot be read, it takes too long, or there are too many.
-        SettingsError
-            For Parquet without pyarrow.
+        Raises EvidenceError: the database cannot be read, it takes too long, or there are too many.
+        Raises SettingsError: for Parquet without pyarrow.
         """
         found = count(self._access, wanted, QueryBudget(_WITHIN_S, _SHARE))
         if found > _MAX_ROWS:
@@ -179,20 +154,14 @@ class Production:
     def images_size(self, wanted: VerdictQuery) -> tuple[int, int]:
         """Return the number of verdicts with kept images, and the bytes of these images.
 
-        Raises
-        ------
-        EvidenceError
-            See `images_file`.
+        Raises EvidenceError: see `images_file`.
         """
         return self._measured(wanted)[1:]
 
     def images_file(self, wanted: VerdictQuery) -> Iterator[bytes]:
         """Make a ZIP file of the images of verdicts, piece by piece.
 
-        Raises
-        ------
-        EvidenceError
-            The database cannot be read, it takes too long, there are too many, or none.
+        Raises EvidenceError: the database cannot be read, it takes too long, there are too many, or none.
         """
         return zip_images(self._folder, self._measured(wanted)[0])
 

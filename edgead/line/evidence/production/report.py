@@ -37,13 +37,9 @@ PAGE_COLUMNS = ("", *(name.replace("_", " ") for name in COUNTED), "yield of ins
 class ReportQuery:
     """Request for a report.
 
-    Attributes
-    ----------
-    by : {"shift", "day", "order", "batch", "recipe"}
-    periods : tuple of Period
-        Shifts, days or orders; for batches and recipes periods of one query each, such as days.
-    units : tuple of Unit
-        Units to count.
+    `by`: {"shift", "day", "order", "batch", "recipe"}.
+    `periods`: shifts, days or orders; for batches and recipes periods of one query each, such as days.
+    `units`: units to count.
     """
 
     by: By
@@ -64,10 +60,7 @@ class Group:
 def report(access: Access, asked: ReportQuery, budget: QueryBudget) -> list[Group]:
     """Count a report's groups; groups without a verdict are left out.
 
-    Raises
-    ------
-    EvidenceError
-        The database cannot be read, the budget is used up, or there are too many groups.
+    Raises EvidenceError: the database cannot be read, the budget is used up, or there are too many groups.
     """
     if len(asked.periods) > MAX_GROUPS:
         raise EvidenceError(f"these are {len(asked.periods)} groups, at most {MAX_GROUPS} fit: choose a shorter time")

@@ -35,16 +35,11 @@ class SimulatedBatch(NamedTuple):
 class Simulator:
     """Generator of training batches from good images.
 
-    Parameters
-    ----------
-    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Images, read on demand from several threads.
-    texture : callable
-        See `edgead.workstation.methods.draem.anomaly_textures`.
-    match_grey : bool
-        Convert textures on grey images to grey. Ours: a coloured anomaly there would be found by its colour alone.
-    made : MadePairs, optional
-        Made defects, from which half of the samples are drawn.
+    `images` (sequence of ndarray of shape (h, w, 3), uint8, RGB): images, read on demand from several threads.
+    `texture`: see `edgead.workstation.methods.draem.anomaly_textures`.
+    `match_grey`: convert textures on grey images to grey. Ours: a coloured anomaly there would be found by its colour
+        alone.
+    `made`: made defects, from which half of the samples are drawn.
     """
 
     def __init__(
@@ -81,14 +76,9 @@ class Simulator:
 def blend(image: np.ndarray, texture: np.ndarray, mask: np.ndarray, opacity: float) -> np.ndarray:
     """Blend a texture into an image: I_a = (1 - M) I + (1 - beta) M I + beta M A (equation 4).
 
-    Parameters
-    ----------
-    image, texture : ndarray of shape (h, w, 3), float32
-        I and A.
-    mask : ndarray of shape (h, w), bool
-        M.
-    opacity : float
-        beta.
+    `image`, `texture` (ndarray of shape (h, w, 3), float32): I and A.
+    `mask` (ndarray of shape (h, w), bool): M.
+    `opacity`: beta.
     """
     blended = np.float32(1 - opacity) * image + np.float32(opacity) * texture
     return np.where(mask[..., None], blended, image)

@@ -19,10 +19,7 @@ Texture = Callable[[tuple[int, int], np.random.Generator], np.ndarray]
 def folder_textures(folder: Path) -> Texture:
     """Make textures from the images of a folder and its subfolders, each resized whole, as DRAEM does with DTD.
 
-    Raises
-    ------
-    DatasetError
-        The folder has no image.
+    Raises DatasetError: the folder has no image.
     """
     paths = sorted(path for path in folder.rglob("*") if is_image_path(path) and path.is_file())
     if not paths:

@@ -28,22 +28,12 @@ _COVERED = 64
 class MadePairs:
     """Source of pairs of a good part and the same part with a made defect.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder with a `made.json`, see `edgead.dataset.made_sets`.
-    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Images to learn from. If their files are known, only defects on these parts are used, as other parts may be held
-        out for thresholds.
-    spec : Preprocessing
-        Preprocessing for arrays; files have their own.
-
-    Raises
-    ------
-    SettingsError
-        The images are cut into tiles.
-    DatasetError
-        The folder cannot be read, or none of its defects is on one of these parts.
+    `folder`: folder with a `made.json`, see `edgead.dataset.made_sets`.
+    `images` (sequence of ndarray of shape (h, w, 3), uint8, RGB): images to learn from. If their files are known, only
+        defects on these parts are used, as other parts may be held out for thresholds.
+    `spec`: preprocessing for arrays; files have their own.
+    Raises SettingsError: the images are cut into tiles.
+    Raises DatasetError: the folder cannot be read, or none of its defects is on one of these parts.
     """
 
     def __init__(self, folder: Path, images: Sequence[np.ndarray], spec: Preprocessing):

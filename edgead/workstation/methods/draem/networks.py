@@ -68,10 +68,7 @@ class DiscriminativeNetwork(nn.Module):
 class DraemNetwork(nn.Module):
     """Both networks of DRAEM, exported unchanged, without the simulator of anomalies.
 
-    Parameters
-    ----------
-    width : float
-        Fraction of the published base widths (128 and 64 channels).
+    `width`: fraction of the published base widths (128 and 64 channels).
     """
 
     def __init__(self, width: float = 1.0):
@@ -128,15 +125,9 @@ def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
 def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
     """Compute SSIM around every pixel (Wang et al. 2004), with a Gaussian window of 11 x 11 and sigma 1.5.
 
-    Parameters
-    ----------
-    a, b : Tensor of shape (n, c, h, w), float
-        The range of values is taken as 0..1 even if a repaired image exceeds it; the authors' code takes 2 for a batch
-        with a value below -0.5. Padding is 0, as in that code.
-
-    Returns
-    -------
-    Tensor of shape (n, c, h, w)
+    `a`, `b` (Tensor of shape (n, c, h, w), float): the range of values is taken as 0..1 even if a repaired image
+        exceeds it; the authors' code takes 2 for a batch with a value below -0.5. Padding is 0, as in that code.
+    Returns Tensor of shape (n, c, h, w).
     """
     channels = a.shape[1]
     offsets = torch.arange(SSIM_WINDOW, dtype=a.dtype, device=a.device) - SSIM_WINDOW // 2
@@ -164,19 +155,13 @@ def reconstruction_loss(image: Tensor, reconstruction: Tensor) -> Tensor:
 def focal_loss(logits: Tensor, mask: Tensor, p_cutoff: float = 0.0) -> Tensor:
     """Compute L_seg: mean of -(1 - p)^2 log p, p the probability of the true class (Lin et al. 2017, equation 4).
 
-    Parameters
-    ----------
-    logits : Tensor of shape (n, 2, h, w)
-        Logits of normal and anomalous.
-    mask : Tensor of shape (n, h, w), bool
-        True where the pixel is anomalous.
-    p_cutoff : float
-        Pixels of the mask count only if the network already gives the anomaly more than this probability, as a box
-        around a defect has good pixels too (AnoGen, see `edgead.workstation.methods.draem.made_pairs`). At 0 all count.
-
-    Notes
-    -----
     The authors' code clips p to 1e-5 from 0 and 1, which bounds the loss of a pixel; this is exact.
+
+    `logits` (Tensor of shape (n, 2, h, w)): logits of normal and anomalous.
+    `mask` (Tensor of shape (n, h, w), bool): true where the pixel is anomalous.
+    `p_cutoff`: pixels of the mask count only if the network already gives the anomaly more than this probability, as a
+        box around a defect has good pixels too (AnoGen, see `edgead.workstation.methods.draem.made_pairs`). At 0 all
+        count.
     """
     log_p = F.log_softmax(logits, dim=1).gather(1, mask[:, None].long())
     loss = -((1 - log_p.exp()).square() * log_p)

@@ -14,18 +14,9 @@ ROTATION_DEG = 90.0
 def perlin_noise(shape: tuple[int, int], cells: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Draw gradient noise (Perlin 2002: fade 6 t^5 - 15 t^4 + 10 t^3).
 
-    Parameters
-    ----------
-    shape : (int, int)
-        Height and width in pixels.
-    cells : (int, int)
-        Cells of the lattice along both axes; a corner has a unit gradient in a random direction.
-    rng : Generator
-
-    Returns
-    -------
-    ndarray of shape (h, w), float32
-        Noise from -1 to 1, and 0 at the corners of the cells.
+    `shape`: height and width in pixels.
+    `cells`: cells of the lattice along both axes; a corner has a unit gradient in a random direction.
+    Returns ndarray of shape (h, w), float32: noise from -1 to 1, and 0 at the corners of the cells.
     """
     angle = rng.uniform(0, 2 * np.pi, (cells[0] + 1, cells[1] + 1)).astype(np.float32)
     slope_y, slope_x = np.cos(angle), np.sin(angle)
@@ -46,10 +37,7 @@ def perlin_noise(shape: tuple[int, int], cells: tuple[int, int], rng: np.random.
 def perlin_mask(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Draw the mask of an anomaly (section 3.3): noise with random cells, rotated at random and cut at a threshold.
 
-    Returns
-    -------
-    ndarray of shape (h, w), bool
-        Mask, which may be empty.
+    Returns ndarray of shape (h, w), bool: mask, which may be empty.
     """
     rows, columns = 2 ** rng.integers(0, LARGEST_EXPONENT + 1, 2)
     noise = perlin_noise(shape, (int(rows), int(columns)), rng)

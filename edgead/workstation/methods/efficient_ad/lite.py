@@ -61,17 +61,11 @@ class LiteStudent(nn.Module):
     (`edgead.workstation.backbones.patch_features`). The inverse root of the covariance of the student's errors on good
     images is folded into teacher and student, so that their squared difference is a Mahalanobis distance.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        Backbone with the layers SEEN and TAUGHT.
-    shapes : list of (int, int, int)
-        Channels, rows and columns of each of these layers; the second has the grid of patch scores.
-    width : int
-        Channels of the student's hidden layers; the last has twice as many.
-    own_grids : bool
-        Resize coarse layers to the grid of the first in the last step, so that earlier steps cost less. Otherwise in
-        the first step, as in `patchcore`.
+    `backbone`: backbone with the layers SEEN and TAUGHT.
+    `shapes`: channels, rows and columns of each of these layers; the second has the grid of patch scores.
+    `width`: channels of the student's hidden layers; the last has twice as many.
+    `own_grids`: resize coarse layers to the grid of the first in the last step, so that earlier steps cost less.
+        Otherwise in the first step, as in `patchcore`.
     """
 
     mean: Tensor
@@ -153,10 +147,8 @@ class LiteStudent(nn.Module):
     def fit_teacher(self, rows: Sequence[Tensor]) -> None:
         """Learn the scale of the teacher's features, so that each channel has a mean near 0 and a deviation of 1.
 
-        Parameters
-        ----------
-        rows : sequence of Tensor of shape (n, d), float32
-            Results of `average` for each layer at positions of good images.
+        `rows` (sequence of Tensor of shape (n, d), float32): results of `average` for each layer at positions of good
+            images.
         """
         scales = [fit_scale(part.numpy(), [part.shape[1]], damps=True) for part in rows]
         self.mean.copy_(torch.from_numpy(np.concatenate([scale.mean for scale in scales]))[:, None, None])
@@ -231,10 +223,7 @@ def learn_lite(network: LiteStudent, images: Sequence[np.ndarray], course: Cours
 def hold_out(of_image: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Split the indices of images into those to learn from and a held-out share, by whole groups.
 
-    Raises
-    ------
-    SettingsError
-        All images are in one group.
+    Raises SettingsError: all images are in one group.
     """
     groups, sizes = np.unique(of_image, return_counts=True)
     if len(groups) < 2:

@@ -47,20 +47,12 @@ def pixel_moments() -> tuple[Tensor, Tensor]:
 def build_pdn(size: ModelSize, channels: int, *, padding: bool = False) -> nn.Sequential:
     """Build a patch description network; input RGB normalised like ImageNet, float32 (n, 3, h, w).
 
-    Parameters
-    ----------
-    size : {"small", "medium"}
-    channels : int
-        Channels of the output: those of a teacher, or twice as many for a student.
-    padding : bool
-        With the zero padding of the paper's tables the output is (h / 4, w / 4) for even sides. Without padding every
-        output sees only pixels of the image, and the output is (h / 4 - 8, w / 4 - 8) for sides divisible by four,
-        that is, four positions less on every side.
-
-    Raises
-    ------
-    SettingsError
-        Unknown size.
+    `size`: {"small", "medium"}.
+    `channels`: channels of the output: those of a teacher, or twice as many for a student.
+    `padding`: with the zero padding of the paper's tables the output is (h / 4, w / 4) for even sides. Without padding
+        every output sees only pixels of the image, and the output is (h / 4 - 8, w / 4 - 8) for sides divisible by
+        four, that is, four positions less on every side.
+    Raises SettingsError: unknown size.
     """
     if size == "small":
         return _small(channels, padding)
@@ -116,20 +108,11 @@ def build_autoencoder(channels: int, image_size: tuple[int, int], *, padding: bo
 
     At 256 pixels the decoder goes through 3, 8, 15, 32, 63 and 127 to the teacher's grid.
 
-    Parameters
-    ----------
-    channels : int
-        Channels of the teacher.
-    image_size : (int, int)
-        Multiples of 32. The paper's is (256, 256); for others the last convolution of the encoder and the decoder's
-        steps grow with it, so that the bottleneck stays 64 numbers.
-    padding : bool
-        Padding of the teacher, which determines the size of the output.
-
-    Raises
-    ------
-    SettingsError
-        A side is not a multiple of 32, or smaller than 64.
+    `channels`: channels of the teacher.
+    `image_size`: multiples of 32. The paper's is (256, 256); for others the last convolution of the encoder and the
+        decoder's steps grow with it, so that the bottleneck stays 64 numbers.
+    `padding`: padding of the teacher, which determines the size of the output.
+    Raises SettingsError: a side is not a multiple of 32, or smaller than 64.
     """
     if any(side % 32 or side < 64 for side in image_size):
         raise SettingsError(f"image_size {list(image_size)}: efficient_ad needs multiples of 32 from 64 on")
@@ -221,16 +204,10 @@ def loss_terms(network: StudentTeacher, image: Tensor, augmented: Tensor, other:
     The three images go through the student as one batch, and its last layer, the largest, computes for each only the
     half of the channels that its loss needs.
 
-    Parameters
-    ----------
-    network : StudentTeacher
-        Network whose teacher is normalised.
-    image, augmented : Tensor
-        A good image, and its augmented copy for the autoencoder.
-    other : Tensor
-        An image of something else, for the pretraining penalty.
-    hard : float
-        p_hard.
+    `network`: network whose teacher is normalised.
+    `image`, `augmented`: a good image, and its augmented copy for the autoencoder.
+    `other`: an image of something else, for the pretraining penalty.
+    `hard`: p_hard.
     """
     count = len(image)
     inputs = network.normalise(torch.cat([other, image, augmented]))

@@ -50,10 +50,8 @@ class TeacherFile:
 def read_teacher(source: Path) -> TeacherFile:
     """Read a teacher from safetensors or a state dict of torch; nothing is unpickled but tensors.
 
-    Raises
-    ------
-    SettingsError
-        The file is neither, holds Python objects, or is no teacher; the message says what was found and what to do.
+    Raises SettingsError: the file is neither, holds Python objects, or is no teacher; the message says what was found
+        and what to do.
     """
     with source.open("rb") as opened:
         start = opened.read(len(_ZIP))
@@ -122,18 +120,10 @@ def _misfit(value: Any, layer: str, kind: str, size: ModelSize, shape: tuple[int
 def load_teacher(size: ModelSize, *, file: Path | None = None, padding: bool = False) -> nn.Sequential:
     """Build a teacher with the weights of a file, in evaluation mode and frozen.
 
-    Parameters
-    ----------
-    size : {"small", "medium"}
-    file : Path, optional
-        See `read_teacher`.
-    padding : bool
-        See `build_pdn`.
-
-    Raises
-    ------
-    SettingsError
-        No file is given, or it holds no teacher of that size.
+    `size`: {"small", "medium"}.
+    `file`: see `read_teacher`.
+    `padding`: see `build_pdn`.
+    Raises SettingsError: no file is given, or it holds no teacher of that size.
     """
     network = build_pdn(size, CHANNELS, padding=padding)
     if file is None or not file.is_file():

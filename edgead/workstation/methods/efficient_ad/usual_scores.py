@@ -32,15 +32,10 @@ def fit_usual_scores(maps: np.ndarray) -> np.ndarray:
 
     The centre is the inner half of the rows and of the columns; its level is the median of the mean scores, smoothed.
 
-    Parameters
-    ----------
-    maps : ndarray of shape (n, h, w), float32
-        Patch scores of good images, each scored as if it had not been learnt; at least one.
-
-    Returns
-    -------
-    ndarray of shape (h, w), float32
-        Values to subtract from patch scores; 0 where a place does not score higher than the centre.
+    `maps` (ndarray of shape (n, h, w), float32): patch scores of good images, each scored as if it had not been learnt;
+        at least one.
+    Returns ndarray of shape (h, w), float32: values to subtract from patch scores; 0 where a place does not score
+        higher than the centre.
     """
     mean = maps.mean(axis=0, dtype=np.float64)
     sigma = max(SMOOTHING * min(mean.shape), 0.5)

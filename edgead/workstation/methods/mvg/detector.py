@@ -79,12 +79,7 @@ class MvgConfig(MethodConfig):
 class GaussianLevels(nn.Module):
     """Network of the summed Mahalanobis distances of pooled levels, and of patches for the map; exported unchanged.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    channels : sequence of int
-        Channels of each of the backbone's layers.
-    map_layers : sequence of str
+    `channels`: channels of each of the backbone's layers.
     """
 
     def __init__(self, backbone: Backbone, channels: Sequence[int], map_layers: Sequence[str]):

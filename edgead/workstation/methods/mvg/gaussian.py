@@ -23,10 +23,7 @@ class Gaussian(nn.Module):
     With the covariance C = V diag(s) V^T, the distance sqrt((x - m)^T C^-1 (x - m)) is the length of (x - m) W with
     W = V diag(1 / sqrt(s)). A reduction keeps some of the columns.
 
-    Parameters
-    ----------
-    channels, components : int
-        Numbers of columns of the features, and of W; `fit` changes the second.
+    `channels`, `components`: numbers of columns of the features, and of W; `fit` changes the second.
     """
 
     mean: Tensor
@@ -45,20 +42,13 @@ class Gaussian(nn.Module):
     def fit(self, samples: Tensor, *, reduction: Reduction = "none", variance: float = 0.99) -> Gaussian:
         """Estimate mean and covariance.
 
-        Parameters
-        ----------
-        samples : Tensor of shape (n, d), float32
-            Features; n >= 2.
-        reduction : {"none", "pca", "npca"}
-            Principal components to keep, see `choose_components`.
-        variance : float
-            Share of the variance at which a reduction cuts.
-
-        Notes
-        -----
         The covariance is that of Ledoit and Wolf in the kept space, as in the authors' code
         (https://github.com/ORippler/gaussian-ad-mvtec, `compute_train_gaussian`). Its eigenvectors are those of the
         sample covariance, so that one decomposition serves both.
+
+        `samples` (Tensor of shape (n, d), float32): features; n >= 2.
+        `reduction` ({"none", "pca", "npca"}): principal components to keep, see `choose_components`.
+        `variance`: share of the variance at which a reduction cuts.
         """
         exact = samples.double()
         mean = exact.mean(dim=0)
@@ -90,17 +80,9 @@ def ledoit_wolf_shrinkage(squared_lengths: Tensor, variances: Tensor) -> float:
     the error of the sample covariance S over its distance from the target, both squared Frobenius norms. These depend
     only on the samples' lengths and the eigenvalues of S.
 
-    Parameters
-    ----------
-    squared_lengths : Tensor of shape (n,), float64
-        Squared lengths of the centred samples.
-    variances : Tensor of shape (d,), float64
-        Eigenvalues of the sample covariance (divided by n).
-
-    Returns
-    -------
-    float
-        Shrinkage from 0 to 1.
+    `squared_lengths` (Tensor of shape (n,), float64): squared lengths of the centred samples.
+    `variances` (Tensor of shape (d,), float64): eigenvalues of the sample covariance (divided by n).
+    Returns shrinkage from 0 to 1.
     """
     distance = (variances - variances.mean()).square().sum()
     if distance == 0:
@@ -112,21 +94,13 @@ def ledoit_wolf_shrinkage(squared_lengths: Tensor, variances: Tensor) -> float:
 def choose_components(variances: Tensor, reduction: Reduction, variance: float) -> Tensor:
     """Choose principal components (Rippel et al. 2020; `compute_pca` of the authors' code).
 
-    Parameters
-    ----------
-    variances : Tensor of shape (d,), descending
-    reduction : {"none", "pca", "npca"}
-        PCA keeps the fewest components that explain more than `variance` of the whole. NPCA keeps those of least
-        variance: the others, the one at which the sum crosses, and the one before it, as in the authors' code.
-        Neither keeps components in which good parts do not vary at all (the authors' code keeps one such, of undefined
-        direction, if there are fewer parts than channels); "none" keeps all.
-    variance : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    Tensor of int64
-        Indices, ascending.
+    `variances`: Tensor of shape (d,), descending.
+    `reduction` ({"none", "pca", "npca"}): PCA keeps the fewest components that explain more than `variance` of the
+        whole. NPCA keeps those of least variance: the others, the one at which the sum crosses, and the one before it,
+        as in the authors' code. Neither keeps components in which good parts do not vary at all (the authors' code
+        keeps one such, of undefined direction, if there are fewer parts than channels); "none" keeps all.
+    `variance`: between 0 and 1.
+    Returns Tensor of int64: indices, ascending.
     """
     check_reduction(reduction, variance)
     indices = torch.arange(len(variances))

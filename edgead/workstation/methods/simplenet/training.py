@@ -42,11 +42,7 @@ class UnfoldedFeatures(PatchFeatures):
     its structure. All layers together are pooled to `embedding` numbers again. Pooling and bilinear interpolation
     commute, as one mixes channels and the other positions; pooling first is less work.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    embedding : int
-        Length of a patch's vector; 1536 in the authors' script.
+    `embedding`: length of a patch's vector; 1536 in the authors' script.
     """
 
     def __init__(self, backbone: Backbone, embedding: int):
@@ -102,15 +98,9 @@ class SimpleNetwork(nn.Module):
 class Batches:
     """Order of training rows: an epoch goes through all of them, in its own random order.
 
-    Attributes
-    ----------
-    rows : int
-        Number of rows to learn from.
-    size : int
-        Rows of a step; the last batch of an epoch may have fewer, but not a single one, which has no deviation.
-    together : int
-        Number of consecutive rows that stay together: those of one image, for batches of whole images.
-    seed : int
+    `rows`: number of rows to learn from.
+    `size`: rows of a step; the last batch of an epoch may have fewer, but not a single one, which has no deviation.
+    `together`: number of consecutive rows that stay together: those of one image, for batches of whole images.
     """
 
     rows: int
@@ -139,11 +129,7 @@ def _order(batches: Batches, epoch: int) -> np.ndarray:
 class Contest:
     """Training task of adaptor and discriminator: to separate adapted features from the same features with noise.
 
-    Attributes
-    ----------
-    adaptor, discriminator : nn.Module
-    noise_std, noise_spread, margin : float
-        See `edgead.workstation.methods.simplenet.detector.SimpleNetConfig`.
+    `noise_std`, `noise_spread`, `margin`: see `edgead.workstation.methods.simplenet.detector.SimpleNetConfig`.
     """
 
     adaptor: nn.Module
@@ -220,15 +206,9 @@ def hold_out(groups: Sequence[int] | np.ndarray, share: float, seed: int) -> tup
 class DrawnDefects:
     """Features of held-out good images, and of the same images with drawn defects.
 
-    Parameters
-    ----------
-    features : PatchFeatures
-        Network on the CPU, with its scale fitted.
-    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Held-out good images, at least one.
-    head : MapHead
-        Head that computes image scores from patch scores.
-    seed : int
+    `features`: network on the CPU, with its scale fitted.
+    `images` (sequence of ndarray of shape (h, w, 3), uint8, RGB): held-out good images, at least one.
+    `head`: head that computes image scores from patch scores.
     """
 
     def __init__(self, features: PatchFeatures, images: Sequence[np.ndarray], head: MapHead, seed: int):
@@ -256,11 +236,7 @@ class DrawnDefects:
 class BestSoFar(nn.Module):
     """Keeper of the weights that best separated drawn defects from good images, and count of checks since then.
 
-    Parameters
-    ----------
-    candidate : nn.Module
-    patience : int
-        Number of checks without improvement after which the training ends.
+    `patience`: number of checks without improvement after which the training ends.
     """
 
     auroc: Tensor

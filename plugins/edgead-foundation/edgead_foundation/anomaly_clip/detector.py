@@ -29,12 +29,8 @@ class AnomalyClipConfig(LearntWordsConfig):
 class AnomalyClipNetwork(WordsNetwork):
     """Network that compares two texts with patches on the refined path and with the image on the tower's own path.
 
-    Parameters
-    ----------
-    tower, temperature
-        Parameters of `WordsNetwork`.
-    blocks, refined
-        Parameters of `two_paths`.
+    `tower`, `temperature`: parameters of `WordsNetwork`.
+    `blocks`, `refined`: parameters of `two_paths`.
     """
 
     def __init__(self, tower: Any, temperature: float, blocks: Sequence[int], refined: int):

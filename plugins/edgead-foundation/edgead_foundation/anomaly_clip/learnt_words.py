@@ -86,14 +86,9 @@ class LearntWords(WordsMethod[Config]):
 
     A subclass builds its network and computes the loss.
 
-    Attributes
-    ----------
-    prompts_file : str
-        Name of the authors' file.
-    betas : (float, float)
-        Betas of Adam.
-    prompts : Prompts, optional
-        Prompts; only with weights.
+    `prompts_file`: name of the authors' file.
+    `betas`: betas of Adam.
+    `prompts`: prompts; only with weights.
     """
 
     positions = "bilinear"

@@ -19,15 +19,10 @@ INITIAL_STD = 0.02
 class Prompts(nn.Module):
     """Prompts for good and anomalous objects.
 
-    Parameters
-    ----------
-    width : int
-        Channels of a token of the text tower.
-    context : int
-        Number of learnt tokens before each end.
-    deep_context, deep_blocks : int
-        Number of first tokens of the context that other learnt tokens replace, and number of blocks, after the first,
-        before which they do.
+    `width`: channels of a token of the text tower.
+    `context`: number of learnt tokens before each end.
+    `deep_context`, `deep_blocks`: number of first tokens of the context that other learnt tokens replace, and number of
+        blocks, after the first, before which they do.
     """
 
     def __init__(self, width: int, context: int, deep_context: int, deep_blocks: int):
@@ -63,10 +58,7 @@ def read_prompts(file: Path, width: int) -> Prompts:
 
     Nothing is unpickled but tensors.
 
-    Raises
-    ------
-    SettingsError
-        The file is no such checkpoint, or of another text tower.
+    Raises SettingsError: the file is no such checkpoint, or of another text tower.
     """
     state = load_named(file, "prompt_learner", "learnt prompts", "epoch_15.pth")
     names = sorted((name for name in state if name.startswith("compound_prompts_text.")), key=_number)

@@ -29,10 +29,7 @@ _GAMMA, _LABEL_SMOOTHING, _DICE_SMOOTHING = 2.0, 1e-5, 1.0
 class LabelledSet:
     """Labelled images and masks of one or several folders in MVTec layout, `test` and `ground_truth`.
 
-    Raises
-    ------
-    DatasetError
-        A defective image has no mask, or a folder has no good or no defective images.
+    Raises DatasetError: a defective image has no mask, or a folder has no good or no defective images.
     """
 
     def __init__(self, folders: Sequence[Path], spec: Preprocessing):
@@ -68,11 +65,7 @@ class LabelledSet:
 class Epochs:
     """Schedule of images over epochs.
 
-    Attributes
-    ----------
-    images, batch_size, epochs : int
-    seed : int
-        Seed of the order of images.
+    `seed`: seed of the order of images.
     """
 
     images: int
@@ -105,12 +98,9 @@ def order_of(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
 def map_loss(shares: Sequence[Tensor], masks: Tensor) -> Tensor:
     """Compute the focal and Dice losses of maps, summed over layers; a scalar.
 
-    Parameters
-    ----------
-    shares : sequence of Tensor of shape (n, 2, h, w)
-        Shares of the good and the anomalous text, one tensor for each layer.
-    masks : Tensor of shape (n, h, w), float
-        1 where the pixel is anomalous.
+    `shares` (sequence of Tensor of shape (n, 2, h, w)): shares of the good and the anomalous text, one tensor for each
+        layer.
+    `masks` (Tensor of shape (n, h, w), float): 1 where the pixel is anomalous.
     """
     losses = [
         focal_loss(share, masks) + dice_loss(share[:, 1], masks) + dice_loss(share[:, 0], 1 - masks) for share in shares

@@ -26,16 +26,10 @@ Box = tuple[float, float, float, float]
 class Crop:
     """Crop of an image with one region, or several neighbouring regions.
 
-    Attributes
-    ----------
-    image : ndarray of shape (h, w, 3), uint8, RGB
-        Image, black where the box reaches beyond it.
-    mask : ndarray of shape (h, w), uint8
-        255 in a region, 0 elsewhere.
-    box : tuple of float
-        See `Box`.
-    score : float
-        Highest anomaly score inside, scaled to about 0..1 over the set of images.
+    `image` (ndarray of shape (h, w, 3), uint8, RGB): image, black where the box reaches beyond it.
+    `mask` (ndarray of shape (h, w), uint8): 255 in a region, 0 elsewhere.
+    `box`: see `Box`.
+    `score`: highest anomaly score inside, scaled to about 0..1 over the set of images.
     """
 
     image: np.ndarray
@@ -54,19 +48,11 @@ def cut_crops(
 ) -> list[Crop]:
     """Cut an image into crops around the regions of its mask; the whole image if the mask is empty.
 
-    Parameters
-    ----------
-    image : ndarray of shape (h, w, 3), uint8, RGB
-    mask, anomaly_map : ndarray of shape (h', w'), uint8
-    count : int, optional
-        Number of regions from `main_elements`; the largest `count + 1` boxes are kept, or all if it is None.
-    found_in : SearchRange
-        Range by which the maps of the whole set are scaled, for the scores of the crops.
-
-    Returns
-    -------
-    list of Crop
-        Crops, the largest first.
+    `image`: ndarray of shape (h, w, 3), uint8, RGB.
+    `mask`, `anomaly_map`: ndarray of shape (h', w'), uint8.
+    `count`: number of regions from `main_elements`; the largest `count + 1` boxes are kept, or all if it is None.
+    `found_in`: range by which the maps of the whole set are scaled, for the scores of the crops.
+    Returns crops, the largest first.
     """
     height, width = image.shape[:2]
     mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)

@@ -15,12 +15,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Encoder(nn.Module):
     """Encoder of RGB normalised like ImageNet, (n, 3, side, side), and masks in 0..1, (n, 1, side, side), to (n, d).
 
-    Attributes
-    ----------
-    side : int
-        Side of its images in pixels.
-    channels : int
-        Channels d of its output.
+    `side`: side of its images in pixels.
+    `channels`: channels d of its output.
     """
 
     side: int
@@ -30,13 +26,8 @@ class Encoder(nn.Module):
 class MaskGuidedVit(Encoder):
     """Vision transformer whose class token sees only the patches of the region (section 3.3).
 
-    Parameters
-    ----------
-    vit : VisionTransformer
-    masked : int
-        Number of last blocks in which the class token is masked; earlier blocks are unchanged.
-    trained : int
-        Number of last blocks that learn; all others are frozen.
+    `masked`: number of last blocks in which the class token is masked; earlier blocks are unchanged.
+    `trained`: number of last blocks that learn; all others are frozen.
     """
 
     def __init__(self, vit: VisionTransformer, masked: int = 9, trained: int = 1):

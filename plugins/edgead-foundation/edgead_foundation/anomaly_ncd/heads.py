@@ -14,16 +14,10 @@ HIDDEN, CONTRAST = 2048, 256
 class KindHeads(nn.Module):
     """Several cosine classifiers of the same features, and a projection for contrastive learning.
 
-    Parameters
-    ----------
-    channels : int
-        Channels of the features.
-    classes : int
-        Number of classes: base classes, then kinds.
-    heads : int
-        Number of classifiers with different initial weights; the best is used.
-    hidden, contrast : int
-        Channels inside the projection and of its output.
+    `channels`: channels of the features.
+    `classes`: number of classes: base classes, then kinds.
+    `heads`: number of classifiers with different initial weights; the best is used.
+    `hidden`, `contrast`: channels inside the projection and of its output.
     """
 
     def __init__(self, channels: int, classes: int, heads: int = 4, hidden: int = HIDDEN, contrast: int = CONTRAST):

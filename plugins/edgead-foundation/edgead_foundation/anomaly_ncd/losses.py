@@ -30,20 +30,12 @@ def teacher_temperature(epoch: int, epochs: int, warm_up: int = 40, repeats: int
 def pseudo_labels(logits: Tensor, base: int, temperature: float, normality: Tensor) -> Tensor:
     """Compute the teacher's labels of unlabelled crops: a softmax over the kinds, mixed with the normal kind.
 
-    Parameters
-    ----------
-    logits : Tensor of shape (n, base + kinds)
-    base : int
-        Number of base classes, excluded for unlabelled crops; the first kind is the normal one.
-    temperature : float
-        Divides the logits: a lower one makes sharper labels.
-    normality : Tensor of shape (n,)
-        Weight of the normal kind in the mix, 0 to 1; high for a crop that hardly deviates.
-
-    Returns
-    -------
-    Tensor of shape (n, base + kinds)
-        Probabilities without a gradient.
+    `logits`: Tensor of shape (n, base + kinds).
+    `base`: number of base classes, excluded for unlabelled crops; the first kind is the normal one.
+    `temperature`: divides the logits: a lower one makes sharper labels.
+    `normality` (Tensor of shape (n,)): weight of the normal kind in the mix, 0 to 1; high for a crop that hardly
+        deviates.
+    Returns Tensor of shape (n, base + kinds): probabilities without a gradient.
     """
     # Set to zero and renormalised, which equals the softmax over the kinds.
     kinds = F.softmax(logits.detach()[:, base:] / temperature, dim=-1)

@@ -16,17 +16,11 @@ def kind_probabilities(logits: Tensor, base: int) -> Tensor:
 def merge_regions(probabilities: Tensor, areas: Tensor, temperature: float) -> Tensor:
     """Average the kind probabilities of one image's crops, weighted by the size of their regions (section 3.5).
 
-    Parameters
-    ----------
-    probabilities : Tensor of shape (crops, kinds)
-    areas : Tensor of shape (crops,)
-        Pixels of the regions of each crop.
-    temperature : float
-        Temperature in pixels of the softmax over square roots of areas: 100 for MVTec AD, 50 for magnetic tiles.
-
-    Returns
-    -------
-    Tensor of shape (kinds,)
+    `probabilities`: Tensor of shape (crops, kinds).
+    `areas` (Tensor of shape (crops,)): pixels of the regions of each crop.
+    `temperature`: temperature in pixels of the softmax over square roots of areas: 100 for MVTec AD, 50 for magnetic
+        tiles.
+    Returns Tensor of shape (kinds,).
     """
     weights = torch.softmax(areas.to(probabilities.dtype).sqrt() / temperature, dim=0)
     return weights @ probabilities

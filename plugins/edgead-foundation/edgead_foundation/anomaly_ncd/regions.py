@@ -20,10 +20,7 @@ EROSION = np.ones((6, 6), np.uint8)
 class SearchRange:
     """Search range of thresholds for a set of maps.
 
-    Attributes
-    ----------
-    low, high : int
-        Lowest and highest maximum of a map of the set.
+    `low`, `high`: lowest and highest maximum of a map of the set.
     """
 
     low: int
@@ -53,18 +50,10 @@ def search_range(maps: Sequence[np.ndarray]) -> SearchRange:
 def main_elements(anomaly_map: np.ndarray, found_in: SearchRange) -> tuple[np.ndarray, int]:
     """Find the anomalous regions of one map (section 3.2).
 
-    Parameters
-    ----------
-    anomaly_map : ndarray of shape (h, w), uint8
-    found_in : SearchRange
-        Search range of the set that the map belongs to.
-
-    Returns
-    -------
-    mask : ndarray of shape (h, w), uint8
-        255 in a region, 0 elsewhere.
-    count : int
-        Number of regions at most thresholds; the mask may have another number.
+    `anomaly_map`: ndarray of shape (h, w), uint8.
+    `found_in`: search range of the set that the map belongs to.
+    Returns mask, ndarray of shape (h, w), uint8: 255 in a region, 0 elsewhere.
+    And number of regions at most thresholds; the mask may have another number.
     """
     stretched = found_in.stretch(anomaly_map)
     counts = [_regions(_binarise(stretched, level)) for level in range(255, 0, -STEP)]

@@ -27,14 +27,9 @@ from edgead_foundation.backbones.vit import read_vit
 class Base:
     """Labelled defects of any product, from which the encoder also learns to separate kinds.
 
-    Attributes
-    ----------
-    images : sequence of ndarray of shape (h, w, 3), uint8, BGR
-        Crops around one defect each.
-    masks : sequence of ndarray of shape (h, w), uint8
-        Masks, not 0 on the defect.
-    labels : sequence of int
-        Class of each crop, from 0.
+    `images` (sequence of ndarray of shape (h, w, 3), uint8, BGR): crops around one defect each.
+    `masks` (sequence of ndarray of shape (h, w), uint8): masks, not 0 on the defect.
+    `labels`: class of each crop, from 0.
     """
 
     images: Sequence[np.ndarray]
@@ -49,13 +44,10 @@ NO_BASE = Base((), (), ())
 class SortResult:
     """Result of a sorting.
 
-    Attributes
-    ----------
-    labels : ndarray of shape (images,), int64
-        Kind of each image, from 0; the first kind collects images that hardly deviate.
-    probabilities : ndarray of shape (images, kinds), float64
-    crops : list of list of Crop
-        Of each image.
+    `labels` (ndarray of shape (images,), int64): kind of each image, from 0; the first kind collects images that hardly
+        deviate.
+    `probabilities`: ndarray of shape (images, kinds), float64.
+    `crops`: of each image.
     """
 
     labels: np.ndarray
@@ -66,10 +58,7 @@ class SortResult:
 def build_encoder(weights: Path | None = None) -> Encoder:
     """Build the paper's encoder from a file of DINO's ViT; without a file, our average over regions.
 
-    Raises
-    ------
-    SettingsError
-        The file is no such transformer.
+    Raises SettingsError: the file is no such transformer.
     """
     return MaskGuidedVit(read_vit(weights)) if weights else RegionAverage()
 
@@ -77,32 +66,17 @@ def build_encoder(weights: Path | None = None) -> Encoder:
 class Sorting:
     """Sorting of images into unknown kinds (AnomalyNCD), prepared with cut crops and initialised heads.
 
-    Parameters
-    ----------
-    images : sequence of ndarray of shape (h, w, 3), uint8, BGR
-    maps : sequence of ndarray of shape (h', w'), float
-        Anomaly maps of pixels or patches, all of one detector and so on one scale.
-    plan : Plan
-    encoder : nn.Module
-        Result of `build_encoder`, which will be trained.
-    masks : sequence of ndarray of shape (h', w'), optional
-        Masks of known regions, not 0 inside; by default main-element binarisation finds regions.
-    base : Base
-        Labelled defects, usually of another product.
-    device : str
-        Name in `edgead.workstation.trainer.device.DEVICES`.
-
-    Attributes
-    ----------
-    crops : list of list of Crop
-        Of each image.
-    device : torch.device
-        Device of the training.
-
-    Raises
-    ------
-    SettingsError
-        The numbers of images, maps and masks differ, or there are fewer images than kinds.
+    `images`: sequence of ndarray of shape (h, w, 3), uint8, BGR.
+    `maps` (sequence of ndarray of shape (h', w'), float): anomaly maps of pixels or patches, all of one detector and so
+        on one scale.
+    `encoder`: result of `build_encoder`, which will be trained.
+    `masks` (sequence of ndarray of shape (h', w')): masks of known regions, not 0 inside; by default main-element
+        binarisation finds regions.
+    `base`: labelled defects, usually of another product.
+    `device`: name in `edgead.workstation.trainer.device.DEVICES`.
+    `crops`: of each image.
+    `device`: device of the training.
+    Raises SettingsError: the numbers of images, maps and masks differ, or there are fewer images than kinds.
     """
 
     def __init__(

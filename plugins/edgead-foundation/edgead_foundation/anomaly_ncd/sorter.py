@@ -61,18 +61,10 @@ class NcdSettings:
 class AnomalyNcdSorter:
     """Sorting method that judges images, keeps the rejects' maps, and sorts them; it needs only the maps of a model.
 
-    Parameters
-    ----------
-    plan : SortPlan
-        Plan with a number of kinds; its settings are those of `NcdSettings`.
-    announce : callable
-        Called with the expected cost before the training.
-
-    Raises
-    ------
-    SettingsError
-        The number of kinds is missing, settings are unknown, the file of weights or the base cannot be used, or the
-        device does not exist.
+    `plan`: plan with a number of kinds; its settings are those of `NcdSettings`.
+    `announce`: called with the expected cost before the training.
+    Raises SettingsError: the number of kinds is missing, settings are unknown, the file of weights or the base cannot
+        be used, or the device does not exist.
     """
 
     def __init__(self, plan: SortPlan, announce: Announce):
@@ -143,10 +135,7 @@ class RegionImages(Sequence[np.ndarray]):
 def read_base(folder: Path) -> Base:
     """Cut rejects with known kinds into crops around their masks, at most two per image as in the authors' code.
 
-    Raises
-    ------
-    SettingsError
-        The rejects are not in folders of kinds, there are too many, or one has no marked defect.
+    Raises SettingsError: the rejects are not in folders of kinds, there are too many, or one has no marked defect.
     """
     masks = masks_beside(folder)
     rejects = find_rejects(folder)

@@ -73,11 +73,7 @@ class Plan:
 class Objective:
     """Loss of a batch in two views.
 
-    Attributes
-    ----------
-    plan : Plan
-    base : int
-        Number of base classes; with 0, the supervised part of the loss is left out, unlike in the paper.
+    `base`: number of base classes; with 0, the supervised part of the loss is left out, unlike in the paper.
     """
 
     plan: Plan
@@ -88,15 +84,9 @@ class Objective:
     ) -> tuple[Tensor, Tensor]:
         """Compute the loss of a batch, and each head's loss on unlabelled crops, (heads,).
 
-        Parameters
-        ----------
-        outputs : tuple of Tensor
-            Outputs of `KindHeads`: (2 n, contrast) and (heads, 2 n, base + kinds), one view after the other.
-        labels : Tensor of shape (n,), int64
-            Base class; -1 for none.
-        normality : Tensor of shape (n,)
-            Normality of unlabelled crops, see `losses.pseudo_labels`.
-        epoch : int
+        `outputs`: outputs of `KindHeads`: (2 n, contrast) and (heads, 2 n, base + kinds), one view after the other.
+        `labels` (Tensor of shape (n,), int64): base class; -1 for none.
+        `normality` (Tensor of shape (n,)): normality of unlabelled crops, see `losses.pseudo_labels`.
         """
         projections, logits = outputs
         labelled = (labels >= 0).repeat(2)
@@ -121,15 +111,9 @@ class Objective:
 class Material:
     """Crops to learn from: unlabelled crops, then crops of base classes.
 
-    Parameters
-    ----------
-    crops, base : sequence of Crop
-        Crops without and with labels; at least one without.
-    labels : sequence of int
-        Class of each of `base`, from 0.
-    views : Views
-    normal_below : float
-        See `Plan`.
+    `crops`, `base`: crops without and with labels; at least one without.
+    `labels`: class of each of `base`, from 0.
+    `normal_below`: see `Plan`.
     """
 
     def __init__(
@@ -166,10 +150,7 @@ def train(
 ) -> int:
     """Train in place; return the number of the head with the least loss in the last epoch.
 
-    Raises
-    ------
-    SettingsError
-        The loss is not finite.
+    Raises SettingsError: the loss is not finite.
     """
     objective = Objective(plan, int(material.labels.max()) + 1)
     network = nn.ModuleDict({"encoder": encoder, "heads": heads})

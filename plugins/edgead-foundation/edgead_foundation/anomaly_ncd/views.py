@@ -23,10 +23,7 @@ _jitter = ColorJitter(brightness=(0.6, 1.4), contrast=(0.6, 1.4), saturation=(0.
 class Views:
     """Maker of views of one size.
 
-    Parameters
-    ----------
-    side : int
-        Side of a view in pixels.
+    `side`: side of a view in pixels.
     """
 
     def __init__(self, side: int):

@@ -51,10 +51,8 @@ _SATELLITE = "local_cls_norm.weight"
 def read_tower(file: Path, name: str) -> dict[str, Tensor]:
     """Read the weights of a tower by timm's names, float32, for images of `TOWERS[name].side`.
 
-    Raises
-    ------
-    SettingsError
-        The file holds Python objects, is damaged, or holds another network; the message says what to do.
+    Raises SettingsError: the file holds Python objects, is damaged, or holds another network; the message says what to
+        do.
     """
     return _tower_of(file, *_read(file), name)
 
@@ -75,10 +73,7 @@ def _tower_of(file: Path, tensors: Mapping[str, Tensor], said: str | None, name:
 def read_text_tower(file: Path, name: str) -> dict[str, Tensor]:
     """Read the text tower that belongs to a tower of CLIP, by OpenAI's names, float32.
 
-    Raises
-    ------
-    SettingsError
-        See `read_tower`; or the file has no text tower.
+    Raises SettingsError: see `read_tower`; or the file has no text tower.
     """
     tensors, said = _read(file)
     found = _text_of(tensors)
@@ -94,10 +89,7 @@ def read_text_tower(file: Path, name: str) -> dict[str, Tensor]:
 def read_inp_former(file: Path) -> dict[str, Tensor]:
     """Read the tensors of a trained INP-Former other than its tower, by the authors' names, float32; empty if none.
 
-    Raises
-    ------
-    SettingsError
-        The file holds Python objects, or is damaged.
+    Raises SettingsError: the file holds Python objects, or is damaged.
     """
     tensors, _ = _read_all(file)
     found = {key: value.float() for key, value in tensors.items() if not key.startswith("encoder.")}
@@ -109,19 +101,10 @@ def convert(source: Path, destination: Path, name: str | None = None) -> dict[st
 
     The text tower of a whole CLIP is written too, with names after `TEXT`; of a trained INP-Former only the tower.
 
-    Parameters
-    ----------
-    source : Path
-        File of the authors, of timm or of OpenCLIP.
-    destination : Path
-        File, replaced atomically.
-    name : str, optional
-        Name in `TOWERS`; by default the only one that the tensors fit.
-
-    Raises
-    ------
-    SettingsError
-        See `read_tower`; or no name is given and the tensors fit several towers, or none.
+    `source`: file of the authors, of timm or of OpenCLIP.
+    `destination`: file, replaced atomically.
+    `name`: name in `TOWERS`; by default the only one that the tensors fit.
+    Raises SettingsError: see `read_tower`; or no name is given and the tensors fit several towers, or none.
     """
     if destination.suffix != ".safetensors":
         raise SettingsError(f"{destination}: what is written is safetensors, so give a name that ends like that")

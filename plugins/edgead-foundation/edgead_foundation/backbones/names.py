@@ -26,13 +26,9 @@ followers do for every family."""
 class Family:
     """Family of towers from one training.
 
-    Attributes
-    ----------
-    tag : str
-        timm's name of the weights.
-    positions : {"antialiased", "offset", "rotary"}
-    licence : str
-        Licence of the weights.
+    `tag`: timm's name of the weights.
+    `positions`: {"antialiased", "offset", "rotary"}.
+    `licence`: licence of the weights.
     """
 
     tag: str
@@ -55,17 +51,10 @@ DINOV3 = Family(
 class Tower:
     """Pretrained vision transformer.
 
-    Attributes
-    ----------
-    family : Family
-    architecture : str
-        Name in timm.
-    patch : int
-        Side of a patch in pixels.
-    side : int
-        Side in pixels of the square images for its positions.
-    width, depth, heads : int
-        Channels of a token, number of blocks, and heads of each attention.
+    `architecture`: name in timm.
+    `patch`: side of a patch in pixels.
+    `side`: side in pixels of the square images for its positions.
+    `width`, `depth`, `heads`: channels of a token, number of blocks, and heads of each attention.
     """
 
     family: Family

@@ -15,10 +15,7 @@ from edgead_foundation.backbones.names import DINOV3, Tower
 def create(tower: Tower, image_size: tuple[int, int], *, pretrained: bool = False) -> nn.Module:
     """Build timm's module for images of one size; with `pretrained` timm downloads its weights.
 
-    Raises
-    ------
-    SettingsError
-        timm is not installed.
+    Raises SettingsError: timm is not installed.
     """
     try:
         import timm
@@ -40,10 +37,7 @@ def create(tower: Tower, image_size: tuple[int, int], *, pretrained: bool = Fals
 def rename(state: Mapping[str, Tensor], tower: Tower, network: nn.Module) -> dict[str, Tensor]:
     """Rename tensors of OpenAI, OpenCLIP, facebookresearch or timm to timm's names.
 
-    Parameters
-    ----------
-    network : nn.Module
-        Tower for images of the size of the positions, on any device.
+    `network`: tower for images of the size of the positions, on any device.
     """
     from timm.models import eva, vision_transformer
 

@@ -57,24 +57,14 @@ def build_tower(
 ) -> nn.Module:
     """Build a whole tower of timm for images of one size, in evaluation mode.
 
-    Parameters
-    ----------
-    name : str
-        Name in `TOWERS`.
-    image_size : (int, int)
-        Height and width, multiples of the patch.
-    weights : Path, optional
-        File for `edgead_foundation.backbones.files.read_tower`; by default the weights are downloaded, once, into the
-        cache of the Hugging Face Hub.
-    pretrained : bool
-        False leaves the weights random.
-    positions : {"antialiased", "plain", "offset", "bilinear"}, optional
-        Interpolation of positions to the image size; by default that of the authors of the tower's family.
-
-    Raises
-    ------
-    SettingsError
-        The image size is not possible, weights do not fit, or cannot be downloaded.
+    `name`: name in `TOWERS`.
+    `image_size`: height and width, multiples of the patch.
+    `weights`: file for `edgead_foundation.backbones.files.read_tower`; by default the weights are downloaded, once,
+        into the cache of the Hugging Face Hub.
+    `pretrained`: false leaves the weights random.
+    `positions` ({"antialiased", "plain", "offset", "bilinear"}): interpolation of positions to the image size; by
+        default that of the authors of the tower's family.
+    Raises SettingsError: the image size is not possible, weights do not fit, or cannot be downloaded.
     """
     tower = TOWERS[name]
     tower.check_image_size(image_size)
@@ -92,15 +82,11 @@ def build_tower(
 def resize_positions(positions: Tensor, grid: tuple[int, int], how: Positions) -> Tensor:
     """Interpolate learnt positions of a square grid of patches; that of a class token before them is not changed.
 
-    Parameters
-    ----------
-    positions : Tensor of shape (1, t, d)
-    grid : (int, int)
-        Rows and columns of patches.
-    how : {"antialiased", "plain", "offset", "bilinear"}
-        DINO and DINOv2 without registers pass torch a scale, computed from a grid a tenth of a patch larger; CLIP (as
-        resized by OpenCLIP) and DINOv2 with registers pass a size. The copy of OpenCLIP in MuSc passes a size without
-        antialiasing.
+    `positions`: Tensor of shape (1, t, d).
+    `grid`: rows and columns of patches.
+    `how` ({"antialiased", "plain", "offset", "bilinear"}): DINO and DINOv2 without registers pass torch a scale,
+        computed from a grid a tenth of a patch larger; CLIP (as resized by OpenCLIP) and DINOv2 with registers pass a
+        size. The copy of OpenCLIP in MuSc passes a size without antialiasing.
     """
     side = math.isqrt(positions.shape[1])
     first = positions.shape[1] - side**2

@@ -27,14 +27,9 @@ LARGEST_SIDE = 224
 class VitShape:
     """Sizes of a transformer; the defaults are those of ViT-B/8.
 
-    Attributes
-    ----------
-    image_size, patch_size : int
-        Side of the image and of a patch, in pixels.
-    width, depth, heads : int
-        Channels of a token, number of blocks, heads of each attention.
-    mlp_ratio : int
-        Channels inside the MLP of a block, in widths.
+    `image_size`, `patch_size`: side of the image and of a patch, in pixels.
+    `width`, `depth`, `heads`: channels of a token, number of blocks, heads of each attention.
+    `mlp_ratio`: channels inside the MLP of a block, in widths.
     """
 
     image_size: int = 224
@@ -81,10 +76,7 @@ def read_vit(file: Path) -> VisionTransformer:
     Its shape follows from the tensors; heads have 64 channels. Nothing is unpickled but tensors. Images have at most
     224 pixels: positions for larger images are interpolated, as in DINOv2.
 
-    Raises
-    ------
-    SettingsError
-        The file is no such transformer; the message says what was found and what to do.
+    Raises SettingsError: the file is no such transformer; the message says what was found and what to do.
     """
     state = _read_state(file)
     try:

@@ -25,10 +25,7 @@ DEPTH, LENGTH, VOCABULARY = 12, 77, 49408
 class TextTower(nn.Module):
     """Text tower of CLIP.
 
-    Parameters
-    ----------
-    network : nn.Module
-        Network of OpenCLIP.
+    `network` (nn.Module): network of OpenCLIP.
     """
 
     def __init__(self, network: Any):
@@ -40,16 +37,8 @@ class TextTower(nn.Module):
     def of(cls, state: Mapping[str, Tensor], *, quick_gelu: bool) -> TextTower:
         """Build a tower from tensors by OpenAI's names, which give its sizes.
 
-        Parameters
-        ----------
-        state : mapping of str to Tensor
-        quick_gelu : bool
-            Whether to use the activation of OpenAI's trainings; OpenCLIP's use GELU.
-
-        Raises
-        ------
-        SettingsError
-            OpenCLIP is not installed, or the tensors are no text tower of CLIP.
+        `quick_gelu`: whether to use the activation of OpenAI's trainings; OpenCLIP's use GELU.
+        Raises SettingsError: OpenCLIP is not installed, or the tensors are no text tower of CLIP.
         """
         try:
             network = _network(_sizes(state), quick_gelu=quick_gelu)
@@ -71,10 +60,7 @@ class TextTower(nn.Module):
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Tokenise texts, int64 (n, length), padded with zeros.
 
-        Raises
-        ------
-        SettingsError
-            A text is longer than the tower allows.
+        Raises SettingsError: a text is longer than the tower allows.
         """
         length = self.network.context_length
         tokenizer = _tokenizer()
@@ -91,19 +77,11 @@ class TextTower(nn.Module):
     def encode_embedded(self, embedded: Tensor, tokens: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
         """Encode embeddings that replace those of tokens.
 
-        Parameters
-        ----------
-        embedded : Tensor of shape (n, length, width)
-            Embeddings before positions are added.
-        tokens : Tensor of shape (n, length)
-            Tokens, of which the highest marks the end of a text.
-        deep : sequence of Tensor of shape (m, width)
-            Replacements of the m tokens after the first token, before the second block, the third, and so on.
-
-        Returns
-        -------
-        Tensor of shape (n, d)
-            Embeddings, not scaled to length 1.
+        `embedded` (Tensor of shape (n, length, width)): embeddings before positions are added.
+        `tokens` (Tensor of shape (n, length)): tokens, of which the highest marks the end of a text.
+        `deep` (sequence of Tensor of shape (m, width)): replacements of the m tokens after the first token, before the
+            second block, the third, and so on.
+        Returns Tensor of shape (n, d): embeddings, not scaled to length 1.
         """
         network = self.network
         x = embedded + network.positional_embedding

@@ -38,25 +38,16 @@ def two_paths(
     The second path begins with the input of the first of these blocks. Each block adds to it the refined attention of
     its input on the first path, and no MLP. The first path is the tower's own.
 
-    Parameters
-    ----------
-    tower : nn.Module
-    tokens : Tensor of shape (n, 1 + patches, d)
-        Tokens with positions, before the first normalisation.
-    blocks : collection of int
-        Numbers, from 1, of the blocks whose tokens are returned; before the second path these are the tower's own.
-    refined : int
-        Number of last blocks with the second path.
-    attention : callable
-        Attention of the second path, which shares projections with the first.
-    beside : callable, optional
-        Function whose result for each returned block precedes its tokens; only for blocks with the second path.
-
-    Returns
-    -------
-    (Tensor of shape (n, 1 + patches, d), list of Tensor of shape (n, 1 + patches, d))
-        Output of the last block on the first path, and outputs of the requested blocks on the second, before any last
-        normalisation; with `beside` its results too.
+    `tower`: nn.Module.
+    `tokens` (Tensor of shape (n, 1 + patches, d)): tokens with positions, before the first normalisation.
+    `blocks`: numbers, from 1, of the blocks whose tokens are returned; before the second path these are the tower's
+        own.
+    `refined`: number of last blocks with the second path.
+    `attention`: attention of the second path, which shares projections with the first.
+    `beside`: function whose result for each returned block precedes its tokens; only for blocks with the second path.
+    Returns (Tensor of shape (n, 1 + patches, d), list of Tensor of shape (n, 1 + patches, d)): output of the last block
+        on the first path, and outputs of the requested blocks on the second, before any last normalisation; with
+        `beside` its results too.
     """
     first = second = tower.norm_pre(tokens)
     begins, found = len(tower.blocks) - refined, []

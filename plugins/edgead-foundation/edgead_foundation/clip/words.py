@@ -26,10 +26,7 @@ from edgead_foundation.clip.clip_text import TextTower
 class ClipTower(nn.Module):
     """Tower of CLIP with the normalisation of uint8 images.
 
-    Parameters
-    ----------
-    tower : nn.Module
-        Tower of timm for images of one size.
+    `tower` (nn.Module): tower of timm for images of one size.
     """
 
     mean: Tensor
@@ -52,12 +49,8 @@ class ClipTower(nn.Module):
 class WordsNetwork(ClipTower):
     """Tower of CLIP with two texts, to which an image and its patches are compared.
 
-    Parameters
-    ----------
-    tower : nn.Module
-        Parameter of `ClipTower`.
-    temperature : float
-        Divisor of cosines before the softmax.
+    `tower` (nn.Module): parameter of `ClipTower`.
+    `temperature`: divisor of cosines before the softmax.
     """
 
     texts: Tensor
@@ -86,14 +79,10 @@ class WordsMethod(NetworkMethod[Config]):
 
     A subclass builds its network, with outputs `patch_scores` and `image_score`, and its texts.
 
-    Attributes
-    ----------
-    plain_gelu : bool
-        Whether the method's authors use GELU for OpenAI's CLIP, although it was trained with QuickGELU.
-    positions : {"antialiased", "bilinear"}, optional
-        Interpolation of positions to the image size in the authors' code; by default the tower's.
-    text : TextTower, optional
-        Text tower; only with weights.
+    `plain_gelu`: whether the method's authors use GELU for OpenAI's CLIP, although it was trained with QuickGELU.
+    `positions` ({"antialiased", "bilinear"}): interpolation of positions to the image size in the authors' code; by
+        default the tower's.
+    `text`: text tower; only with weights.
     """
 
     learns_from: ClassVar[LearnsFrom] = "nothing"

@@ -94,10 +94,7 @@ def summed_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 class CraneNetwork(WordsNetwork):
     """Network with patches on the refined path, and the image as the mean of class token and anomalous patches.
 
-    Attributes
-    ----------
-    dino : DinoAttention, optional
-        If set, patches also include the values that it gathers on the first path, between attention and MLP of each
+    `dino`: if set, patches also include the values that it gathers on the first path, between attention and MLP of each
         block, where the authors' code has changed the stored input of the block in place.
     """
 
@@ -138,10 +135,8 @@ class CraneNetwork(WordsNetwork):
     def compare(self, embedding: Tensor, patches: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         """Compare the results of `embed` with texts, (2, d), or texts of each image, (n, 2, d).
 
-        Returns
-        -------
-        (Tensor of shape (m, n, p, 2), Tensor of shape (n, d))
-            Logits of patches, and embeddings of length 1 of whole images.
+        Returns (Tensor of shape (m, n, p, 2), Tensor of shape (n, d)): logits of patches, and embeddings of length 1 of
+            whole images.
         """
         logits = patches @ texts.mT / self.temperature
         weights = logits.mean(dim=0).softmax(dim=-1)[..., 1:]

@@ -15,10 +15,7 @@ SHARPNESS, ABOVE_MEAN = 3.0, 1.2
 class DinoAttention(nn.Module):
     """Attention weights between patches, computed from an image by DINOv2.
 
-    Parameters
-    ----------
-    tower : nn.Module
-        DINOv2 of timm, for the image size of CLIP, with the same number of patches.
+    `tower` (nn.Module): DINOv2 of timm, for the image size of CLIP, with the same number of patches.
     """
 
     mean: Tensor
@@ -33,10 +30,7 @@ class DinoAttention(nn.Module):
     def forward(self, image: Tensor, *, one_mean: bool = False) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> weights of patches for each patch, rows of sum 1, (n, patches, patches).
 
-        Parameters
-        ----------
-        one_mean : bool
-            Use the mean cosine of the batch, as in the authors' training, not of each image.
+        `one_mean`: use the mean cosine of the batch, as in the authors' training, not of each image.
         """
         tokens = self.tower.forward_features((image.float().permute(0, 3, 1, 2) - self.mean) / self.std)
         patches = F.normalize(tokens[:, self.tower.num_prefix_tokens :], dim=-1)
@@ -51,17 +45,11 @@ class DinoAttention(nn.Module):
 def gather_values(block: Any, tokens: Tensor, weights: Tensor) -> Tensor:
     """Sum a block's patch values by weights, and project them.
 
-    Parameters
-    ----------
-    block : nn.Module
-        Block of a tower of timm.
-    tokens : Tensor of shape (n, 1 + patches, d)
-        Tokens before the block's first normalisation, the class token first.
-    weights : Tensor of shape (n, patches, patches)
-
-    Returns
-    -------
-    Tensor of shape (n, patches, d)
+    `block` (nn.Module): block of a tower of timm.
+    `tokens` (Tensor of shape (n, 1 + patches, d)): tokens before the block's first normalisation, the class token
+        first.
+    `weights`: Tensor of shape (n, patches, patches).
+    Returns Tensor of shape (n, patches, d).
     """
     values = block.attn.qkv(block.norm1(tokens)).chunk(3, dim=-1)[2][:, 1:]
     return block.attn.proj(weights @ values)

@@ -45,10 +45,8 @@ def is_learnt(name: str) -> bool:
 def load_learnt(network: nn.Module, file: Path) -> None:
     """Load the authors' learnt parts into a network; CLIP is not changed, even if the file contains it.
 
-    Raises
-    ------
-    SettingsError
-        The file is no such file, or was learnt with another CLIP; the message says what was found and what to do.
+    Raises SettingsError: the file is no such file, or was learnt with another CLIP; the message says what was found and
+        what to do.
     """
     state = load_named(file, "filo", "what was learnt", SOURCE)
     try:

@@ -54,19 +54,10 @@ class MultiShape(nn.Module):
 class FiloNetwork(ClipTower):
     """Network that compares decoded patches of two paths with texts that depend on the image.
 
-    Parameters
-    ----------
-    tower : nn.Module
-    blocks : sequence of int
-        Blocks whose patches are decoded, in rising order: `OWN_BLOCKS` and later ones.
-    place : str
-        Place whose words are used; "all" weighs all nine equally, "map" by the resulting map.
-
-    Attributes
-    ----------
-    words : FiloWords
-    good, anomalous : Sentences
-        Sentences on the product; `Filo` sets these three.
+    `tower`: nn.Module.
+    `blocks`: blocks whose patches are decoded, in rising order: `OWN_BLOCKS` and later ones.
+    `place`: place whose words are used; "all" weighs all nine equally, "map" by the resulting map.
+    `good`, `anomalous`: sentences on the product; `Filo` sets these three.
     """
 
     words: FiloWords
@@ -104,15 +95,10 @@ class FiloNetwork(ClipTower):
     def understand(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compute the embeddings of images and their texts.
 
-        Parameters
-        ----------
-        image : Tensor of shape (n, h, w, 3), uint8, RGB
-
-        Returns
-        -------
-        (Tensor of shape (n, d), Tensor of shape (n, m, p, d), Tensor of shape (n, d), Tensor of shape (n, places, d))
-            The image's embedding, those of patches by m decoders, and the good text, all of length 1; and the anomalous
-            text of each place, see `FiloWords`.
+        `image`: Tensor of shape (n, h, w, 3), uint8, RGB.
+        Returns (Tensor of shape (n, d), Tensor of shape (n, m, p, d), Tensor of shape (n, d), Tensor of shape (n,
+            places, d)): the image's embedding, those of patches by m decoders, and the good text, all of length 1; and
+            the anomalous text of each place, see `FiloWords`.
         """
         embedding, original, local = self.embed(image)
         adapted = self.adapt(embedding)

@@ -45,12 +45,7 @@ class Product:
 class Stage:
     """Stage of the training: parts that are learnt together.
 
-    Attributes
-    ----------
-    name : str
-    rates : sequence of (nn.Module, float)
-        Parts of the network, each with its learning rate.
-    epochs : int
+    `rates` (sequence of (nn.Module, float)): parts of the network, each with its learning rate.
     """
 
     name: str
@@ -79,13 +74,8 @@ def optimizer_of(stage: Stage) -> torch.optim.Optimizer:
 def map_loss(network: FiloNetwork, product: Product, images: Tensor, masks: Tensor) -> Tensor:
     """Compute the sum of focal and Dice losses over the maps of all decoders; a scalar.
 
-    Parameters
-    ----------
-    network : FiloNetwork
-    product : Product
-    images : Tensor of shape (n, h, w, 3), uint8, RGB
-    masks : Tensor of shape (n, h, w), float
-        1 where the pixel is anomalous.
+    `images`: Tensor of shape (n, h, w, 3), uint8, RGB.
+    `masks` (Tensor of shape (n, h, w), float): 1 where the pixel is anomalous.
     """
     with torch.no_grad():
         embedding, original, local = network.embed(images)

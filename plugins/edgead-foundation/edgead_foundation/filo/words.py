@@ -36,20 +36,10 @@ _MAX_DETAILS = 50
 class Sentences(nn.Module):
     """Tokenised sentences whose first tokens are learnt.
 
-    Parameters
-    ----------
-    text : TextTower
-    sentences : sequence of str
-    context : int
-        Number of learnt tokens in each.
-
-    Attributes
-    ----------
-    embedded : Tensor of shape (s, t, d)
-        Embedded tokens up to the longest sentence's end, with zeros for learnt tokens; later tokens are not needed, as
-        the text tower is causal.
-    ends : Tensor of shape (s,), int64
-        Index of each sentence's last token.
+    `context`: number of learnt tokens in each.
+    `embedded` (Tensor of shape (s, t, d)): embedded tokens up to the longest sentence's end, with zeros for learnt
+        tokens; later tokens are not needed, as the text tower is causal.
+    `ends` (Tensor of shape (s,), int64): index of each sentence's last token.
     """
 
     embedded: Tensor
@@ -87,12 +77,8 @@ class ShiftedContext(nn.Module):
 class FiloWords(nn.Module):
     """Encoder of texts on good and anomalous parts, with learnt tokens that depend on the image.
 
-    Parameters
-    ----------
-    text : TextTower
-        Text tower; its token embedding is not kept.
-    context : int
-        Number of learnt tokens in a sentence.
+    `text`: text tower; its token embedding is not kept.
+    `context`: number of learnt tokens in a sentence.
     """
 
     positions: Tensor
@@ -147,10 +133,7 @@ def anomalous_sentences(part: str, details: Sequence[str], places: Sequence[str]
 def read_descriptions(file: Path) -> dict[str, tuple[str, ...]]:
     """Read possible defects by part from YAML, such as `metal nut: [bent, "scratches on the thread"]`.
 
-    Raises
-    ------
-    SettingsError
-        The file cannot be read, or has other content; the message has the line.
+    Raises SettingsError: the file cannot be read, or has other content; the message has the line.
     """
     yaml = load_yaml(file)
     if not isinstance(yaml.content, dict) or not yaml.content:

@@ -25,15 +25,9 @@ def soft_mining_loss(taught: Sequence[Tensor], made: Sequence[Tensor], hardness:
     Its value is that of the plain cosine loss. The gradient that reaches a token is multiplied by its distance over the
     mean distance in the batch, to the power of `hardness`.
 
-    Parameters
-    ----------
-    taught, made : sequence of Tensor of shape (n, t, d)
-        Tokens of each group; the gradient flows into `made`, which must require a gradient.
-
-    Returns
-    -------
-    Tensor
-        Scalar, the mean over the groups.
+    `taught`, `made` (sequence of Tensor of shape (n, t, d)): tokens of each group; the gradient flows into `made`,
+        which must require a gradient.
+    Returns scalar, the mean over the groups.
     """
     total = made[0].new_zeros(())
     for target, x in zip(taught, made, strict=True):

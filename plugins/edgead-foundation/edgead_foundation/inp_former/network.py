@@ -18,15 +18,10 @@ KERNEL, SIGMA = 5, 4.0
 class InpNetwork(nn.Module):
     """Network of INP-Former, exported unchanged.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        Backbone whose layers, in equal groups of consecutive layers, are averaged to the targets of reconstruction.
-    reconstruction : Reconstruction
-    grid, image_size : (int, int)
-        Height and width in patches, and in pixels.
-    map_size : int
-        Side of its output map.
+    `backbone`: backbone whose layers, in equal groups of consecutive layers, are averaged to the targets of
+        reconstruction.
+    `grid`, `image_size`: height and width in patches, and in pixels.
+    `map_size`: side of its output map.
     """
 
     rows: Tensor

@@ -100,20 +100,12 @@ class DecoderBlock(nn.Module):
 class Reconstruction(nn.Module):
     """Network of prototypes of an image, a bottleneck, and a decoder that sees tokens only through the prototypes.
 
-    Parameters
-    ----------
-    width : int
-        Channels of a token.
-    heads : int
-        Number of heads in every attention.
-    blocks : int
-        Number of decoder blocks; a multiple of `groups`.
-    groups : int
-        Number of groups of consecutive blocks whose outputs are averaged; the last blocks make the first group, which
-        corresponds to the shallow layers of the encoder.
-    prototypes : int
-    ratio : int
-        Channels inside the MLPs of bottleneck and decoder, in multiples of a token's.
+    `width`: channels of a token.
+    `heads`: number of heads in every attention.
+    `blocks`: number of decoder blocks; a multiple of `groups`.
+    `groups`: number of groups of consecutive blocks whose outputs are averaged; the last blocks make the first group,
+        which corresponds to the shallow layers of the encoder.
+    `ratio`: channels inside the MLPs of bottleneck and decoder, in multiples of a token's.
     """
 
     def __init__(

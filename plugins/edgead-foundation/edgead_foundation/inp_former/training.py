@@ -31,16 +31,10 @@ LAST_RATE = 0.1
 class TrainingSchedule:
     """Schedule of a training.
 
-    Attributes
-    ----------
-    images : int
-        Number of images to learn from.
-    epochs, batch : int
-        Passes over all images, and images of a step; each epoch skips the images after its last complete batch.
-    learning_rate : float
-    warm_up : int
-        Number of steps in which the rate rises from 0.
-    seed : int
+    `images`: number of images to learn from.
+    `epochs`, `batch`: passes over all images, and images of a step; each epoch skips the images after its last complete
+        batch.
+    `warm_up`: number of steps in which the rate rises from 0.
     """
 
     images: int

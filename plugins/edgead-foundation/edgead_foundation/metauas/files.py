@@ -67,10 +67,8 @@ def is_weight(name: str) -> bool:
 def load_checkpoint(network: nn.Module, file: Path) -> None:
     """Load the authors' checkpoint, of torch.save or as safetensors, into a `MetaUasNetwork`.
 
-    Raises
-    ------
-    SettingsError
-        The file holds Python objects, is damaged, or has other content; the message says what was found and what to do.
+    Raises SettingsError: the file holds Python objects, is damaged, or has other content; the message says what was
+        found and what to do.
     """
     state, expected = _read(file), network.state_dict()
     names = {name: authors_name(name) for name in expected if is_weight(name)}

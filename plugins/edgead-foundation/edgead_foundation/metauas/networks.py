@@ -36,10 +36,7 @@ class MetaUasNetwork(nn.Module):
 
     The prompt is stored as its features, in one buffer for each level of `ALIGNED`.
 
-    Parameters
-    ----------
-    image_size : (int, int)
-        Height and width, multiples of `STRIDE`.
+    `image_size`: height and width, multiples of `STRIDE`.
     """
 
     def __init__(self, image_size: tuple[int, int]):
@@ -74,12 +71,8 @@ class MetaUasNetwork(nn.Module):
 class Segmenter(nn.Module):
     """Alignment and decoder, which follow the encoder.
 
-    Parameters
-    ----------
-    levels : mapping of str to int
-        Channels of the encoder's levels, finest first.
-    channels : sequence of int
-        Channels of the decoder's blocks, coarsest first, one for each level.
+    `levels`: channels of the encoder's levels, finest first.
+    `channels`: channels of the decoder's blocks, coarsest first, one for each level.
     """
 
     def __init__(self, levels: Mapping[str, int], channels: Sequence[int]):
@@ -117,12 +110,8 @@ class SoftAlignment(nn.Module):
 class Decoder(nn.Module):
     """Decoder of a U-Net with scSE gates.
 
-    Parameters
-    ----------
-    levels : sequence of int
-        Channels of the encoder's levels, finest first.
-    channels : sequence of int
-        Channels of the blocks, coarsest first, one for each level.
+    `levels`: channels of the encoder's levels, finest first.
+    `channels`: channels of the blocks, coarsest first, one for each level.
     """
 
     def __init__(self, levels: Sequence[int], channels: Sequence[int]):
@@ -142,10 +131,7 @@ class Decoder(nn.Module):
 class DecoderBlock(nn.Module):
     """Block that doubles the sides, concatenates the level of that size, and mixes both by two convolutions.
 
-    Parameters
-    ----------
-    inputs, skip, outputs : int
-        Channels; without a skip there are no gates.
+    `inputs`, `skip`, `outputs`: channels; without a skip there are no gates.
     """
 
     def __init__(self, inputs: int, skip: int, outputs: int):

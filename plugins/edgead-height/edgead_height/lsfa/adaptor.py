@@ -12,11 +12,7 @@ _RATIO = 4
 class Block(nn.Module):
     """Transformer block: attention over the patches of one image, then a perceptron, each after a normalisation.
 
-    Parameters
-    ----------
-    width : int
-        Channels of the features; a multiple of `heads`.
-    heads : int
+    `width`: channels of the features; a multiple of `heads`.
     """
 
     def __init__(self, width: int, heads: int):
@@ -42,12 +38,7 @@ class Block(nn.Module):
 
 
 class Adaptors(nn.Module):
-    """Adaptors: a block for each modality, and linear maps to compare patches of both in training.
-
-    Parameters
-    ----------
-    colour_width, height_width, heads : int
-    """
+    """Adaptors: a block for each modality, and linear maps to compare patches of both in training."""
 
     def __init__(self, colour_width: int, height_width: int, heads: int):
         super().__init__()

@@ -22,7 +22,7 @@ from edgead.errors import SettingsError
 from edgead.workstation.backbones.patch_features import PatchFeatures
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU, choose_device
-from edgead.workstation.trainer.loop import run_steps
+from edgead.workstation.trainer.loop import descend, run_steps
 from edgead_height.lsfa.losses import Bank, Banks, Features, adaptation_loss
 from edgead_height.lsfa.network import AdaptedPairs, patches_of
 
@@ -137,10 +137,7 @@ class Lsfa(PatchCore):
             turned = adapted.scaled(self._raw([turn_blocks(images[index], rng) for index in picked], course.device))
             features = Features(colour[picked], height[picked], patches_of(turned[:, 0]))
             loss = adaptation_loss(adaptors, features, banks)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            return loss.detach()
+            return descend(loss, optimizer)
 
         # No checkpoint, which would need the banks, as the training takes only minutes.
         run_steps(step, Learner(adaptors, [optimizer]), config.steps, seed=config.seed, progress=course.progress)

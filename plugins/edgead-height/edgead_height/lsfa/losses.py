@@ -26,10 +26,7 @@ _LEAST, _MOST = 1e-12, 50.0  # bounds of a squared distance
 class Bank:
     """Queue of the latest features of good parts, detached, with at most `size` rows.
 
-    Parameters
-    ----------
-    size : int
-        Number of rows; the authors keep 60,000 patches, and 100 whole parts.
+    `size`: number of rows; the authors keep 60,000 patches, and 100 whole parts.
     """
 
     def __init__(self, size: int):
@@ -89,14 +86,8 @@ def adaptation_loss(
 ) -> Tensor:
     """Compute the loss (a scalar) of adapted features, within and across modalities; add the features to the banks.
 
-    Parameters
-    ----------
-    adaptors : Adaptors
-    features : Features
-    banks : Banks
-        Banks, to which the adapted features are always appended; compactness counts only when they are full.
-    permute : callable
-        Function from a number to a random permutation of that length.
+    `banks`: banks, to which the adapted features are always appended; compactness counts only when they are full.
+    `permute`: function from a number to a random permutation of that length.
     """
     colour, height = adaptors.colour(features.colour), adaptors.height(features.height)
     turned = adaptors.colour_head(adaptors.colour(features.turned)).flatten(0, 1)

@@ -18,18 +18,10 @@ _SQUARED_LENGTH = 25.0
 class AdaptedPairs(Backbone):
     """Backbone of pairs whose layers are joined, one for each modality, and adapted.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        Colours and relief (n, 6, h, w) -> its layers of the colours, then of the relief.
-    widths : sequence of int
-        Channels of each layer of one modality.
-    heads : int
-
-    Attributes
-    ----------
-    mean, inverse_std : Tensor of shape (2, width, 1, 1)
-        Mean and inverse deviation of good parts' features; colours first.
+    `backbone`: colours and relief (n, 6, h, w) -> its layers of the colours, then of the relief.
+    `widths`: channels of each layer of one modality.
+    `mean`, `inverse_std` (Tensor of shape (2, width, 1, 1)): mean and inverse deviation of good parts' features;
+        colours first.
     """
 
     def __init__(self, backbone: Backbone, widths: Sequence[int], heads: int):

@@ -23,7 +23,7 @@ from edgead.heads.push import PushHead
 from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
-from edgead.workstation.trainer.loop import run_steps
+from edgead.workstation.trainer.loop import descend, run_steps
 from edgead_height.mc4ad.losses import corrective_loss
 from edgead_height.mc4ad.network import SHRINK, PushNetwork, with_cast
 from edgead_height.mc4ad.pushes import drawn_push, smooth_push
@@ -140,10 +140,7 @@ class Mc4ad(NetworkMethod[Mc4adConfig]):
                 force.permute(0, 2, 3, 1).flatten(0, 2) for force in (*network.two_forces(channels), with_cast(true))
             )
             loss = corrective_loss(internal, external, true)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            return loss.detach()
+            return descend(loss, optimizer)
 
         run_steps(
             step,

@@ -16,10 +16,7 @@ def joint_of(internal: Tensor, external: Tensor) -> Tensor:
 def corrective_loss(internal: Tensor, external: Tensor, true: Tensor) -> Tensor:
     """Compute the loss of the joint push in distance and direction, plus a tenth of the forces' difference; a scalar.
 
-    Parameters
-    ----------
-    internal, external, true : Tensor of shape (n, c)
-        Forces, and the true push; 0 where nothing was moved.
+    `internal`, `external`, `true` (Tensor of shape (n, c)): forces, and the true push; 0 where nothing was moved.
     """
     joint = joint_of(internal, external)
     # The authors' code divides by the number of points plus 1e-6, which is lost in single precision.

@@ -24,11 +24,7 @@ _LEAST_MM = 1e-6  # unit of a part without any relief
 class UNet(nn.Module):
     """U-Net with `FEATURES` outputs for each place of its input; sides are multiples of 2 ** (len(widths) - 1).
 
-    Parameters
-    ----------
-    inputs : int
-    widths : sequence of int
-        Channels of each level, finest first.
+    `widths`: channels of each level, finest first.
     """
 
     def __init__(self, inputs: int, widths: Sequence[int]):
@@ -73,17 +69,10 @@ class Forces(nn.Sequential):
 class PushNetwork(nn.Module):
     """Network from a height map's channels to the push in mm that would bring each place back; exported unchanged.
 
-    Parameters
-    ----------
-    widths : sequence of int
-        Channels of the U-Net's levels, finest first.
-
-    Attributes
-    ----------
-    reach_mm : Tensor of shape (3,)
-        Meaning of a channel's distance from 127.5 to 255: mm, and mm per pixel across and down.
-    usual_mm : Tensor of shape (3,)
-        Deviations of the channels on good parts, in the same units.
+    `widths`: channels of the U-Net's levels, finest first.
+    `reach_mm` (Tensor of shape (3,)): meaning of a channel's distance from 127.5 to 255: mm, and mm per pixel across
+        and down.
+    `usual_mm` (Tensor of shape (3,)): deviations of the channels on good parts, in the same units.
     """
 
     def __init__(self, widths: Sequence[int]):

@@ -30,15 +30,10 @@ class Patch(NamedTuple):
 def crop_patches(points: np.ndarray, parts: int, count: int, draw: Callable[[int], int]) -> list[Patch]:
     """Partition points into patches and return the first: each has the remaining points nearest to a random point.
 
-    Parameters
-    ----------
-    points : ndarray of shape (n, d)
-    parts : int
-        Number of patches in all; each has n // parts points that no other patch has.
-    count : int
-        Number of patches to return.
-    draw : callable
-        Function from n to a random integer from 0 to n - 1.
+    `points`: ndarray of shape (n, d).
+    `parts`: number of patches in all; each has n // parts points that no other patch has.
+    `count`: number of patches to return.
+    `draw`: function from n to a random integer from 0 to n - 1.
     """
     left = np.arange(len(points))
     patches = []
@@ -66,23 +61,14 @@ def displacements(
 ) -> np.ndarray:
     """Compute DA-Gen's displacements of a patch: up on one side of its middle and down on the other.
 
-    Parameters
-    ----------
-    points, normals : ndarray of shape (n, 3)
-    centre : ndarray of shape (3,)
-    axis : ndarray of shape (3,)
-        Direction of length 1.
-    sign : {1, -1}
-    distance : float
-        Largest displacement, of the farthest points along the axis.
-    attenuation : float
-        Reduction for far points: from 0 to 0.08 in the authors' code.
-    blend : float
-        Share of the normals in the direction; the axis has the rest: from 0.95 to 1 in the authors' code.
-
-    Returns
-    -------
-    ndarray of shape (n, 3)
+    `points`, `normals`: ndarray of shape (n, 3).
+    `centre`: ndarray of shape (3,).
+    `axis` (ndarray of shape (3,)): direction of length 1.
+    `sign`: {1, -1}.
+    `distance`: largest displacement, of the farthest points along the axis.
+    `attenuation`: reduction for far points: from 0 to 0.08 in the authors' code.
+    `blend`: share of the normals in the direction; the axis has the rest: from 0.95 to 1 in the authors' code.
+    Returns ndarray of shape (n, 3).
     """
     along = (points - centre) @ axis
     along = along / np.abs(along).max()

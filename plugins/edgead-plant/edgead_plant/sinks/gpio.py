@@ -46,10 +46,7 @@ class GateSink(BaseSink):
     Several parts may be on their way at once. A separate process holds the line, so that no inference delays a pulse,
     and the line goes low when this program ends for whatever reason.
 
-    Raises
-    ------
-    SettingsError
-        The package `gpiod` is missing, or the line cannot be requested.
+    Raises SettingsError: the package `gpiod` is missing, or the line cannot be requested.
     """
 
     needs_image = False
@@ -73,10 +70,8 @@ class GateSink(BaseSink):
     def write(self, frame: Frame, verdict: Verdict) -> None:
         """Schedule the opening of the gate for a part that is to be ejected.
 
-        Raises
-        ------
-        SinkError
-            The part has passed the gate already, or the gate's process has ended; the next part restarts it.
+        Raises SinkError: the part has passed the gate already, or the gate's process has ended; the next part restarts
+            it.
         """
         due_ns = frame.captured_ns + self._delay_ns
         late_ns = time.perf_counter_ns() - due_ns
@@ -98,10 +93,7 @@ class GateSink(BaseSink):
     def close(self) -> None:
         """Wait a short time for parts on their way, then set the line low.
 
-        Raises
-        ------
-        SinkError
-            Some parts were still on their way, and are not ejected.
+        Raises SinkError: some parts were still on their way, and are not ejected.
         """
         if self._closed:
             return

@@ -67,10 +67,7 @@ class OpcUaSink(BaseSink):
     def write(self, frame: Frame, verdict: Verdict) -> None:
         """Serve one verdict.
 
-        Raises
-        ------
-        SinkError
-            The server has ended, or does not accept the values.
+        Raises SinkError: the server has ended, or does not accept the values.
         """
         pipeline = verdict.pipeline or "stream"
         counts = self._counts.setdefault(pipeline, Counter())

@@ -32,10 +32,7 @@ class EthernetIpTriggerOptions(TriggerOptions, LogixPlcOptions, HandshakeOptions
 class LogixLink:
     """Link to command and status in tags of a PLC; see `PlcLink`.
 
-    Raises
-    ------
-    SettingsError
-        The package `pylogix` is missing.
+    Raises SettingsError: the package `pylogix` is missing.
     """
 
     kind = "ethernet_ip"

@@ -45,11 +45,8 @@ class InputLine(Protocol):
 class GpioTrigger:
     """Trigger that accepts the first frame captured after an edge, by the kernel's time of that edge.
 
-    Raises
-    ------
-    SettingsError
-        The package `gpiod` is missing, or the line cannot be requested. `accepts` raises it if the line was lost:
-        otherwise no part would be judged and nobody would notice.
+    Raises SettingsError: the package `gpiod` is missing, or the line cannot be requested. `accepts` raises it if the
+        line was lost: otherwise no part would be judged and nobody would notice.
     """
 
     def __init__(self, section: GpioOptions, request: Callable[[GpioOptions], InputLine] | None = None):

@@ -49,10 +49,7 @@ class S7TriggerOptions(TriggerOptions, S7PlcOptions, HandshakeOptions):
 class S7Link:
     """Link to command and status in a data block of a PLC; see `PlcLink`.
 
-    Raises
-    ------
-    SettingsError
-        The package `python-snap7` is missing.
+    Raises SettingsError: the package `python-snap7` is missing.
     """
 
     kind = "s7"

@@ -15,10 +15,7 @@ def settled(look: Callable[[], Command], before: Command | None, uri: str) -> Co
 
     A PLC that transfers its memory in pieces may give half of one part's command and half of the next part's.
 
-    Raises
-    ------
-    PlcError
-        The command changed with each reading.
+    Raises PlcError: the command changed with each reading.
     """
     command = look()
     if before is not None and command.sequence == before.sequence:

@@ -27,7 +27,7 @@ from edgead.workstation.methods.draem.perlin import perlin_mask
 from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
-from edgead.workstation.trainer.loop import run_steps
+from edgead.workstation.trainer.loop import descend, run_steps
 from edgead_reconstruction.ear.network import SHRINK, EarNetwork, UNet, obscure, to_pixels
 from edgead_reconstruction.ear.saliency import LAYER, PlaceSaliency, SaliencyMask, build_attention
 from edgead_reconstruction.ear.similarity import inpainting_loss
@@ -155,10 +155,7 @@ class EarMethod(NetworkMethod[Config], Generic[Config]):
             pixels = to_pixels(batch)
             rebuilt, _ = unet(obscure(pixels, masks, config.mosaic))
             loss = inpainting_loss(pixels, rebuilt)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            return loss.detach()
+            return descend(loss, optimizer)
 
         run_steps(
             step,

@@ -19,10 +19,7 @@ SHRINK = 4
 class UNet(nn.Module):
     """U-Net that reconstructs images (n, 3, h, w), whose sides are multiples of 2 ** (len(widths) - 1).
 
-    Parameters
-    ----------
-    widths : sequence of int
-        Channels of each level, finest first.
+    `widths`: channels of each level, finest first.
     """
 
     def __init__(self, widths: Sequence[int]):
@@ -63,17 +60,8 @@ class UNet(nn.Module):
 class EarNetwork(nn.Module):
     """Exported module of EAR: mask, hint, reconstruction and comparison.
 
-    Parameters
-    ----------
-    mask : SaliencyMask
-    unet : UNet
-    mosaic : int
-        Side of a tile of the hint, pixels; 0 leaves masked pixels empty.
-
-    Attributes
-    ----------
-    gates : nn.ModuleList of Attenuation
-        Empty, or FADeR's.
+    `mosaic`: side of a tile of the hint, pixels; 0 leaves masked pixels empty.
+    `gates`: empty, or FADeR's.
     """
 
     def __init__(self, mask: SaliencyMask, unet: UNet, mosaic: int):
@@ -102,13 +90,9 @@ def to_pixels(image: Tensor) -> Tensor:
 def obscure(image: Tensor, mask: Tensor, mosaic: int) -> Tensor:
     """Replace masked pixels by the hint.
 
-    Parameters
-    ----------
-    image : Tensor of shape (n, 3, h, w)
-    mask : Tensor of shape (n, 1, h, w)
-        1 where the image is replaced, 0 where it is kept.
-    mosaic : int
-        Side of the tiles, in pixels, whose means are the hint; 0 leaves masked pixels empty.
+    `image`: Tensor of shape (n, 3, h, w).
+    `mask` (Tensor of shape (n, 1, h, w)): 1 where the image is replaced, 0 where it is kept.
+    `mosaic`: side of the tiles, in pixels, whose means are the hint; 0 leaves masked pixels empty.
     """
     if not mosaic:
         return image * (1 - mask)

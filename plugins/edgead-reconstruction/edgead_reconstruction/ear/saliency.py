@@ -34,11 +34,7 @@ GROWN = 3
 class PlaceSaliency(nn.Module):
     """Squared distance of features from those of good images at the same place, in deviations; not in the paper.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        With one layer.
-    image_size : (int, int)
+    `backbone`: with one layer.
     """
 
     mean: Tensor
@@ -76,10 +72,7 @@ class PlaceSaliency(nn.Module):
 class AttentionSaliency(nn.Module):
     """Attention of a DINO's class token in the last block, averaged over its heads.
 
-    Parameters
-    ----------
-    tower : nn.Module
-        Vision transformer of timm, built for the size of the images.
+    `tower` (nn.Module): vision transformer of timm, built for the size of the images.
     """
 
     mean: Tensor
@@ -113,10 +106,7 @@ def build_attention(
 ) -> AttentionSaliency:
     """Build the attention of a DINO of edgead-foundation.
 
-    Raises
-    ------
-    SettingsError
-        That plug-in is not installed, the name is no DINO, or the weights are missing or do not fit.
+    Raises SettingsError: that plug-in is not installed, the name is no DINO, or the weights are missing or do not fit.
     """
     try:
         from edgead_foundation.backbones.names import DINO, TOWERS
@@ -135,10 +125,7 @@ def build_attention(
 class SaliencyMask(nn.Module):
     """Deterministic mask of an image: its places above the saliency of most places of good images.
 
-    Parameters
-    ----------
-    saliency : nn.Module
-        Gives the saliency of RGB images, uint8 (n, h, w, 3): float32 (n, h', w'), 0 or more.
+    `saliency`: gives the saliency of RGB images, uint8 (n, h, w, 3): float32 (n, h', w'), 0 or more.
     """
 
     threshold: Tensor

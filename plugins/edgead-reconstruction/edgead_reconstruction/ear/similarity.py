@@ -21,15 +21,9 @@ _TINY = 1e-12
 def msgms_distance(a: Tensor, b: Tensor) -> Tensor:
     """Return 1 - the similarity of gradient magnitudes around each pixel, averaged over channels and scales.
 
-    Parameters
-    ----------
-    a, b : Tensor of shape (n, c, h, w), float
-        In 0..1; sides are multiples of 2 ** (SCALES - 1). Both are padded with 0 beyond the border.
-
-    Returns
-    -------
-    Tensor of shape (n, h, w)
-        From 0 to 1.
+    `a`, `b` (Tensor of shape (n, c, h, w), float): in 0..1; sides are multiples of 2 ** (SCALES - 1). Both are padded
+        with 0 beyond the border.
+    Returns Tensor of shape (n, h, w): from 0 to 1.
     """
     side, total = a.shape[-2:], torch.zeros_like(a[:, :1])
     for scale in range(SCALES):

@@ -19,10 +19,7 @@ DEFECT_WEIGHT, RECONSTRUCTION_WEIGHT = 5.0, 0.1
 class Attenuation(nn.Module):
     """Gate that gives a f + (1 - a) u at each place: two layers compute a from the features f, u is their usual value.
 
-    Parameters
-    ----------
-    channels : int
-        Channels of the features.
+    `channels`: channels of the features.
     """
 
     usual: Tensor
@@ -56,18 +53,10 @@ def fit_usual(
 def gate_targets(error: Tensor, limit: float, grids: Sequence[tuple[int, int]]) -> list[Tensor]:
     """Return each gate's targets: 0 (block) at places with a badly reconstructed pixel, 1 (pass) elsewhere.
 
-    Parameters
-    ----------
-    error : Tensor of shape (n, h, w)
-        Difference of a reconstruction from the good image.
-    limit : float
-        Error that few pixels of good images exceed.
-    grids : sequence of (int, int)
-        Rows and columns of each gate, which divide h and w.
-
-    Returns
-    -------
-    list of Tensor of shape (n, 1, rows, columns)
+    `error` (Tensor of shape (n, h, w)): difference of a reconstruction from the good image.
+    `limit`: error that few pixels of good images exceed.
+    `grids`: rows and columns of each gate, which divide h and w.
+    Returns list of Tensor of shape (n, 1, rows, columns).
     """
     bad = (error > limit).float()[:, None]
     return [1 - F.max_pool2d(bad, bad.shape[-1] // columns) for _, columns in grids]

@@ -127,10 +127,7 @@ class Fader(EarMethod[FaderConfig]):
 class GatedDraemNetwork(DraemNetwork):
     """DRAEM with one gate, on its reconstruction network's encoder output, as that network has no skip connections.
 
-    Attributes
-    ----------
-    gates : nn.ModuleList of Attenuation
-        Empty, or one gate.
+    `gates`: empty, or one gate.
     """
 
     def __init__(self, width: float):

@@ -20,7 +20,7 @@ from edgead.adapt.methods.method import Course
 from edgead.workstation.methods.draem.anomalies import Simulator
 from edgead.workstation.methods.draem.anomaly_textures import built_in_textures
 from edgead.workstation.trainer.checkpoint import Learner
-from edgead.workstation.trainer.loop import run_steps
+from edgead.workstation.trainer.loop import descend, run_steps
 from edgead_reconstruction.ear.network import to_pixels
 from edgead_reconstruction.ear.similarity import inpainting_loss
 from edgead_reconstruction.fader.attenuation import (
@@ -62,15 +62,9 @@ def train_gates(
 ) -> None:
     """Train the gates on good images with simulated defects.
 
-    Parameters
-    ----------
-    gates : nn.ModuleList of Attenuation
-        On the device. Only they change: the rest is in evaluation mode and has no gradients.
-    encode : callable
-        uint8 RGB (n, h, w, 3) -> input of each gate.
-    rebuild : callable
-    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Good images.
+    `gates`: on the device. Only they change: the rest is in evaluation mode and has no gradients.
+    `encode`: uint8 RGB (n, h, w, 3) -> input of each gate.
+    `images` (sequence of ndarray of shape (h, w, 3), uint8, RGB): good images.
     """
     picks = np.random.default_rng(seed).permutation(len(images))[:USUAL_IMAGES].tolist()
     good = [torch.from_numpy(images[pick])[None].to(course.device) for pick in picks]
@@ -90,10 +84,7 @@ def train_gates(
         rebuilt, logits = rebuild(corrupted, gated=True)
         targets = gate_targets(error, limit, [(x.shape[2], x.shape[3]) for x in logits])
         loss = gate_loss(logits, targets) + RECONSTRUCTION_WEIGHT * inpainting_loss(clean, rebuilt)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
+        return descend(loss, optimizer)
 
     with ThreadPoolExecutor(kernels.threads(), "edgead-simulator") as executor:
         run_steps(

@@ -20,7 +20,7 @@ from edgead.errors import SettingsError
 from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
-from edgead.workstation.trainer.loop import run_steps
+from edgead.workstation.trainer.loop import descend, run_steps
 from edgead_reconstruction.strega.head import AreaOpenedHead
 from edgead_reconstruction.strega.losses import Geco, noise_squares, put_on, total_loss
 from edgead_reconstruction.strega.network import Sign, SliceNetwork, Vae, parameter_count
@@ -164,11 +164,9 @@ class Strega(NetworkMethod[StregaConfig]):
             loss, error = total_loss(
                 network.vae, slices, squared, noises, theta=geco.theta, beta=config.beta, share=config.context_share
             )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            descend(loss, optimizer)
             geco.update(error.detach())
-            return loss.detach()
+            return loss
 
         run_steps(
             step,

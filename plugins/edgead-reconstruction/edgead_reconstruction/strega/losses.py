@@ -57,14 +57,9 @@ def total_loss(
 ) -> tuple[Tensor, Tensor]:
     """Return (1 - f)(beta KL + theta L1) + f L1', f = `share`, and L1; L1' is that of slices with squares of noise.
 
-    Parameters
-    ----------
-    slices, squared : Tensor of shape (n, 1, h, w)
-        Slices in 0..1, and the same slices with squares of noise.
-    noises : pair of Tensor of shape (n, latent, 1, 1)
-        Standard normal numbers, one tensor for each of the two.
-    theta : Tensor
-        Weight of the reconstruction, as adapted by `Geco`; a scalar.
+    `slices`, `squared` (Tensor of shape (n, 1, h, w)): slices in 0..1, and the same slices with squares of noise.
+    `noises` (pair of Tensor of shape (n, latent, 1, 1)): standard normal numbers, one tensor for each of the two.
+    `theta`: weight of the reconstruction, as adapted by `Geco`; a scalar.
     """
     rebuilt, mean, log_std = rebuild(vae, slices, noises[0])
     error = absolute_error(rebuilt, slices)
@@ -100,10 +95,7 @@ def noise_squares(shape: tuple[int, int, int], low: float, high: float, rng: Ran
     As in the authors' code, a slice gets up to two, of one size up to half of the longer side, and the second erases
     the first.
 
-    Parameters
-    ----------
-    low, high : float
-        Smallest and largest value of the slices.
+    `low`, `high`: smallest and largest value of the slices.
     """
     count, height, width = shape
     squares = np.zeros(shape)

@@ -18,14 +18,9 @@ Sign = Literal["darker", "brighter", "both"]
 class Vae(nn.Module):
     """Compact autoencoder of the authors: convolutions of stride 2 without bias or normalisation, to one code a slice.
 
-    Parameters
-    ----------
-    side : (int, int)
-        Height and width of a slice, multiples of 2 ** len(widths) and at least twice as much.
-    widths : sequence of int
-        Channels after each halving.
-    latent : int
-        Length of the code.
+    `side`: height and width of a slice, multiples of 2 ** len(widths) and at least twice as much.
+    `widths`: channels after each halving.
+    `latent`: length of the code.
     """
 
     def __init__(self, side: tuple[int, int], widths: Sequence[int], latent: int):
@@ -60,12 +55,8 @@ def parameter_count(side: tuple[int, int], widths: Sequence[int], latent: int) -
 class SliceNetwork(nn.Module):
     """Exported module of StRegA: gives the residual of a slice.
 
-    Parameters
-    ----------
-    vae : Vae
-    segment : bool
-        Compare classes of tissue instead of intensities.
-    sign : {"darker", "brighter", "both"}
+    `segment`: compare classes of tissue instead of intensities.
+    `sign`: {"darker", "brighter", "both"}.
     """
 
     def __init__(self, vae: Vae, *, segment: bool, sign: Sign):

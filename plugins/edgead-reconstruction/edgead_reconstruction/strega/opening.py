@@ -17,14 +17,9 @@ SPREAD = 0.25
 def find_lesions(slices: np.ndarray, rebuilt: np.ndarray, *, area: int = AREA) -> np.ndarray:
     """Find the lesions of a volume: cut, Otsu's threshold over all slices, opening by area, background removed.
 
-    Parameters
-    ----------
-    slices, rebuilt : ndarray of shape (n, h, w), float
-        Slices in 0..1 with 0 in the background, and their reconstructions. Pixels darker than rebuilt count.
-
-    Returns
-    -------
-    ndarray of shape (n, h, w), bool
+    `slices`, `rebuilt` (ndarray of shape (n, h, w), float): slices in 0..1 with 0 in the background, and their
+        reconstructions. Pixels darker than rebuilt count.
+    Returns ndarray of shape (n, h, w), bool.
     """
     difference = np.maximum(rebuilt - slices, 0)
     difference[difference > CUT] = 1

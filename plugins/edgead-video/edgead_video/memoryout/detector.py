@@ -115,13 +115,10 @@ class MemoryOutConfig(MethodConfig):
 class Clips(NamedTuple):
     """Distinct frames of strips, with their features.
 
-    Attributes
-    ----------
-    frames : Tensor of shape (m, h, w, 3), uint8
-    seen : Tensor of shape (m, 1 + places, c), float16
-    deep : Tensor of shape (m, c)
-    strips : ndarray of shape (n, FRAMES)
-        Indices of each strip's frames.
+    `frames`: Tensor of shape (m, h, w, 3), uint8.
+    `seen`: Tensor of shape (m, 1 + places, c), float16.
+    `deep`: Tensor of shape (m, c).
+    `strips` (ndarray of shape (n, FRAMES)): indices of each strip's frames.
     """
 
     frames: Tensor

@@ -19,12 +19,9 @@ SCALE = 2.0
 class Routing(NamedTuple):
     """Scores and weights of experts for tokens.
 
-    Attributes
-    ----------
-    scores : Tensor of shape (n, t, experts)
-        Softmax over all experts.
-    weights : Tensor of shape (n, t, experts)
-        Weights that sum up to `SCALE` for each token; 0 for experts that are not chosen.
+    `scores` (Tensor of shape (n, t, experts)): softmax over all experts.
+    `weights` (Tensor of shape (n, t, experts)): weights that sum up to `SCALE` for each token; 0 for experts that are
+        not chosen.
     """
 
     scores: Tensor
@@ -34,12 +31,9 @@ class Routing(NamedTuple):
 def route(tokens: Tensor, gate: Tensor, chosen: int) -> Routing:
     """Choose the experts with the highest scores for each token.
 
-    Parameters
-    ----------
-    tokens : Tensor of shape (n, t, d)
-    gate : Tensor of shape (experts, d)
-    chosen : int
-        Number of experts for each token; a single expert has its score x `SCALE` as its weight.
+    `tokens`: Tensor of shape (n, t, d).
+    `gate`: Tensor of shape (experts, d).
+    `chosen`: number of experts for each token; a single expert has its score x `SCALE` as its weight.
     """
     scores = (tokens @ gate.T).softmax(-1)
     best, index = scores.topk(chosen, dim=-1)
@@ -61,13 +55,8 @@ class Experts(nn.Module):
 
     All are computed for each token, in two products: as they are narrow, that costs less than sorting tokens.
 
-    Parameters
-    ----------
-    count : int
-    dim : int
-        Length of a token.
-    bottleneck : int
-        Width of an expert; smaller than `dim`.
+    `dim`: length of a token.
+    `bottleneck`: width of an expert; smaller than `dim`.
     """
 
     def __init__(self, count: int, dim: int, bottleneck: int):
@@ -97,14 +86,10 @@ class Experts(nn.Module):
 class Filter(nn.Module):
     """Sparse feature filtering module.
 
-    Parameters
-    ----------
-    dim : int
-        Length of a token.
-    bottleneck : int
-        Width of each expert.
-    experts, chosen : int
-        Number of experts beside the expert that all tokens share, and number of these that each token uses.
+    `dim`: length of a token.
+    `bottleneck`: width of each expert.
+    `experts`, `chosen`: number of experts beside the expert that all tokens share, and number of these that each token
+        uses.
     """
 
     def __init__(self, dim: int, bottleneck: int, experts: int, chosen: int):

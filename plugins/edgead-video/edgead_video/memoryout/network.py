@@ -104,20 +104,12 @@ class JointAttention(nn.Module):
 class FramePredictor(nn.Module):
     """Network that predicts a frame from features of the frames before it, and reconstructs their semantic features.
 
-    Parameters
-    ----------
-    channels : (int, int, int)
-        Channels of the visual features, of the last frame's patches, and of the semantic features.
-    dim : int
-        Length of a token; half of it in the motion stream.
-    layers : int
-        Number of blocks of each part.
-    grid : (int, int)
-        Height and width in tokens.
-    patch : int
-        Side of a token, pixels.
-    bottleneck, experts, chosen : int
-        See `Filter`.
+    `channels`: channels of the visual features, of the last frame's patches, and of the semantic features.
+    `dim`: length of a token; half of it in the motion stream.
+    `layers`: number of blocks of each part.
+    `grid`: height and width in tokens.
+    `patch`: side of a token, pixels.
+    `bottleneck`, `experts`, `chosen`: see `Filter`.
     """
 
     places: Tensor
@@ -157,20 +149,13 @@ class FramePredictor(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Predict the frame after the given frames.
 
-        Parameters
-        ----------
-        frames : Tensor of shape (n, GIVEN, 3, h, w)
-        seen : Tensor of shape (n, GIVEN, 1 + places, c)
-            Features of each frame's places; those of the whole frame come first, here and below.
-        appearance : Tensor of shape (n, 1 + places, c)
-            Patches of the last frame.
-        semantic : Tensor of shape (n, c)
-            Semantic features of the frames together.
-
-        Returns
-        -------
-        (Tensor of shape (n, 3, h, w), Tensor of shape (n, c), Tensor)
-            The frame, the reconstructed semantic features, and the sum of the filters' `balance`.
+        `frames`: Tensor of shape (n, GIVEN, 3, h, w).
+        `seen` (Tensor of shape (n, GIVEN, 1 + places, c)): features of each frame's places; those of the whole frame
+            come first, here and below.
+        `appearance` (Tensor of shape (n, 1 + places, c)): patches of the last frame.
+        `semantic` (Tensor of shape (n, c)): semantic features of the frames together.
+        Returns (Tensor of shape (n, 3, h, w), Tensor of shape (n, c), Tensor): the frame, the reconstructed semantic
+            features, and the sum of the filters' `balance`.
         """
         differences = (frames[:, 1:] - frames[:, :-1]).flatten(0, 1)
         of_motion = self.motion(differences).unflatten(0, (-1, GIVEN - 1)).transpose(1, 2).flatten(2)
@@ -240,11 +225,7 @@ class StripNetwork(nn.Module):
     `forward` gives patch scores (n, FRAMES h / 8, w / 8), the mean squared error of each patch of the last frame, 0 on
     the frames above, and image scores (n,), the semantic error. Each is divided by its usual size on good clips.
 
-    Attributes
-    ----------
-    backbone : Backbone
-        Backbone with the layers `LAYERS`, frozen.
-    predictor : FramePredictor
+    `backbone`: backbone with the layers `LAYERS`, frozen.
     """
 
     semantic_mean: Tensor
