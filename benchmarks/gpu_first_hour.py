@@ -44,7 +44,7 @@ MAX_NAMED = 5  # tests that failed
 # Where NVIDIA's packages put their programs; on a Jetson that is not on the PATH.
 TOOLKIT = "/usr/local/cuda/bin"
 # Of tests of what a machine with a card lacks, or has another library for.
-CHOSEN = "not missing and not without"
+CHOSEN = "not missing and not without and not PyCuda"
 _CUDA = "cuda cuda_measure cuda_order cuda_resize cuda_scores"
 KERNEL_TESTS = [
     f"tests/base/test_{name}.py" for name in f"{_CUDA} kernels_nearest kernels_grouped kernels_maps".split()

@@ -1,10 +1,11 @@
-"""Access to one GPU through NVIDIA's cuda-bindings: memory, pinned host memory and a stream.
+"""Access to one GPU through NVIDIA's cuda-bindings or pycuda: memory, pinned host memory and a stream.
 
 Addresses and streams are integers.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import importlib
 import logging
@@ -12,7 +13,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +58,11 @@ class CopiedMemory:
     address: int
     device: Device
 
+    @classmethod
+    def allocate(cls, device: Device, shape: tuple[int, ...], dtype: npt.DTypeLike) -> CopiedMemory:
+        array = device.pinned(shape, dtype)
+        return cls(array, device.allocate(array.nbytes), device)
+
     def copy_in(self, part: slice = _ALL) -> None:
         """Enqueue a copy of the host's data to the GPU; `part` is a slice of the flat array."""
         self.device.copy_in(self._at(part), self.array.reshape(-1)[part])
@@ -72,6 +79,57 @@ Shared = OneMemory | CopiedMemory
 """Memory for host and GPU: a pinned array, zeros at first, which may outlive the device, and its address on the GPU,
 valid until `Device.close`. For both types the host calls `copy_in` after writing and `copy_out` before reading; it
 reads after `Device.wait`, and does not write while the stream uses the array."""
+
+
+class Device(Protocol):
+    """First GPU of the machine, with one stream. All other methods must be called inside `with device.current():`."""
+
+    gpu: Gpu
+    stream: int
+    unified: bool
+    """Whether host and GPU have one memory, as on a Jetson, so that nothing need be copied between them."""
+
+    def current(self) -> AbstractContextManager[None]:
+        """Make the GPU's context current in the calling thread for a `with` block."""
+        ...
+
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
+        """Allocate a page-locked host array, which the GPU copies without the CPU; it may outlive `close`."""
+        ...
+
+    def allocate(self, nbytes: int) -> int:
+        """Allocate memory on the GPU; it lasts until `free` or `close`."""
+        ...
+
+    def free(self, address: int) -> None:
+        """Free allocated memory; nothing in the stream may use it any more."""
+        ...
+
+    def share(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Shared:
+        """Allocate memory that the host and the GPU both use; see `Shared`."""
+        ...
+
+    def copy_in(self, address: int, source: np.ndarray) -> None:
+        """Copy a pinned array to the GPU, in the stream."""
+        ...
+
+    def copy_out(self, target: np.ndarray, address: int) -> None:
+        """Copy from the GPU into a pinned array, in the stream."""
+        ...
+
+    def wait(self) -> None:
+        """Wait until everything in the stream is done."""
+        ...
+
+    def capture(self, enqueue: Callable[[], bool]) -> CudaGraph | None:
+        """Capture the work that `enqueue` puts into the stream as a graph, which one call launches again.
+
+        `enqueue`: function that puts work into the stream; returns False if it failed.
+        Returns none if the library has no graphs or the work cannot be captured; nothing is then left in the stream.
+        """
+        ...
+
+    def close(self) -> None: ...
 
 
 class CudaError(RuntimeError):
@@ -93,23 +151,27 @@ class DeviceArray:
 
 
 def open_device() -> Device:
-    """Open the first GPU.
+    """Open the first GPU with the first library that works: cuda-bindings, then pycuda.
 
-    Raises SettingsError: cuda-bindings are not installed, or find no GPU; the message has the reason.
+    Raises SettingsError: no library is installed, or none finds a GPU; the message has the reason of each.
     """
-    try:
-        return Device()
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "cuda":
-            raise
-        raise SettingsError(
-            "the GPU cannot be reached: install cuda-bindings (`pip install 'edgead[tensorrt]'`)"
-        ) from error
-    except Exception as error:  # noqa: BLE001  a library that is broken, or of another CUDA, fails in any way
-        raise SettingsError(
-            f"no GPU can be used (cuda-bindings: {type(error).__name__}: {error}): see whether nvidia-smi lists one "
-            "here"
-        ) from error
+
+    libraries: dict[str, Callable[[], Device]] = {"cuda-bindings": CudaBindings, "pycuda": PyCuda}
+    reasons = []
+    for name, library in libraries.items():
+        try:
+            return library()
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in ("pycuda", "cuda"):
+                raise
+        except Exception as error:  # noqa: BLE001  pycuda's errors share no base with Python's
+            reasons.append(f"{name}: {type(error).__name__}: {error}")
+    if reasons:
+        raise SettingsError(f"no GPU can be used ({'; '.join(reasons)}): see whether nvidia-smi lists one here")
+    raise SettingsError(
+        "the GPU cannot be reached: install cuda-bindings (`pip install 'edgead[tensorrt]'`), or pycuda where nvcc is "
+        "at hand (`pip install 'edgead[pycuda]'`)"
+    )
 
 
 def find_gpu() -> Gpu:
@@ -119,11 +181,94 @@ def find_gpu() -> Gpu:
     return device.gpu
 
 
-class Device:
-    """First GPU of the machine, with one stream. Its other methods must be called inside `with device.current():`.
+class PyCuda:
+    """`Device` by pycuda, which is built from source on the device. Shared memory is always copied."""
 
-    `unified`: whether host and GPU have one memory, as on a Jetson, so that nothing need be copied between them.
+    unified = False
+
+    def __init__(self) -> None:
+        driver, device, self._context = _pycuda()
+        self._driver = driver
+        self.gpu = Gpu(device.name(), "sm{}{}".format(*device.compute_capability()))
+        self._memory: list[Any] = []
+        with self.current():
+            self._stream = driver.Stream(_NON_BLOCKING)
+        self.stream: int = self._stream.handle
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        self._context.push()
+        try:
+            yield
+        finally:
+            self._context.pop()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Convert pycuda's errors, which have no common base class, to `CudaError`."""
+        try:
+            yield
+        except self._driver.Error as error:
+            raise CudaError(f"pycuda: {error}") from error
+
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
+        # pycuda frees nothing in a thread without a context, and the last array may be released in one.
+        with self._errors():
+            owner = [self._driver.pagelocked_zeros(shape, dtype)]
+
+        def free(context: Any = self._context) -> None:
+            context.push()
+            owner.clear()
+            context.pop()
+
+        return _array_at(owner[0].ctypes.data, shape, dtype, free)
+
+    def share(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Shared:
+        return CopiedMemory.allocate(self, shape, dtype)
+
+    def allocate(self, nbytes: int) -> int:
+        with self._errors():
+            self._memory.append(self._driver.mem_alloc(nbytes))
+        return int(self._memory[-1])
+
+    def free(self, address: int) -> None:
+        self._memory = [memory for memory in self._memory if int(memory) != address]
+
+    def copy_in(self, address: int, source: np.ndarray) -> None:
+        self._driver.memcpy_htod_async(address, source, self._stream)
+
+    def copy_out(self, target: np.ndarray, address: int) -> None:
+        self._driver.memcpy_dtoh_async(target, address, self._stream)
+
+    def wait(self) -> None:
+        self._stream.synchronize()
+
+    def capture(self, enqueue: Callable[[], bool]) -> CudaGraph | None:
+        return None  # pycuda has no calls for graphs
+
+    def close(self) -> None:
+        with self.current():
+            self._memory.clear()
+            self._stream = None
+
+
+@cache
+def _pycuda() -> tuple[Any, Any, Any]:
+    """pycuda's driver, the first device, and its primary context.
+
+    The context is kept until the process ends: pycuda leaves a released context current in the thread, and unless
+    another owner holds it, the next CUDA call there fails.
     """
+    driver = importlib.import_module("pycuda.driver")
+    driver.init()
+    device = driver.Device(0)
+    context = device.retain_primary_context()
+    atexit.register(context.detach)
+    return driver, device, context
+
+
+class CudaBindings:
+    """`Device` by cuda-bindings, which come as wheels and need only the driver."""
 
     def __init__(self) -> None:
         self._driver = driver = importlib.import_module("cuda.bindings.driver")
@@ -149,11 +294,9 @@ class Device:
             self.stream = int(call(driver.cuStreamCreate, _NON_BLOCKING))
 
     def current(self) -> AbstractContextManager[None]:
-        """Make the GPU's context current in the calling thread for a `with` block."""
         return self._context.current()
 
     def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
-        """Allocate a page-locked host array, which the GPU copies without the CPU; it may outlive `close`."""
         nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         address: int = call(self._driver.cuMemHostAlloc, nbytes, _MAPPED if self.unified else 0)
 
@@ -166,40 +309,29 @@ class Device:
         return array
 
     def share(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Shared:
-        """Allocate memory that the host and the GPU both use; see `Shared`."""
-        array = self.pinned(shape, dtype)
         if not self.unified:
-            return CopiedMemory(array, self.allocate(array.nbytes), self)
+            return CopiedMemory.allocate(self, shape, dtype)
+        array = self.pinned(shape, dtype)
         return OneMemory(array, int(call(self._driver.cuMemHostGetDevicePointer, array.ctypes.data, 0)))
 
     def allocate(self, nbytes: int) -> int:
-        """Allocate memory on the GPU; it lasts until `free` or `close`."""
         self._memory.append(int(call(self._driver.cuMemAlloc, nbytes)))
         return self._memory[-1]
 
     def free(self, address: int) -> None:
-        """Free allocated memory; nothing in the stream may use it any more."""
         self._memory.remove(address)
         call(self._driver.cuMemFree, address)
 
     def copy_in(self, address: int, source: np.ndarray) -> None:
-        """Copy a pinned array to the GPU, in the stream."""
         call(self._driver.cuMemcpyHtoDAsync, address, source.ctypes.data, source.nbytes, self.stream)
 
     def copy_out(self, target: np.ndarray, address: int) -> None:
-        """Copy from the GPU into a pinned array, in the stream."""
         call(self._driver.cuMemcpyDtoHAsync, target.ctypes.data, address, target.nbytes, self.stream)
 
     def wait(self) -> None:
-        """Wait until everything in the stream is done."""
         call(self._driver.cuStreamSynchronize, self.stream)
 
     def capture(self, enqueue: Callable[[], bool]) -> CudaGraph | None:
-        """Capture the work that `enqueue` puts into the stream as a graph, which one call launches again.
-
-        `enqueue`: function that puts work into the stream; returns False if it failed.
-        Returns None if the work cannot be captured; nothing is then left in the stream.
-        """
         driver = self._driver
         # Work of other threads does not invalidate the capture, except waits for the whole GPU.
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL

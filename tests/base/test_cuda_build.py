@@ -111,7 +111,7 @@ QUICK = [
     "model/test_engine_runtime.py",
 ]
 # Of tests of what this machine lacks; and of a detector, which is trained first.
-NOT_THERE = "not missing and not without and not the_detector"
+NOT_THERE = "not missing and not without and not PyCuda and not the_detector"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The GPU's memory, stream and graphs by cuda-bindings.
+"""The GPU's memory, stream and graphs by pycuda and by cuda-bindings.
 
 test_cuda_build.py runs these on an emulated GPU as well.
 """
@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import re
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,14 +17,25 @@ from emulated_driver import emulated_driver
 from gpu import needs_gpu
 
 from edgead.errors import SettingsError
-from edgead.runtime.device import CudaError, Device, call, find_gpu, open_device
+from edgead.runtime.device import CopiedMemory, CudaBindings, CudaError, PyCuda, call, find_gpu, open_device
 
 BINDINGS = importlib.util.find_spec("cuda.bindings") is not None if importlib.util.find_spec("cuda") else False
+EACH = [
+    pytest.param(PyCuda, marks=pytest.mark.skipif(not importlib.util.find_spec("pycuda"), reason="pycuda NOT TESTED")),
+    pytest.param(CudaBindings, marks=pytest.mark.skipif(not BINDINGS, reason="cuda-bindings NOT TESTED")),
+]
 needs_graphs = pytest.mark.skipif(not BINDINGS, reason="CUDA GRAPHS NOT TESTED: cuda-bindings are not installed")
 
 
+@pytest.fixture(params=EACH)
+def device(request):
+    device = request.param()
+    yield device
+    device.close()
+
+
 @pytest.fixture
-def device():
+def any_device():
     device = open_device()
     yield device
     device.close()
@@ -68,7 +80,8 @@ def test_any_thread_may_use_it(device):
 
 @needs_gpu
 @needs_graphs
-def test_a_graph_repeats_what_was_captured(device):
+def test_a_graph_repeats_what_was_captured(any_device):
+    device = any_device
     with device.current():
         source, target = device.pinned((4,), np.float32), device.pinned((4,), np.float32)
         address = device.allocate(source.nbytes)
@@ -92,7 +105,9 @@ def test_a_graph_repeats_what_was_captured(device):
 
 @needs_gpu
 @needs_graphs
-def test_what_cannot_be_captured_leaves_a_usable_stream(device):
+def test_what_cannot_be_captured_leaves_a_usable_stream(any_device):
+    device = any_device
+
     def waits():
         with pytest.raises(RuntimeError, match="cuStreamSynchronize failed with CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"):
             call(importlib.import_module("cuda.bindings.driver").cuStreamSynchronize, device.stream)
@@ -128,7 +143,7 @@ def test_what_cannot_be_captured_leaves_a_usable_stream(device):
 @needs_gpu
 @needs_graphs
 def test_errors_have_names():
-    device = Device()
+    device = CudaBindings()
     with device.current(), pytest.raises(CudaError, match="CUDA: cuMemAlloc failed with CUDA_ERROR_OUT_OF_MEMORY"):
         device.allocate(1 << 50)
     device.close()
@@ -136,7 +151,7 @@ def test_errors_have_names():
 
 @needs_gpu
 def test_what_is_pinned_outlives_its_device(device):
-    other = Device()
+    other = type(device)()
     with other.current():
         array = other.pinned((2, 3), np.float32)
     array[...] = 4
@@ -180,7 +195,7 @@ def test_what_is_shared_is_seen_by_both(device):
 @pytest.mark.parametrize("integrated", [0, 1])
 def test_a_part_of_what_is_shared(emulator, integrated):
     emulator.emulator_set(b"integrated", integrated)
-    device = Device()
+    device = CudaBindings()
     assert device.unified == bool(integrated)
     with device.current():
         shared, fetched = device.share((2, 3), np.float32), device.pinned((2, 3), np.float32)
@@ -206,7 +221,7 @@ def test_a_part_of_what_is_shared(emulator, integrated):
 def test_what_one_memory_holds_outlives_its_device(emulator):
     emulator.emulator_set(b"integrated", 1)
     before = emulator.emulator_live()
-    device = Device()
+    device = CudaBindings()
     with device.current():
         array = device.share((3,), np.float32).array
     device.close()
@@ -221,7 +236,7 @@ def test_what_one_memory_holds_outlives_its_device(emulator):
 def test_without_addresses_for_it_memory_is_copied(emulator):
     emulator.emulator_set(b"integrated", 1)
     emulator.emulator_set(b"maps", 0)
-    device = Device()
+    device = CudaBindings()
     assert not device.unified
     device.close()
 
@@ -230,7 +245,7 @@ def test_without_addresses_for_it_memory_is_copied(emulator):
 @needs_graphs
 def test_everything_is_released(emulator):
     before = emulator.emulator_live()
-    device = Device()
+    device = CudaBindings()
     with device.current():
         pinned = device.pinned((3,), np.float32)
         device.allocate(5)
@@ -245,36 +260,103 @@ def test_everything_is_released(emulator):
 
 @needs_gpu
 @needs_graphs
-def test_what_makes_no_graph_is_released(device, emulator):
+def test_what_makes_no_graph_is_released(any_device, emulator):
     emulator.emulator_set(b"graphs", 801)  # CUDA_ERROR_NOT_SUPPORTED
     before = emulator.emulator_live()
-    with device.current():
-        assert device.capture(lambda: True) is None
+    with any_device.current():
+        assert any_device.capture(lambda: True) is None
         with pytest.raises(KeyError):
-            device.capture(lambda: {}["x"])
+            any_device.capture(lambda: {}["x"])
     assert emulator.emulator_live() == before
+
+
+def test_pycuda_frees_what_is_pinned_where_its_context_is(monkeypatch):
+    current, freed_in = [], []
+
+    class Memory(np.ndarray):
+        def __del__(self):
+            if self.base is None:
+                freed_in.append(list(current))
+
+    context = SimpleNamespace(push=lambda: current.append("context"), pop=current.pop)
+    driver = SimpleNamespace(
+        Stream=lambda flags: SimpleNamespace(handle=1),
+        pagelocked_zeros=lambda shape, dtype: Memory(shape, dtype),
+        mem_alloc=lambda nbytes: 1000 + nbytes,
+    )
+    card = SimpleNamespace(name=lambda: "Card", compute_capability=lambda: (8, 7))
+    monkeypatch.setattr("edgead.runtime.device._pycuda", lambda: (driver, card, context))
+    device = PyCuda()
+    array = device.pinned((2, 3), np.float32)
+    device.close()
+    array[...] = 1
+    assert not freed_in
+    del array
+    assert freed_in == [["context"]] and not current
+    assert device.capture(lambda: True) is None
+    shared = device.share((2, 3), np.float32)  # of memories of their own, whatever the card is
+    assert (type(shared), shared.address, shared.array.shape) == (CopiedMemory, 1024, (2, 3)) and not device.unified
+
+
+def test_what_pycuda_refuses_is_an_error_of_cuda(monkeypatch):
+    class OutOfMemoryError(Exception):
+        pass
+
+    def refuse(*asked):
+        raise OutOfMemoryError("cuMemAlloc failed: out of memory")
+
+    context = SimpleNamespace(push=list, pop=list)
+    driver = SimpleNamespace(
+        Stream=lambda flags: SimpleNamespace(handle=1),
+        pagelocked_zeros=refuse,
+        mem_alloc=refuse,
+        Error=OutOfMemoryError,
+    )
+    card = SimpleNamespace(name=lambda: "Card", compute_capability=lambda: (8, 7))
+    monkeypatch.setattr("edgead.runtime.device._pycuda", lambda: (driver, card, context))
+    device = PyCuda()
+    for ask in (lambda: device.allocate(1), lambda: device.pinned((2,), np.float32)):
+        with pytest.raises(CudaError, match="pycuda: cuMemAlloc failed"):
+            ask()
+
+
+def test_what_need_not_be_compiled_comes_first(monkeypatch):
+    monkeypatch.setattr("edgead.runtime.device.PyCuda", lambda: "pycuda")
+    monkeypatch.setattr("edgead.runtime.device.CudaBindings", lambda: "cuda-bindings")
+    assert open_device() == "cuda-bindings"
 
 
 def test_without_a_library_it_is_reported_what_to_install(monkeypatch):
     def missing():
-        raise ModuleNotFoundError("No module named 'cuda'", name="cuda")
+        raise ModuleNotFoundError("No module named 'pycuda'", name="pycuda")
 
-    monkeypatch.setattr("edgead.runtime.device.Device", missing)
-    with pytest.raises(SettingsError, match="the GPU cannot be reached: install cuda-bindings"):
+    monkeypatch.setattr("edgead.runtime.device.PyCuda", missing)
+    monkeypatch.setattr("edgead.runtime.device.CudaBindings", missing)
+    with pytest.raises(SettingsError, match="the GPU cannot be reached: install cuda-bindings .*, or pycuda"):
         open_device()
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (CudaError("CUDA: cuInit failed with CUDA_ERROR_NO_DEVICE"), r"CudaError: .*NO_DEVICE\): see"),
-        (ImportError("libcuda.so.1: cannot open shared object file"), r"ImportError: libcuda.*\): see"),
-    ],
-)
-def test_without_a_gpu_the_reason_is_reported(monkeypatch, error, said):
+def test_without_a_gpu_the_reason_is_reported(monkeypatch):
     def fails():
+        raise CudaError("CUDA: cuInit failed with CUDA_ERROR_NO_DEVICE")
+
+    def is_broken():  # pycuda that was built for another CUDA
+        raise ImportError("libcurand.so.10: cannot open shared object file")
+
+    monkeypatch.setattr("edgead.runtime.device.CudaBindings", fails)
+    monkeypatch.setattr("edgead.runtime.device.PyCuda", is_broken)
+    with pytest.raises(
+        SettingsError,
+        match=r"no GPU can be used \(cuda-bindings: CudaError: .*NO_DEVICE; pycuda: ImportError: libcurand.*\): see",
+    ):
+        open_device()
+
+
+@pytest.mark.parametrize("error", [ImportError("broken"), RuntimeError("broken")])
+def test_a_library_that_is_broken_is_passed_over(monkeypatch, error):
+    def is_broken():
         raise error
 
-    monkeypatch.setattr("edgead.runtime.device.Device", fails)
-    with pytest.raises(SettingsError, match=rf"no GPU can be used \(cuda-bindings: {said}"):
-        open_device()
+    monkeypatch.setattr("edgead.runtime.device.CudaBindings", is_broken)
+    monkeypatch.setattr("edgead.runtime.device.PyCuda", lambda: "pycuda")
+    assert open_device() == "pycuda"

@@ -18,7 +18,7 @@ from test_device import needs_graphs
 
 from edgead.cli import doctor
 from edgead.runtime import tensorrt
-from edgead.runtime.device import Device, Gpu, call, find_gpu
+from edgead.runtime.device import CudaBindings, Gpu, call, find_gpu
 from edgead.runtime.engine_builder import EngineError
 from edgead.runtime.flavour import Flavour
 from edgead.runtime.tensorrt import TensorRtRuntime
@@ -227,7 +227,7 @@ def test_doctor_tries_a_graph(monkeypatch):
     monkeypatch.setattr(doctor, "installed_flavours", lambda: [stand_in])
     found = doctor._tried(doctor._tensorrt)
     assert found["ok"] and found["detail"].endswith(f"runs them on {find_gpu()}, a frame as one CUDA graph")
-    monkeypatch.setattr(Device, "capture", lambda self, enqueue: None)
+    monkeypatch.setattr(CudaBindings, "capture", lambda self, enqueue: None)
     assert "without CUDA graphs, a kernel at a time" in doctor._tried(doctor._tensorrt)["detail"]
 
 
