@@ -1,11 +1,13 @@
-"""Numbers of the authors' code of FiLo, from weights and images that are drawn by their names.
+"""Numbers of the authors' code of FiLo, from weights, images and boxes that are drawn by their names.
 
 `python tests/filo_authors.py CODE OUT` writes the fixture, with CODE a copy of CASIA-IVA-Lab/FiLo (Apache-2.0).
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -27,6 +29,10 @@ LAYERS = (6, 7, 9, 10)
 IMAGES, STEPS, ADAPTER_STEPS, STRIDE = 2, 3, 2, 4
 PRODUCTS = ("metal nut", "pill")
 """Of the images; the second is defective."""
+CAPTION = ("anomaly", "damage", "broken", "defect", "contamination", "bent lead", "scratch")
+QUERIES, TOKENS = 6, 17
+"""Boxes of one image, and words that each is compared with."""
+THRESHOLD, LARGEST = 0.25, 0.7
 
 
 def draw_images() -> np.ndarray:
@@ -39,6 +45,29 @@ def draw_state(names: list[str], shapes: list[str]) -> dict[str, torch.Tensor]:
     """Weights by the authors' names; convolutions of decoders are large beside their biases."""
     drawn = {name: draw(name, tuple(map(int, shape.split()))) for name, shape in zip(names, shapes, strict=True)}
     return {name: 12 * x if name.startswith("decoder_cov") and x.ndim == 4 else x for name, x in drawn.items()}
+
+
+def draw_boxes(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of words (6, 17) and boxes (6, 4), centre and size in shares of the image, of one image."""
+    logits = 1.6 * numbers(f"filo logits {number}", (QUERIES, TOKENS)) - (3.2 if number % 4 else 6)
+    where = 1 / (1 + np.exp(-numbers(f"filo boxes {number}", (QUERIES, 4))))
+    size = where[:, 2:] ** 0.25 if number % 3 == 1 else 0.6 * where[:, 2:]
+    return logits.astype(np.float32), np.concatenate([where[:, :2], size], axis=1).astype(np.float32)
+
+
+class WordTokenizer:
+    """Each word is a token, and begin and end have one."""
+
+    def __init__(self) -> None:
+        self.words = ["[CLS]", "[SEP]", "."]
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        found = ["[CLS]", *text.replace(".", " . ").split(), "[SEP]"]
+        self.words += [word for word in dict.fromkeys(found) if word not in self.words]
+        return {"input_ids": [self.words.index(word) for word in found]}
+
+    def decode(self, tokens: list[int]) -> str:
+        return " ".join(self.words[token] for token in tokens)
 
 
 def _normalised(images: np.ndarray) -> torch.Tensor:
@@ -148,6 +177,70 @@ def _trained(model: Any, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"losses": np.array(losses), "adapter_losses": np.array(adapted), "learnt_maps": judged["maps"]}
 
 
+def _script(code: Path) -> dict[str, Any]:
+    """Functions and tables of the authors' test.py, whose other lines run it."""
+    tree = ast.parse((code / "test.py").read_text())
+    wanted = [
+        node
+        for node in tree.body
+        if (isinstance(node, ast.FunctionDef) and node.name in ("get_grounding_output", "check_elements_in_array"))
+        or (isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "location")
+    ]
+    utilities = ast.parse((code / "models/GroundingDINO/groundingdino/util/utils.py").read_text())
+    wanted += [node for node in utilities.body if getattr(node, "name", "") == "get_phrases_from_posmap"]
+    found: dict[str, Any] = {"torch": torch, "Dict": dict, "AutoTokenizer": object}
+    exec(compile(ast.Module(wanted, []), "test.py", "exec"), found)  # noqa: S102
+    return found
+
+
+def _boxes(script: dict[str, Any]) -> dict[str, np.ndarray]:
+    """As in the authors' test.py: which boxes are kept, where the best is, what is lowered; for 518 pixels."""
+    side, positions, outside, kept = 518, [], [], []
+    for number in range(12):
+        logits, where = map(torch.from_numpy, draw_boxes(number))
+        model = _Located(logits, where)
+        caption = " . ".join(CAPTION)
+        boxes, phrases = script["get_grounding_output"](
+            model, torch.zeros(3, 1, 1), caption, THRESHOLD, THRESHOLD, category="", area_thr=LARGEST
+        )
+        best, most, mask = None, 0.0, np.zeros((side, side), bool)
+        for place, phrase in enumerate(phrases):
+            if not script["check_elements_in_array"](list(CAPTION), phrase):
+                continue
+            boxes[place] = boxes[place] * torch.Tensor([side] * 4)
+            boxes[place][:2] -= boxes[place][2:] / 2
+            boxes[place][2:] += boxes[place][:2]
+            score = float(re.search(r"\((.*?)\)", phrase).group(1))  # type: ignore[union-attr]
+            if score >= most:
+                best, most = boxes[place], score
+        for left, top, right, bottom in boxes.tolist():
+            mask[int(top) : int(bottom), int(left) : int(right)] = True
+        centre = (259, 259) if best is None else ((best[0] + best[2]) / 2, (best[1] + best[3]) / 2)
+        names = [
+            name
+            for name, ((x1, y1), (x2, y2)) in script["location"].items()
+            if x1 <= centre[0] <= x2 and y1 <= centre[1] <= y2
+        ]
+        positions.append(names[0] if names else "")
+        outside.append((~mask).sum())
+        kept.append("|".join(phrases))
+    return {"positions": np.array(positions), "outside": np.array(outside), "phrases": np.array(kept)}
+
+
+class _Located:
+    """A Grounding DINO that has found boxes."""
+
+    def __init__(self, logits: torch.Tensor, boxes: torch.Tensor):
+        self.found = {"pred_logits": logits[None], "pred_boxes": boxes[None]}
+        self.tokenizer = WordTokenizer()
+
+    def to(self, _: str) -> _Located:
+        return self
+
+    def __call__(self, *_: Any, **__: Any) -> dict[str, torch.Tensor]:
+        return self.found
+
+
 def main(code: Path, out: Path) -> None:
     """Run the authors' code and write its numbers."""
     sys.path.insert(0, str(code))
@@ -161,6 +254,7 @@ def main(code: Path, out: Path) -> None:
     )
     for name, positions in {"all": None, "top right": ["top right"], "center": ["center"]}.items():
         found |= {f"{name}/{key}": value for key, value in _judged(model, positions).items()}
+    found |= {f"boxes/{key}": value for key, value in _boxes(_script(code)).items()}
     found |= _trained(model, found)
     np.savez_compressed(out, **found)
 

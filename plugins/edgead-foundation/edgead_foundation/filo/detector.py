@@ -1,7 +1,8 @@
 """FiLo (Gu et al. 2024): image-aware words for possible defects of a product, and patches of several shapes.
 
-Network, words, losses and scores are those of the authors' code without boxes (`tests/test_filo_authors.py`), for which
-they query a Grounding DINO: a second network with a text tower of its own. The place "map" is not the authors'.
+Network, words, losses and scores are those of the authors' code without boxes (`tests/test_filo_authors.py`). With
+boxes they query a Grounding DINO for places of anomalies, use the words of that place, and lower the map outside:
+`edgead_foundation.filo.boxes` does that on the workstation, not on devices. The place "map" is not the authors'.
 """
 
 from __future__ import annotations
