@@ -236,8 +236,8 @@ def natural_key(path: str | Path) -> tuple:
 @cache
 def _warn_of_few_bits() -> None:
     logger.warning(
-        "an image of 16 bits has values below 4096 alone, and is judged nearly black: multiply values of 12 bits by 16, "
-        "of 8 bits by 257, or learn with --input grey16"
+        "an image of 16 bits has values below 4096 alone, and is judged nearly black: multiply values of 12 bits by "
+        "16, of 8 bits by 257, or learn with --input grey16"
     )
 
 

@@ -24,7 +24,6 @@ from edgead.line.web.routes.status import pipeline_answer
 from edgead.types import NO_PART
 
 
-
 def models_beside(model: Path) -> list[str]:
     """List the names of the models that lie in the same folder as a model.
 
