@@ -47,17 +47,13 @@ WARM_UP_FRAMES = 3
 class PrecisionPlan:
     """Settings for a graph of another precision.
 
-    Attributes
-    ----------
-    precision : {"fp16", "int8", "int8_symmetric"}
-    tolerance : float, optional
-        Largest mean relative difference of the image scores from those of fp32; by default that of `TOLERANCES`.
-    make_default : bool
-        Open this graph when no precision is requested.
-    give_up_above : float
-        Error of a full int8 graph, in tolerances, above which no layers are kept in float and the graph is refused.
-    least_gain : float
-        Least speed-up over fp32, see `times_as_fast`; 0 accepts any.
+    `precision`: {"fp16", "int8", "int8_symmetric"}.
+    `tolerance`: largest mean relative difference of the image scores from those of fp32; by default that of
+        `TOLERANCES`.
+    `make_default`: open this graph when no precision is requested.
+    `give_up_above`: error of a full int8 graph, in tolerances, above which no layers are kept in float and the graph is
+        refused.
+    `least_gain`: least speed-up over fp32, see `times_as_fast`; 0 accepts any.
     """
 
     precision: str

@@ -38,22 +38,14 @@ class PlantedEngineError(EngineError):
 class Stamp(BaseModel):
     """Stamp of an engine: the graph, TensorRT and GPU that it belongs to.
 
-    Attributes
-    ----------
-    graph_sha256, engine_sha256 : str
-        Hashes of the graph it was built from, with its arrays as constants, and of the engine itself.
-    flavour, version : str
-        TensorRT that built it; others may fail to load it.
-    target : str
-        Compute capability, such as "sm86".
-    gpu : str or None
-        Name of the only GPU model it is for; None for all of `target`.
-    precision : str
-        Precision of the graph.
-    profile : dict
-        Shape of every input, for one image.
-    batch : int
-        Size of the batches that it takes besides single images; 1 if it takes only single images.
+    `graph_sha256`, `engine_sha256`: hashes of the graph it was built from, with its arrays as constants, and of the
+        engine itself.
+    `flavour`, `version`: TensorRT that built it; others may fail to load it.
+    `target`: compute capability, such as "sm86".
+    `gpu`: name of the only GPU model it is for; None for all of `target`.
+    `precision`: precision of the graph.
+    `profile`: shape of every input, for one image.
+    `batch`: size of the batches that it takes besides single images; 1 if it takes only single images.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

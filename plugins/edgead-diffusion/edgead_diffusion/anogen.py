@@ -38,14 +38,7 @@ TEMPLATES = tuple(
 class AnogenPlan:
     """Settings of AnoGen's training and sampling; the defaults are those of the authors' code.
 
-    Attributes
-    ----------
-    steps, batch_size : int
-    rate : float
-        Learning rate of AdamW: 0.005 of the authors' settings times the size of a batch.
-    sampling_steps : int
-    guidance : float
-    seed : int
+    `rate`: learning rate of AdamW: 0.005 of the authors' settings times the size of a batch.
     """
 
     steps: int = 6100

@@ -34,25 +34,14 @@ MASKED_STEPS = 3
 class SeasPlan:
     """Settings of SeaS's training and sampling; the defaults are those of the authors' code for MVTec AD.
 
-    Attributes
-    ----------
-    steps : int
-        Number of updates for each type of defect, of the U-Net and then of the mask predictor.
-    batch_size, accumulation : int
-        Numbers of defects in a batch, with as many good parts, and of batches in an update.
-    unet_rate, words_rate, mask_rate, weight_decay : float
-        Parameters of AdamW.
-    turn : bool
-        Rotate and flip examples; not for parts with a fixed orientation.
-    sampling_steps : int
-        Number of steps of DPM-Solver++.
-    guidance : float
-        8 for MVTec AD, 2 for VisA, 5 for MVTec 3D-AD.
-    noise_steps : int
-        See `more_noise`.
-    threshold : float
-        Probability above which a pixel belongs to the mask.
-    seed : int
+    `steps`: number of updates for each type of defect, of the U-Net and then of the mask predictor.
+    `batch_size`, `accumulation`: numbers of defects in a batch, with as many good parts, and of batches in an update.
+    `unet_rate`, `words_rate`, `mask_rate`, `weight_decay`: parameters of AdamW.
+    `turn`: rotate and flip examples; not for parts with a fixed orientation.
+    `sampling_steps`: number of steps of DPM-Solver++.
+    `guidance`: 8 for MVTec AD, 2 for VisA, 5 for MVTec 3D-AD.
+    `noise_steps`: see `more_noise`.
+    `threshold`: probability above which a pixel belongs to the mask.
     """
 
     steps: int = 800

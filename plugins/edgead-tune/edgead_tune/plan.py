@@ -22,28 +22,15 @@ JUDGED_SHARE = 0.2
 class TunePlan:
     """Settings of a search.
 
-    Attributes
-    ----------
-    latency_ms : float
-        Latency budget: limit of the 95th percentile of a frame's time on this machine.
-    false_reject_rate : float, optional
-        False reject rate that the winner is calibrated for; by default as `edgead train` chooses it.
-    runtime : str
-        Engine with which times are measured.
-    precisions : sequence of str
-        Precisions that finalists are built in, fp32 among them.
-    detectors : sequence of str
-    trials : int
-        Number of candidates in the first round.
-    workers : int, optional
-        Processes; by default one for each core that edgead may use.
-    ray : str, optional
-        Address of a Ray cluster, used instead of processes of this machine. Times are still measured here.
-    seed : int
-    group : str
-        Rule by which images are grouped; see `edgead.dataset.groups.group_images`.
-    normal_dir : str, optional
-        Folder of the good images within the data; see `edgead.dataset.folders.find_good_images`.
+    `latency_ms`: latency budget: limit of the 95th percentile of a frame's time on this machine.
+    `false_reject_rate`: false reject rate that the winner is calibrated for; by default as `edgead train` chooses it.
+    `runtime`: engine with which times are measured.
+    `precisions`: precisions that finalists are built in, fp32 among them.
+    `trials`: number of candidates in the first round.
+    `workers`: processes; by default one for each core that edgead may use.
+    `ray`: address of a Ray cluster, used instead of processes of this machine. Times are still measured here.
+    `group`: rule by which images are grouped; see `edgead.dataset.groups.group_images`.
+    `normal_dir`: folder of the good images within the data; see `edgead.dataset.folders.find_good_images`.
     """
 
     latency_ms: float

@@ -33,20 +33,12 @@ class SignatureRecord(BaseModel, frozen=True, extra="forbid"):
 class FollowRecord(BaseModel, frozen=True, extra="forbid"):
     """Record of the digests that one pipeline follows.
 
-    Attributes
-    ----------
-    seen : str or None
-        The tag's digest when it was last handled; nothing is done until the tag has another one.
-    current, previous : str or None
-        Digests in service now and before; None for the model of the site file.
-    pinned : bool
-        Somebody has chosen another model than the tag's.
-    trying : str or None
-        Digest under trial: being tested, or new in service; `starts` counts its starts so far.
-    refused : dict of str
-        Digests that will not be tried again, with the reasons.
-    signed : SignatureRecord or None
-        Lower bound for later models; None as long as no signature was required.
+    `seen`: the tag's digest when it was last handled; nothing is done until the tag has another one.
+    `current`, `previous`: digests in service now and before; None for the model of the site file.
+    `pinned`: somebody has chosen another model than the tag's.
+    `trying`: digest under trial: being tested, or new in service; `starts` counts its starts so far.
+    `refused`: digests that will not be tried again, with the reasons.
+    `signed`: lower bound for later models; None as long as no signature was required.
     """
 
     source: str = ""

@@ -25,24 +25,15 @@ _Text = Annotated[str, Field(max_length=1024)]
 class PipelineReport(BaseModel):
     """Report of one pipeline of a device.
 
-    Attributes
-    ----------
-    state : str
-        starting, running, fault or stopped; with a `reason`.
-    model : str
-        Hash of the manifest of the model in service; empty if there is none.
-    self_test : {"passed", "failed"} or None
-        Test of the tag's model: passed if it is in service, failed if it was refused; None before the test.
-    follows : str or None
-        Tag that names the model; None if the site file does.
-    following : str or None
-        waiting, current, refused or pinned (a person chose another); `why` explains the last two.
-    tag_digest, digest : str or None
-        Digests of the tag and of the model in service; None for the model of the site file.
-    problem : str or None
-        Reason why the last request to the registry failed.
-    decisions : dict of int
-        Verdicts since the daemon has started, by ok, review and reject.
+    `state`: starting, running, fault or stopped; with a `reason`.
+    `model`: hash of the manifest of the model in service; empty if there is none.
+    `self_test` ({"passed", "failed"}): test of the tag's model: passed if it is in service, failed if it was refused;
+        None before the test.
+    `follows`: tag that names the model; None if the site file does.
+    `following`: waiting, current, refused or pinned (a person chose another); `why` explains the last two.
+    `tag_digest`, `digest`: digests of the tag and of the model in service; None for the model of the site file.
+    `problem`: reason why the last request to the registry failed.
+    `decisions`: verdicts since the daemon has started, by ok, review and reject.
     """
 
     state: _Text

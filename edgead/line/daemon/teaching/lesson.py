@@ -108,21 +108,14 @@ class DoubtfulPart(BaseModel):
 class LessonState(BaseModel):
     """State of a lesson for a pipeline's model.
 
-    Attributes
-    ----------
-    state : str
-        running; failed; ready: the taught model waits for a decision; refused: `edgead teach` did not accept the parts
-        in `doubtful`, and a person may give a reason for them.
-    good : tuple of str
-        Ids of the verdicts on the parts to learn.
-    bad : int
-        Number of parts marked bad that test the taught model.
-    because : str
-        A person's reason for also learning parts that are far from all good parts; empty if these are not learnt.
-    model_sha256 : str
-        Hash of the model whose copy is taught.
-    report : dict
-        `before` and `after` of `edgead teach --json`, with the ids of verdicts added; and the number `left_out`.
+    `state`: running; failed; ready: the taught model waits for a decision; refused: `edgead teach` did not accept the
+        parts in `doubtful`, and a person may give a reason for them.
+    `good`: ids of the verdicts on the parts to learn.
+    `bad`: number of parts marked bad that test the taught model.
+    `because`: a person's reason for also learning parts that are far from all good parts; empty if these are not
+        learnt.
+    `model_sha256`: hash of the model whose copy is taught.
+    `report`: `before` and `after` of `edgead teach --json`, with the ids of verdicts added; and the number `left_out`.
     """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())

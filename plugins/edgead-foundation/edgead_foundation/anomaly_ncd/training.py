@@ -29,24 +29,13 @@ LAST_RATE = 1e-3
 class Plan:
     """Settings of the training; the defaults are those of the authors' code.
 
-    Attributes
-    ----------
-    kinds : int
-        Number of kinds to find; the first is the normal kind, which collects crops that hardly deviate.
-    epochs, batch_size : int
-    learning_rate, momentum, weight_decay : float
-        Parameters of SGD; the rate follows a cosine over the epochs.
-    supervised : float
-        Weight of the losses that need labels.
-    even_use : float
-        Weight of the term that keeps all kinds in use.
-    normal_below : float
-        Score below which a crop counts as normal; the lower the score, the more it does.
-    area_temperature : float
-        See `edgead_foundation.anomaly_ncd.merging.merge_regions`.
-    heads : int
-        Number of classifiers that learn in parallel; the classifier with the least loss is used.
-    seed : int
+    `kinds`: number of kinds to find; the first is the normal kind, which collects crops that hardly deviate.
+    `learning_rate`, `momentum`, `weight_decay`: parameters of SGD; the rate follows a cosine over the epochs.
+    `supervised`: weight of the losses that need labels.
+    `even_use`: weight of the term that keeps all kinds in use.
+    `normal_below`: score below which a crop counts as normal; the lower the score, the more it does.
+    `area_temperature`: see `edgead_foundation.anomaly_ncd.merging.merge_regions`.
+    `heads`: number of classifiers that learn in parallel; the classifier with the least loss is used.
     """
 
     kinds: int
