@@ -42,22 +42,13 @@ def build_artifact(
 ) -> Artifact:
     """Write a detector, calibrate it on the runtime, add golden images, and move the artifact to its destination.
 
-    Parameters
-    ----------
-    trained : Trained
-    destination : Path
-        A new directory, or an artifact that is replaced once the new one is complete.
-    plan : CalibrationPlan
-    preprocessing : Preprocessing, optional
-        Preprocessing of the training, if it differs from `trained.preprocessing` (by a region of interest).
-    provenance : dict, optional
-        Facts for the manifest's `training` section.
-    learnt : sequence of Path
-        Images that the detector has learnt from, for the record.
-    folds : sequence of int, optional
-        Fold of each learnt image.
-    progress : callable, optional
-        Called with (done, total) calibration images.
+    `destination`: a new directory, or an artifact that is replaced once the new one is complete.
+    `preprocessing`: preprocessing of the training, if it differs from `trained.preprocessing` (by a region of
+        interest).
+    `provenance`: facts for the manifest's `training` section.
+    `learnt`: images that the detector has learnt from, for the record.
+    `folds`: fold of each learnt image.
+    `progress`: called with (done, total) calibration images.
     """
     with new_artifact(destination) as draft:
         manifest = write_draft(trained, draft, preprocessing, provenance)

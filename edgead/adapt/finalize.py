@@ -105,10 +105,7 @@ def complete_artifact(
 ) -> GoodScores:
     """Calibrate the detector in `draft` by running it, add golden images and kept images, write the manifest.
 
-    Returns
-    -------
-    GoodScores
-        Scores behind the thresholds, in the order of the images; without thresholds, scores of the golden images.
+    Returns scores behind the thresholds, in the order of the images; without thresholds, scores of the golden images.
     """
     with Detector(Artifact(draft, manifest)) as detector:  # no engine is built yet, so the graph itself runs
         if plan.false_reject_rate is None:

@@ -57,14 +57,9 @@ class AddedBackbone(Protocol):
     A package adds backbones by `[project.entry-points."edgead.backbones"]` with `NAME = "module:BACKBONES"`, a mapping
     from names to objects of this protocol.
 
-    Attributes
-    ----------
-    layers : tuple of str
-        Names of the layers, finest first.
-    patch : int
-        Both sides of an image must be multiples of this, pixels.
-    licence : str
-        Licence of the weights.
+    `layers`: names of the layers, finest first.
+    `patch`: both sides of an image must be multiples of this, pixels.
+    `licence`: licence of the weights.
     """
 
     @property
@@ -87,10 +82,7 @@ def find_added(name: str | None, own: Collection[str] = BACKBONES) -> AddedBackb
 def added_backbones() -> Mapping[str, AddedBackbone]:
     """Return all backbones that other packages add, by name.
 
-    Raises
-    ------
-    SettingsError
-        The backbones of a package cannot be imported.
+    Raises SettingsError: the backbones of a package cannot be imported.
     """
     found: dict[str, AddedBackbone] = {}
     for entry in entry_points(group="edgead.backbones"):
@@ -119,15 +111,10 @@ def check_backbone(name: str, layers: Sequence[str]) -> None:
 class FrozenBackbone:
     """Graph from an image of fixed size and type to patch features, without learnt values.
 
-    Attributes
-    ----------
-    graph : bytes
-        ONNX. After the image it takes `mean` and `inverse_std` (d,), `squared_length` (layers,) and `metric`
-        (d, d, 1, 1), float32.
-    channels : tuple of int
-        Channels of each layer that the features come from; d in total.
-    precision : str
-        Precision of the graph.
+    `graph`: ONNX. After the image it takes `mean` and `inverse_std` (d,), `squared_length` (layers,) and `metric` (d,
+        d, 1, 1), float32.
+    `channels`: channels of each layer that the features come from; d in total.
+    `precision`: precision of the graph.
     """
 
     graph: bytes
@@ -165,20 +152,10 @@ def is_packaged(name: str, layers: Sequence[str]) -> bool:
 def packaged_backbone(name: str, spec: Preprocessing, precision: str) -> FrozenBackbone:
     """Read a backbone of the package, for inputs of one size and type.
 
-    Parameters
-    ----------
-    name : str
-        A name in `LITE`.
-    spec : Preprocessing
-    precision : {"fp32", "int8"}
-        int8 takes 8-bit images only.
-
-    Raises
-    ------
-    SettingsError
-        The sides are not multiples of 16 pixels.
-    ArtifactError
-        The package is damaged.
+    `name`: a name in `LITE`.
+    `precision` ({"fp32", "int8"}): int8 takes 8-bit images only.
+    Raises SettingsError: the sides are not multiples of 16 pixels.
+    Raises ArtifactError: the package is damaged.
     """
     height, width = spec.image_size
     if height % STEP_PX or width % STEP_PX:
@@ -228,10 +205,7 @@ def open_raw(
 def each_raw(backbone: FrozenBackbone, spec: Preprocessing, images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
     """Run a backbone over images; yield raw features, float32 (h, w, d), which the next call does not change.
 
-    Raises
-    ------
-    SettingsError
-        The backbone gives NaN or infinity.
+    Raises SettingsError: the backbone gives NaN or infinity.
     """
 
     def features_of(runtime: Runtime, number: int) -> np.ndarray:

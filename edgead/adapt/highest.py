@@ -20,22 +20,12 @@ def with_highest(
 ) -> dict[str, Any]:
     """Add the names of the good images that score highest to the `training` section of a manifest.
 
-    Parameters
-    ----------
-    training : mapping
-        The section; `odd` in its `commissioned` names images that a person need not look at again.
-    names : sequence of str
-        Names of the images.
-    scores : sequence of float
-        Score of each image, as if it had not been learnt.
-    calibration : Calibration
-        Thresholds made from these scores.
-
-    Returns
-    -------
-    dict
-        The section with `highest_images` (highest score first) and `images_apart`, the number of images that score far
-        above the others; if there are any, `odd_images` has one more warning.
+    `training`: the section; `odd` in its `commissioned` names images that a person need not look at again.
+    `names`: names of the images.
+    `scores`: score of each image, as if it had not been learnt.
+    `calibration`: thresholds made from these scores.
+    Returns the section with `highest_images` (highest score first) and `images_apart`, the number of images that score
+        far above the others; if there are any, `odd_images` has one more warning.
     """
     known = training.get("commissioned", {}).get("odd", ())
     named, scores = zip(*(pair for pair in zip(names, scores, strict=True) if pair[0] not in known), strict=True)

@@ -158,14 +158,9 @@ def recalibrate(
     The images were not learnt, and are taken under production conditions; the detector judges them as in production.
     No `bad` part that is stopped now may be ok afterwards.
 
-    Raises
-    ------
-    CalibrationError
-        There are too few images for the rate; the message says how many are needed.
-    DatasetError
-        None of the images can be read.
-    SettingsError
-        The model has learnt from some of them, or some score far above the others, like defects
+    Raises CalibrationError: there are too few images for the rate; the message says how many are needed.
+    Raises DatasetError: none of the images can be read.
+    Raises SettingsError: the model has learnt from some of them, or some score far above the others, like defects
         (`edgead.calibration.outliers`), or a bad part would be ok; the message names them.
     """
     # The artifact's own thresholds: the detector may have been given temporary ones.
@@ -274,10 +269,7 @@ def thresholds_by_hand(
 ) -> tuple[ThresholdChange, Calibration]:
     """Set thresholds by hand; nothing is written. None keeps a threshold, but review is never above reject.
 
-    Raises
-    ------
-    SettingsError
-        Thresholds that are not finite, or a review threshold above the one that rejects.
+    Raises SettingsError: thresholds that are not finite, or a review threshold above the one that rejects.
     """
     graph = artifact.graph(precision)
     before = graph.calibration
@@ -330,20 +322,11 @@ def write_thresholds(
 ) -> Manifest:
     """Write new thresholds of one graph and the change into the artifact's manifest, in one step.
 
-    Parameters
-    ----------
-    reason : str
-        Why the thresholds are right, for the record; needed if the change has `doubts`.
-    found : Recalibration, optional
-        Calibration that the thresholds come from: its views and its images (for teaching) replace those of the model.
-        Without it, the model keeps its own.
-
-    Raises
-    ------
-    BlindLimitError
-        The change has doubts, and no reason is given.
-    SettingsError
-        The artifact was changed since it was opened.
+    `reason`: why the thresholds are right, for the record; needed if the change has `doubts`.
+    `found`: calibration that the thresholds come from: its views and its images (for teaching) replace those of the
+        model. Without it, the model keeps its own.
+    Raises BlindLimitError: the change has doubts, and no reason is given.
+    Raises SettingsError: the artifact was changed since it was opened.
     """
     if change.doubts and not reason.strip():
         raise BlindLimitError(change.doubts)

@@ -30,10 +30,7 @@ _WIDEST = 4.2
 def smaller_heap(features: np.ndarray) -> list[int]:
     """Return the indices of the images in the smaller of two clusters; none if there is one cluster.
 
-    Parameters
-    ----------
-    features : ndarray of shape (n, d), float32
-        Mean patch features of each image.
+    `features` (ndarray of shape (n, d), float32): mean patch features of each image.
     """
     count = len(features)
     least = max(FEWEST, int(np.ceil(SMALLEST_SHARE * count)))
@@ -75,13 +72,8 @@ def _split(points: np.ndarray, axis: int, least: int) -> tuple[float, np.ndarray
 class TwoProducts:
     """Images of a folder that form two clusters.
 
-    Attributes
-    ----------
-    paths : sequence of Path
-    names, sizes : sequence of str
-        Names and sizes of the images; sizes such as "480 x 480".
-    heap : sequence of int
-        Indices of the images in the smaller cluster.
+    `names`, `sizes`: names and sizes of the images; sizes such as "480 x 480".
+    `heap`: indices of the images in the smaller cluster.
     """
 
     paths: Sequence[Path]

@@ -39,11 +39,7 @@ _MIN_SPREAD = 1e-3
 class BlindLimitError(SettingsError):
     """New thresholds with doubts that nobody has confirmed with a reason; the message lists the doubts.
 
-    Parameters
-    ----------
-    reasons : sequence of str
-    by_hand : bool
-        The thresholds were set on the page or by the API, so the message suggests no images to remove.
+    `by_hand`: the thresholds were set on the page or by the API, so the message suggests no images to remove.
     """
 
     def __init__(self, reasons: Sequence[str], *, by_hand: bool = False):
@@ -68,18 +64,12 @@ def doubts(
 ) -> list[str]:
     """List the reasons why new thresholds may be blind; empty if there are none.
 
-    Parameters
-    ----------
-    before : Calibration
-        Calibration that the new one replaces. If it has no scores, only `unlike` is considered.
-    reject : float
-        The new limit.
-    scores, medians : sequence of float, optional
-        Image scores and medians of the maps of the images for the new limit; empty if it was set by hand.
-    groups : sequence of int, optional
-        Group of each image, if some belong together.
-    unlike : sequence of str
-        Ways in which most of the images differ from the golden ones; see `edgead.detector.golden_likeness`.
+    `before`: calibration that the new one replaces. If it has no scores, only `unlike` is considered.
+    `reject`: the new limit.
+    `scores`, `medians`: image scores and medians of the maps of the images for the new limit; empty if it was set by
+        hand.
+    `groups`: group of each image, if some belong together.
+    `unlike`: ways in which most of the images differ from the golden ones; see `edgead.detector.golden_likeness`.
     """
     found = list(unlike)
     if not before.scores:

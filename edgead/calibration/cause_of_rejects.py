@@ -50,18 +50,13 @@ def cause_of(
 ) -> Cause | None:
     """Find why more good parts are rejected than chance allows; None if chance allows it, or there are no old scores.
 
-    Parameters
-    ----------
-    names, scores, groups : sequence of str, of float and of int
-        Name, score and group of each image. Folders are part of the names; without groups every image is its own.
-    graph, model : Graph and Path
-        Graph that gave the scores, and the model's folder.
-    unlike : bool
-        Whether some images differ from the golden ones, so that no limit shall be made from them.
-    known_good : bool
-        False if nobody has said that the parts are good: then only a rejection of nearly all has a cause.
-    of_several : bool
-        The model has learnt several products, so that a new limit for these parts would change that of the others.
+    `names`, `scores`, `groups`: name, score and group of each image. Folders are part of the names; without groups
+        every image is its own.
+    `graph`, `model`: graph that gave the scores, and the model's folder.
+    `unlike`: whether some images differ from the golden ones, so that no limit shall be made from them.
+    `known_good`: false if nobody has said that the parts are good: then only a rejection of nearly all has a cause.
+    `of_several`: the model has learnt several products, so that a new limit for these parts would change that of the
+        others.
     """
     limits = graph.calibration
     if limits is None or not limits.scores or not scores:

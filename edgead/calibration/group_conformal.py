@@ -33,13 +33,8 @@ def dense(groups: Sequence[Hashable] | None) -> list[int]:
 def group_threshold(scores: np.ndarray, groups: Sequence[int], false_reject_rate: float) -> float:
     """Compute the threshold: the smallest score up to which the weights sum to 1 - rate or more.
 
-    Parameters
-    ----------
-    scores : ndarray of shape (n,)
-        Finite scores of K groups; K must be at least 1 / rate - 1.
-    groups : sequence of int of length n
-    false_reject_rate : float
-        Largest probability that a part of a new group exceeds the threshold.
+    `scores` (ndarray of shape (n,)): finite scores of K groups; K must be at least 1 / rate - 1.
+    `false_reject_rate`: largest probability that a part of a new group exceeds the threshold.
     """
     order = np.argsort(scores, kind="stable")
     cumulative = np.cumsum(weights(groups)[order])
@@ -67,12 +62,8 @@ def one_of_each(scores: Sequence[float], groups: Sequence[int] | None, *, seed: 
 class Ranking:
     """Scores of held-out good parts, prepared to rank new scores among them.
 
-    Parameters
-    ----------
-    sorted_scores : sequence of float
-        Ascending.
-    groups : sequence of int
-        Group of each score; empty if every score is its own.
+    `sorted_scores`: ascending.
+    `groups`: group of each score; empty if every score is its own.
     """
 
     def __init__(self, sorted_scores: Sequence[float], groups: Sequence[int] | None = None):

@@ -16,15 +16,8 @@ MORE = 1.5
 def guarantee_of(calibration: Calibration) -> list[str]:
     """State how many good parts a limit will reject, how that is known, and the effect of grouped images.
 
-    Parameters
-    ----------
-    calibration : Calibration
-        A calibration with scores.
-
-    Returns
-    -------
-    list of str
-        Sentences.
+    `calibration`: a calibration with scores.
+    Returns sentences.
     """
     rate, images = calibration.false_reject_rate, len(calibration.scores)
     groups = len(set(calibration.groups)) if have_several(calibration.groups) else 0

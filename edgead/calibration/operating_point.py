@@ -29,15 +29,9 @@ def operating_points(
 ) -> list[OperatingPoint]:
     """Compute the limits for some rates, leaving out rates that the good images do not support.
 
-    Parameters
-    ----------
-    good : sequence of float
-        Scores of good images that the detector had not learnt when it scored them.
-    groups : sequence of int
-        Group of each good image; empty if every image is its own.
-    defects : sequence of float
-        Scores of known defects.
-    rates : sequence of float
+    `good`: scores of good images that the detector had not learnt when it scored them.
+    `groups`: group of each good image; empty if every image is its own.
+    `defects`: scores of known defects.
     """
     count = len(set(groups)) or len(good)
     points = []

@@ -28,14 +28,8 @@ def stand_apart(scores: npt.ArrayLike) -> list[int]:
     as t of 3 degrees in up to a third. On the built-in line at most 2.1 % with a commissioned model, and 10 % with a
     small one whose scores are skewed. An outlier 8 deviations above is found in at least 97 % of the normal sets.
 
-    Parameters
-    ----------
-    scores : array_like of shape (n,)
-
-    Returns
-    -------
-    list of int
-        Indices, of the highest score first; at most a quarter of all.
+    `scores`: array_like of shape (n,).
+    Returns indices, of the highest score first; at most a quarter of all.
     """
     values = np.asarray(scores, np.float64)
     order = np.argsort(values, kind="stable")

@@ -23,23 +23,11 @@ def plan_calibration(
     A fifth is held out, more if the requested rate needs it, never more than half: the memory bank needs the rest.
     Without a requested rate, it is the strictest of `OFFERED_RATES` that a fifth supports, comfortably or not.
 
-    Parameters
-    ----------
-    count : int
-        Number of groups of images, or of images if every image is its own group.
-    false_reject_rate, review_rate : float, optional
-    what : str
-        Name of the counted things in messages: `IMAGES` or `GROUPS`.
-
-    Returns
-    -------
-    (int, float)
-        Number to hold out and the false-reject rate.
-
-    Raises
-    ------
-    CalibrationError
-        They cannot support the rate; says how many are needed and found, and which rate is supported.
+    `count`: number of groups of images, or of images if every image is its own group.
+    `what`: name of the counted things in messages: `IMAGES` or `GROUPS`.
+    Returns number to hold out and the false-reject rate.
+    Raises CalibrationError: they cannot support the rate; says how many are needed and found, and which rate is
+        supported.
     """
     held_out, rate = _plan(count, false_reject_rate, what)
     check_review_rate(rate, review_rate)
@@ -55,23 +43,11 @@ def choose_rates(
 ) -> tuple[float, float]:
     """Choose the rates for thresholds from all good images, each scored by a detector that had not learnt it.
 
-    Parameters
-    ----------
-    images : int
-    false_reject_rate, review_rate : float, optional
-        By default `strictest_rate`, and `REVIEW_RATE` if that is the first of `OFFERED_RATES`.
-    groups : int, optional
-        Number of groups that the images form; by default every image is its own.
-
-    Returns
-    -------
-    (float, float)
-        The false-reject rate and the review rate.
-
-    Raises
-    ------
-    CalibrationError
-        The images cannot support the rate, or the review rate does not fit.
+    `false_reject_rate`, `review_rate`: by default `strictest_rate`, and `REVIEW_RATE` if that is the first of
+        `OFFERED_RATES`.
+    `groups`: number of groups that the images form; by default every image is its own.
+    Returns the false-reject rate and the review rate.
+    Raises CalibrationError: the images cannot support the rate, or the review rate does not fit.
     """
     count, what = _unit(images, groups)
     rate = false_reject_rate
@@ -97,10 +73,7 @@ def comfortable(rate: float, images: int, groups: int | None = None) -> bool:
 def strictest_rate(images: int, groups: int | None = None) -> float:
     """Choose the strictest of `OFFERED_RATES` that the images support comfortably, or else the last.
 
-    Raises
-    ------
-    CalibrationError
-        The images do not support the last either; says how many are needed.
+    Raises CalibrationError: the images do not support the last either; says how many are needed.
     """
     count, what = _unit(images, groups)
     rate = next((rate for rate in OFFERED_RATES if comfortable(rate, images, groups)), OFFERED_RATES[-1])

@@ -19,10 +19,7 @@ def same_distribution_p_value(
     Exact for any number of permutations, ties and sizes: under exchangeability the observed labelling is one of
     `permutations` + 1 equally likely ones (Phipson and Smyth 2010).
 
-    Returns
-    -------
-    float
-        At least 1 / (`permutations` + 1).
+    Returns at least 1 / (`permutations` + 1).
     """
     is_first, last_of_tie, ties = _pool(first, second)
     observed = _statistic(is_first, last_of_tie, ties)

@@ -44,17 +44,9 @@ def calibrate_volumes(
 ) -> VolumeCalibration:
     """Compute thresholds that the next good volume exceeds with at most these probabilities.
 
-    Parameters
-    ----------
-    scores : sequence of float
-        `volume_score` of good volumes, each scored by a detector that had not learnt it.
-    groups : sequence of int
-        Group of each volume, such as a part scanned several times; empty if every volume is its own.
-
-    Raises
-    ------
-    CalibrationError
-        Too few volumes for the rates.
+    `scores`: `volume_score` of good volumes, each scored by a detector that had not learnt it.
+    `groups`: group of each volume, such as a part scanned several times; empty if every volume is its own.
+    Raises CalibrationError: too few volumes for the rates.
     """
     grouped = dense(groups) if have_several(groups) else []
     order = np.argsort(scores, kind="stable")

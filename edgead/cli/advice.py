@@ -55,12 +55,8 @@ def print_points(artifact: Artifact, defects: Sequence[Path]) -> None:
 def points_table(calibration: Calibration, defects: Sequence[float] = ()) -> Table:
     """Make the table of limits for several false-reject rates, with the chosen one, and the effects of each.
 
-    Parameters
-    ----------
-    calibration : Calibration
-        Calibration that has scores.
-    defects : sequence of float
-        Scores of known defects.
+    `calibration`: calibration that has scores.
+    `defects`: scores of known defects.
     """
     rates = sorted({*SHOWN_RATES, calibration.false_reject_rate, calibration.review_rate})
     table = Table(title="what other limits would do", title_justify="left")
@@ -109,14 +105,9 @@ def training_table(report: dict[str, Any]) -> Table:
 def advise(artifact: Artifact, data: Path | None, replaced: bool) -> list[str]:
     """List sentences of advice for the terminal, in reading order.
 
-    Parameters
-    ----------
-    artifact : Artifact
-        Model that was just trained.
-    data : Path, optional
-        Folder that it was trained on, if there was one.
-    replaced : bool
-        Whether the new model has replaced another one.
+    `artifact`: model that was just trained.
+    `data`: folder that it was trained on, if there was one.
+    `replaced`: whether the new model has replaced another one.
     """
     lines = [
         *_of_the_rate(artifact),

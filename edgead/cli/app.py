@@ -158,10 +158,7 @@ def find_images(paths: list[Path], *, below: bool = True) -> list[Path]:
 
     Use `below=False` for images that count as good: their subfolders may hold defects. It searches no subfolders.
 
-    Raises
-    ------
-    SettingsError
-        A wildcard that matches no file.
+    Raises SettingsError: a wildcard that matches no file.
     """
     from edgead.images.files import is_image_path, list_images
     from edgead.images.pairs import belongs_to_colours, colour_folder

@@ -14,10 +14,7 @@ from edgead.errors import SettingsError
 def confirm(question: str, *, yes: bool) -> None:
     """Ask a question, and end the command on a no; without a terminal --yes is needed.
 
-    Raises
-    ------
-    SettingsError
-        There is no terminal, and no --yes.
+    Raises SettingsError: there is no terminal, and no --yes.
     """
     if yes:
         return
@@ -29,10 +26,7 @@ def confirm(question: str, *, yes: bool) -> None:
 def reason_for(doubts: Sequence[str], *, yes: bool, reason: str) -> str:
     """Ask for the reason to write doubtful thresholds, and return it for the record.
 
-    Raises
-    ------
-    BlindLimitError
-        There is no terminal, and --yes or --reason is missing.
+    Raises BlindLimitError: there is no terminal, and --yes or --reason is missing.
     """
     from edgead.calibration.blind import BlindLimitError
 

@@ -74,10 +74,7 @@ SHEET_TILES = 24
 def demo_folder(output: Path) -> Iterator[None]:
     """Mark a folder as a demo's before anything is written into it.
 
-    Raises
-    ------
-    SettingsError
-        The folder is not empty, and no demo made it.
+    Raises SettingsError: the folder is not empty, and no demo made it.
     """
     stamp = output / STAMP
     if output.exists() and not stamp.is_file() and (not output.is_dir() or any(output.iterdir())):
@@ -272,19 +269,11 @@ class _Scoreboard:
 def run_demo(output: Path, data: Path | None = None, *, preset: str = "default") -> DemoReport:
     """Run the demo, and write all its files into `output`.
 
-    Parameters
-    ----------
-    output : Path
-        Folder for the model, the annotated video or images, verdicts and contact sheets; for the built-in line its
-        images, its video and a site file too.
-    data : Path, optional
-        Your own images in MVTec layout; by default the built-in line.
-    preset : {"fast", "default", "fine"}
-
-    Raises
-    ------
-    SettingsError
-        `output` holds files that no demo wrote; nothing changes then.
+    `output`: folder for the model, the annotated video or images, verdicts and contact sheets; for the built-in line
+        its images, its video and a site file too.
+    `data`: your own images in MVTec layout; by default the built-in line.
+    `preset`: {"fast", "default", "fine"}.
+    Raises SettingsError: `output` holds files that no demo wrote; nothing changes then.
     """
     with demo_folder(output), stage_bars() as progress:
         own = data is not None

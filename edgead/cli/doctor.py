@@ -66,17 +66,10 @@ Finding = dict[str, Any]
 def examine(probe_cameras: bool = True, model: Path | None = None) -> dict[str, Finding]:
     """Try the parts of this machine that edgead can use.
 
-    Parameters
-    ----------
-    probe_cameras : bool
-        Open every camera and read a frame; False only lists them.
-    model : Path, optional
-        Model, to find out which runtime judges its frames on this machine.
-
-    Returns
-    -------
-    findings : dict
-        Name to `{"ok": bool, "detail": str}`; `machine` also has its `facts`. See `is_fit` for those that must be ok.
+    `probe_cameras`: open every camera and read a frame; False only lists them.
+    `model`: model, to find out which runtime judges its frames on this machine.
+    Returns name to `{"ok": bool, "detail": str}`; `machine` also has its `facts`. See `is_fit` for those that must be
+        ok.
     """
     findings = {
         "machine": _tried(_machine),

@@ -58,13 +58,9 @@ def predict_images(
 
     The heat maps have the colours of `palette`.
 
-    Returns
-    -------
-    rows : list of dict
-        `image`, the values of `edgead.types.Verdict.to_dict`, and `heat_map` if one was written; for an image that
+    Returns `image`, the values of `edgead.types.Verdict.to_dict`, and `heat_map` if one was written; for an image that
         cannot be judged, `image` and `problem`.
-    warnings : list of str
-        Warnings if nearly all images are rejected, if images look unlike those that the model knows, or if it has
+    Returns warnings if nearly all images are rejected, if images look unlike those that the model knows, or if it has
         learnt images.
     """
     from edgead.artifact.training_hashes import find_learnt
@@ -130,10 +126,7 @@ def predict_volumes(detector: Detector, rows: Sequence[dict[str, Any]]) -> list[
 def without_heat_maps(paths: Sequence[Path], folders: Sequence[Path], heat_maps: Path) -> list[Path]:
     """Make the folder of heat maps; return the paths without heat maps that an earlier run may have written there.
 
-    Raises
-    ------
-    SettingsError
-        The folder is one of the images' folders, or cannot be made.
+    Raises SettingsError: the folder is one of the images' folders, or cannot be made.
     """
     drawn = heat_maps.resolve()
     around = [folder.resolve() for folder in folders if drawn.is_relative_to(folder.resolve())]

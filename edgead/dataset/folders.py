@@ -46,12 +46,8 @@ def rule_of(group: str, normal_dir: str | None) -> str:
 def find_images(data: Path, pattern: str) -> list[Path]:
     """List the images of every folder below `data` that matches a pattern, folder by folder.
 
-    Raises
-    ------
-    DatasetError
-        No folder matches.
-    ImageError
-        A matching folder holds no images.
+    Raises DatasetError: no folder matches.
+    Raises ImageError: a matching folder holds no images.
     """
     folders = sorted(filter(Path.is_dir, map(data.joinpath, glob(pattern, root_dir=data))), key=natural_key)
     if not folders:
@@ -83,14 +79,10 @@ def name_in(top: Path, path: Path) -> str:
 def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
     """List the good images to learn from, in natural order.
 
-    Parameters
-    ----------
-    data : Path
-        Data set in MVTec layout or one of `edgead.dataset.layouts`; or a folder of good images, without a folder
+    `data`: data set in MVTec layout or one of `edgead.dataset.layouts`; or a folder of good images, without a folder
         `train`; or any folder together with `normal_dir`.
-    normal_dir : str, optional
-        Folder of good images below `data`; "." is `data` itself. With wildcards, such as "*" or "*/train/good", all
-        matching folders, each of another product.
+    `normal_dir`: folder of good images below `data`; "." is `data` itself. With wildcards, such as "*" or
+        "*/train/good", all matching folders, each of another product.
     """
     refuse_video(data)
     if normal_dir is None and (listed := _listed(data)) is not None:
@@ -134,16 +126,9 @@ def find_test_images(data: Path) -> list[LabelledImage]:
 
     Slices of a defective volume are good if its mask marks nothing there; without a mask all count as defective.
 
-    Parameters
-    ----------
-    data : Path
-        Data set in MVTec layout, or its folder `test`, or any other folder that holds `good` beside a folder for each
-        kind of defect, and perhaps `ground_truth`.
-
-    Raises
-    ------
-    DatasetError
-        The folder is none of these, or has no good or no defective image.
+    `data`: data set in MVTec layout, or its folder `test`, or any other folder that holds `good` beside a folder for
+        each kind of defect, and perhaps `ground_truth`.
+    Raises DatasetError: the folder is none of these, or has no good or no defective image.
     """
     listed = _listed(data)
     if listed is not None:
@@ -182,18 +167,9 @@ def split_good(
 def deal_groups(groups: Sequence[int], counts: Sequence[int], seed: int) -> list[list[int]]:
     """Distribute whole groups at random: a given number to each part, and the rest to a last part.
 
-    Parameters
-    ----------
-    groups : sequence of int
-        Group of each image, numbered from 0 on as they first appear.
-    counts : sequence of int
-        Number of groups for each part except the last.
-    seed : int
-
-    Returns
-    -------
-    list of list of int
-        Indices of the images of each part, in the order in which their groups were drawn.
+    `groups`: group of each image, numbered from 0 on as they first appear.
+    `counts`: number of groups for each part except the last.
+    Returns indices of the images of each part, in the order in which their groups were drawn.
     """
     members: dict[int, list[int]] = {}
     for index, group in enumerate(groups):
@@ -222,29 +198,14 @@ def check_images(
 ) -> tuple[list[Path], list[str], str]:
     """Decode every image once, to find bad ones before a long training.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-    roi : sequence of int, optional
-        x, y, width and height of a region that must lie inside every image.
-    skip_bad : bool, optional
-        Leave out images that cannot be read; None if the caller has no such option to suggest.
-    look : callable, optional
-        Called with each usable image and its path.
-    read : callable, optional
-        Function that reads an image for the model, or raises ImageError.
-    progress : callable, optional
-
-    Returns
-    -------
-    (list of Path, list of str, str)
-        Usable images, faults of the others, and the sha256 over names and contents of the usable ones.
-
-    Raises
-    ------
-    DatasetError
-        An image cannot be read and `skip_bad` is not True, none is left, the region is not inside one, or the images
-        are made defects.
+    `roi`: x, y, width and height of a region that must lie inside every image.
+    `skip_bad`: leave out images that cannot be read; None if the caller has no such option to suggest.
+    `look`: called with each usable image and its path.
+    `read`: function that reads an image for the model, or raises ImageError.
+    Returns (list of Path, list of str, str): usable images, faults of the others, and the sha256 over names and
+        contents of the usable ones.
+    Raises DatasetError: an image cannot be read and `skip_bad` is not True, none is left, the region is not inside one,
+        or the images are made defects.
     """
     refuse_made(paths)
     usable, problems, digest = [], [], hashlib.sha256()

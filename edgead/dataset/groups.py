@@ -92,10 +92,7 @@ def runs(values: Sequence[float]) -> tuple[list[int], float] | None:
 
     Otsu, "A threshold selection method from gray-level histograms", 1979, on the logarithms of the gaps.
 
-    Returns
-    -------
-    (list of int, float)
-        Number of the run of each value, and the gap above which a new run begins.
+    Returns (list of int, float): number of the run of each value, and the gap above which a new run begins.
     """
     if len(values) < _FEWEST_IMAGES:
         return None
@@ -158,14 +155,9 @@ def _tags(block: bytes, order: str, at: int) -> dict[int, int]:
 class Groups:
     """Groups of a set of images.
 
-    Attributes
-    ----------
-    rule : str
-        Requested rule; see `group_images`.
-    numbers : mapping of Path to int
-        Group of each image, in their order; groups are numbered by first appearance.
-    account : str
-        Sentence on the number of groups and the evidence for them.
+    `rule`: requested rule; see `group_images`.
+    `numbers`: group of each image, in their order; groups are numbered by first appearance.
+    `account`: sentence on the number of groups and the evidence for them.
     """
 
     rule: str
@@ -204,26 +196,17 @@ class Groups:
 def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = None) -> Groups:
     """Find the images that belong together. The slices of a volume always do, and it is compared as one image.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Readable images.
-    rule : str
-        "auto": near-duplicates by content, and the groups that the data set names (`edgead.dataset.layouts`), or else
-        names and capture times, if they are clear. "folders": the same within each folder, for folders of products, as
-        images of one product look like duplicates beside those of another. "none": every image is its own group. A path
-        that ends in .csv: a file with the columns path and group, with paths relative to `root` or file names. Anything
-        else: a regular expression that is searched in the file name, whose first group, or else the whole match, is the
-        group.
-    root : Path, optional
-        Data set: a folder, or a file that lists images.
-
-    Raises
-    ------
-    SettingsError
-        The CSV file is missing, or lacks a column or an image; the regular expression is invalid or does not match.
-    DatasetError
-        Images are in a folder of made defects.
+    `paths`: readable images.
+    `rule`: "auto": near-duplicates by content, and the groups that the data set names (`edgead.dataset.layouts`), or
+        else names and capture times, if they are clear. "folders": the same within each folder, for folders of
+        products, as images of one product look like duplicates beside those of another. "none": every image is its own
+        group. A path that ends in .csv: a file with the columns path and group, with paths relative to `root` or file
+        names. Anything else: a regular expression that is searched in the file name, whose first group, or else the
+        whole match, is the group.
+    `root`: data set: a folder, or a file that lists images.
+    Raises SettingsError: the CSV file is missing, or lacks a column or an image; the regular expression is invalid or
+        does not match.
+    Raises DatasetError: images are in a folder of made defects.
     """
     refuse_made(paths)
     if any(map(volume_of, paths)):

@@ -19,16 +19,8 @@ class Images(Sequence[np.ndarray]):
 
     It has one item for each image, or for each tile if `spec` has tiles.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        With tiles, each image is read once to learn its size.
-    spec : Preprocessing
-
-    Attributes
-    ----------
-    origins : list of int
-        Index of the path that each item comes from.
+    `paths`: with tiles, each image is read once to learn its size.
+    `origins`: index of the path that each item comes from.
     """
 
     def __init__(self, paths: Sequence[Path], spec: Preprocessing):

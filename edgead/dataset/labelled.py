@@ -20,16 +20,9 @@ TRAIN, VALIDATION, TEST, UNLABELLED, UNSPLIT = "train", "validation", "test", "u
 class LabelledImage:
     """Image of a data set with its label.
 
-    Attributes
-    ----------
-    path : Path
-    defect : str
-        Name of the kind of defect; "good" for a good image.
-    mask : Path or Mask, optional
-        Mask of the defect; a good image needs none.
-    split : str
-    group : str, optional
-        Name in the data set of the part, batch or light that it shows.
+    `defect`: name of the kind of defect; "good" for a good image.
+    `mask`: mask of the defect; a good image needs none.
+    `group`: name in the data set of the part, batch or light that it shows.
     """
 
     path: Path

@@ -86,10 +86,7 @@ def is_made(folder: Path) -> bool:
 def read_made(folder: Path) -> MadeSet:
     """Read a folder's record of its made defects.
 
-    Raises
-    ------
-    DatasetError
-        `made.json` is missing or damaged, or a file that it names is missing.
+    Raises DatasetError: `made.json` is missing or damaged, or a file that it names is missing.
     """
     file = folder / FILE
     try:

@@ -29,15 +29,9 @@ _MOST_CHARACTERS = 12
 class Mask:
     """Mask of an image's defects: the union of drawn shapes.
 
-    Attributes
-    ----------
-    source : Path
-        File that contains the annotations, for messages.
-    draws : tuple of callable
-    size : (int, int), optional
-        Height and width of the image, as stated in the file.
-    files : tuple of Path
-        Mask files that the mask is read from.
+    `source`: file that contains the annotations, for messages.
+    `size`: height and width of the image, as stated in the file.
+    `files`: mask files that the mask is read from.
     """
 
     source: Path
@@ -177,10 +171,7 @@ def find_mask(folder: Path, image: Path) -> Path | None:
 
     For a slice, it is the slice of the same number in a volume of such a name, in any volume format.
 
-    Raises
-    ------
-    DatasetError
-        A volume and its mask have different numbers of slices.
+    Raises DatasetError: a volume and its mask have different numbers of slices.
     """
     volume = volume_of(image)
     if volume is not None:

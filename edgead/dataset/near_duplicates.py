@@ -36,15 +36,8 @@ def near_duplicates(paths: Sequence[Path]) -> list[tuple[int, int]]:
     joined whose correlation, the best over shifts of up to a thirtieth of the image, is an outlier among all pairs of
     the set.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Readable images.
-
-    Returns
-    -------
-    list of (int, int)
-        Indices of the images of each pair, the lower one first, in ascending order.
+    `paths`: readable images.
+    Returns indices of the images of each pair, the lower one first, in ascending order.
     """
     if len(paths) < 2:
         return []
@@ -62,10 +55,8 @@ def near_duplicates(paths: Sequence[Path]) -> list[tuple[int, int]]:
 def thumbnail(image: np.ndarray) -> np.ndarray:
     """Compute an image's normalised structure, float32 (64, 64): mean 0, deviation 1, by neighbourhood, then in all.
 
-    Parameters
-    ----------
-    image : ndarray of shape (H, W, 3), uint8, BGR
-        Or values of one channel, (H, W) uint16 or float32; of a pair, the colours are used.
+    `image` (ndarray of shape (H, W, 3), uint8, BGR): or values of one channel, (H, W) uint16 or float32; of a pair, the
+        colours are used.
     """
     if is_pair(image):
         image = colours_in(image)

@@ -30,22 +30,11 @@ def with_places(
 ) -> Preprocessing:
     """Add ignored areas and an alignment to a preprocessing.
 
-    Parameters
-    ----------
-    spec : Preprocessing
-    ignore : sequence of str, Path or ndarray
-        See `read_ignored`.
-    align : str or Path, optional
-        See `read_alignment`.
-    sizes : mapping
-        Sizes (height, width) of the images, each with the name of one of that size.
-
-    Raises
-    ------
-    SettingsError
-        See `read_ignored` and `read_alignment`; or images differ in size.
-    ImageError
-        The golden image cannot be read.
+    `ignore`: see `read_ignored`.
+    `align`: see `read_alignment`.
+    `sizes`: sizes (height, width) of the images, each with the name of one of that size.
+    Raises SettingsError: see `read_ignored` and `read_alignment`; or images differ in size.
+    Raises ImageError: the golden image cannot be read.
     """
     if not ignore and align is None:
         return spec
@@ -63,19 +52,10 @@ def with_places(
 def read_ignored(asked: Sequence[Place], frame_size: tuple[int, int], example: Path | str) -> Ignored | None:
     """Read the areas to ignore in frames of a size (height, width).
 
-    Parameters
-    ----------
-    asked : sequence of str, Path or ndarray
-        X,Y,WIDTH,HEIGHT of a rectangle; X,Y,X,Y,X,Y,... the corners of a polygon; or a mask, as an image file or an
-        array of shape (height, width), uint8: pixels that are not black are ignored.
-    frame_size : (int, int)
-    example : Path or str
-        Name of an image of that size, for errors.
-
-    Raises
-    ------
-    SettingsError
-        An area is none of these, of another size, or nothing remains to judge.
+    `asked`: X,Y,WIDTH,HEIGHT of a rectangle; X,Y,X,Y,X,Y,... the corners of a polygon; or a mask, as an image file or
+        an array of shape (height, width), uint8: pixels that are not black are ignored.
+    `example`: name of an image of that size, for errors.
+    Raises SettingsError: an area is none of these, of another size, or nothing remains to judge.
     """
     if not asked:
         return None
@@ -94,23 +74,10 @@ def read_region(
 ) -> tuple[tuple[int, int, int, int], np.ndarray | None]:
     """Read a region of interest drawn on frames of a size (height, width).
 
-    Parameters
-    ----------
-    numbers : sequence of int
-        Numbers of a rectangle or a polygon; see `read_ignored`.
-    frame_size : (int, int)
-
-    Returns
-    -------
-    (int, int, int, int)
-        x, y, width and height: the region itself, or the rectangle around its polygon.
-    ndarray of shape (height, width), uint8, or None
-        For a polygon: 1 outside of it.
-
-    Raises
-    ------
-    SettingsError
-        It is neither, contains no pixel of the frame, or a rectangle is not inside it.
+    `numbers`: numbers of a rectangle or a polygon; see `read_ignored`.
+    Returns x, y, width and height: the region itself, or the rectangle around its polygon.
+    Returns ndarray of shape (height, width), uint8, or None: for a polygon: 1 outside of it.
+    Raises SettingsError: it is neither, contains no pixel of the frame, or a rectangle is not inside it.
     """
     height, width = frame_size
     text = ",".join(map(str, numbers))
@@ -158,12 +125,8 @@ def _drawn_polygon(text: str, numbers: list[int], frame_size: tuple[int, int]) -
 def read_alignment(golden: str | Path | None, frame_size: tuple[int, int], example: Path | str) -> Alignment | None:
     """Read the golden image that parts are aligned with.
 
-    Raises
-    ------
-    SettingsError
-        It has another size than the images, or a single grey level.
-    ImageError
-        It cannot be read.
+    Raises SettingsError: it has another size than the images, or a single grey level.
+    Raises ImageError: it cannot be read.
     """
     if golden is None:
         return None
@@ -180,10 +143,8 @@ def read_alignment(golden: str | Path | None, frame_size: tuple[int, int], examp
 def not_found_warnings(paths: Sequence[Path], spec: Preprocessing) -> list[str]:
     """List warnings for images whose part cannot be registered with the golden one.
 
-    Raises
-    ------
-    SettingsError
-        These are more than a tenth: the golden image does not resemble the others, or has no structure.
+    Raises SettingsError: these are more than a tenth: the golden image does not resemble the others, or has no
+        structure.
     """
     if spec.alignment is None:
         return []

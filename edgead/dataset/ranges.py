@@ -30,22 +30,12 @@ def with_colour(
 ) -> Preprocessing:
     """Derive the preprocessing of images with full depth from good images.
 
-    Parameters
-    ----------
-    spec : Preprocessing
-        Preprocessing of a method, with the region of interest.
-    colour : {"rgb", "grey16", "relief", "rgb_relief"}
-    mm_per_count : float, optional
-        Scale of heights.
-    paths : sequence of Path
-        Readable images.
-
-    Raises
-    ------
-    DatasetError
-        All values are the same.
-    SettingsError
-        Heights without `mm_per_count`.
+    `spec`: preprocessing of a method, with the region of interest.
+    `colour`: {"rgb", "grey16", "relief", "rgb_relief"}.
+    `mm_per_count`: scale of heights.
+    `paths`: readable images.
+    Raises DatasetError: all values are the same.
+    Raises SettingsError: heights without `mm_per_count`.
     """
     if colour == "rgb":
         return spec

@@ -24,15 +24,9 @@ _FIRST_WORD, _MOST_WORDS = re.compile(r"[^\W\d_]{2,}"), 8
 class Survey:
     """Survey of a data set's content.
 
-    Attributes
-    ----------
-    found : DataSet
-    sizes : dict
-        Number of images of each size, (height, width).
-    problems : list of str
-        Messages on images and masks that cannot be used.
-    notes : list of str
-        Messages on files that are not used, or missing but not needed.
+    `sizes`: number of images of each size, (height, width).
+    `problems`: messages on images and masks that cannot be used.
+    `notes`: messages on files that are not used, or missing but not needed.
     """
 
     found: DataSet
@@ -79,10 +73,7 @@ class Survey:
 def survey(data: Path, progress: Progress | None = None) -> Survey:
     """Read every image and every mask of a data set once.
 
-    Raises
-    ------
-    DatasetError, ImageError
-        It is no data set, or an incomplete one.
+    Raises DatasetError, ImageError: it is no data set, or an incomplete one.
     """
     found = read_layout(data) or _of_folders(data)
     sizes: Counter[tuple[int, int]] = Counter()

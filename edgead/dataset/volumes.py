@@ -17,11 +17,7 @@ from edgead.types import Decision
 def volume_scores(paths: Sequence[Path], scores: Sequence[float]) -> dict[Path, VolumeScore]:
     """Score each volume from its slices' scores; volumes with missing slices are left out.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Slices in any order; other images are ignored.
-    scores : sequence of float
+    `paths`: slices in any order; other images are ignored.
     """
     by_path = dict(zip(paths, scores, strict=True))
     found = {}

@@ -31,12 +31,8 @@ _MAX_OF_NAME = 40  # characters, of at most four bytes each: a file name has 255
 def exchange_names(one: Path, other: Path) -> None:
     """Exchange two names of one file system in one step, by Linux's renameat2.
 
-    Raises
-    ------
-    NotImplementedError
-        The system or the file system cannot do that.
-    OSError
-        The names cannot be exchanged.
+    Raises NotImplementedError: the system or the file system cannot do that.
+    Raises OSError: the names cannot be exchanged.
     """
     rename = _renameat2()
     if rename is None:
@@ -60,12 +56,8 @@ def _renameat2() -> Any:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a hidden folder beside `folder`; rename it to `folder` when the block ends, remove it if the block fails.
 
-    Raises
-    ------
-    FileExistsError
-        The folder exists and is not empty, or is a file; nothing is written then.
-    OSError
-        It cannot be written.
+    Raises FileExistsError: the folder exists and is not empty, or is a file; nothing is written then.
+    Raises OSError: it cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is not empty: choose another folder or delete it")
@@ -139,19 +131,10 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True, mode: int |
     A symbolic link stays, and its target is replaced; a file keeps its permissions. Anything but a regular file, such
     as a FIFO or `/dev/stdout`, is written in place.
 
-    Parameters
-    ----------
-    path : Path
-    content : bytes
-    durable : bool
-        Whether to wait until the content is on the disk, so that the file is also complete after a power failure.
-    mode : int, optional
-        Permissions from the first byte on; by default those of the replaced file.
-
-    Raises
-    ------
-    OSError
-        It cannot be written; what was there before stays as it was.
+    `durable`: whether to wait until the content is on the disk, so that the file is also complete after a power
+        failure.
+    `mode`: permissions from the first byte on; by default those of the replaced file.
+    Raises OSError: it cannot be written; what was there before stays as it was.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,10 +155,7 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
 
     For content that is too large for memory; `write_whole` needs it there.
 
-    Raises
-    ------
-    OSError
-        It cannot be written; what was there before stays as it was.
+    Raises OSError: it cannot be written; what was there before stays as it was.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

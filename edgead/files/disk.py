@@ -17,10 +17,7 @@ def writing(path: Path) -> Iterator[None]:
 
     If the block writes a temporary file, `path` is its final name, which users know.
 
-    Raises
-    ------
-    OSError
-        The disk is full.
+    Raises OSError: the disk is full.
     """
     try:
         yield

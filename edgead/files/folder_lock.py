@@ -22,19 +22,10 @@ class HeldFolderError(EdgeadError):
 class FolderLock:
     """Lock of a folder, held until `close` or the end of the process; it locks the folder itself and leaves no file.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder to lock; made if it is missing.
-    otherwise : str
-        Advice in the message if another process holds it.
-    mode : int
-        Permissions of a folder that is made.
-
-    Raises
-    ------
-    HeldFolderError
-        Another process, which the message names, has locked it; or it cannot be made.
+    `folder`: folder to lock; made if it is missing.
+    `otherwise`: advice in the message if another process holds it.
+    `mode`: permissions of a folder that is made.
+    Raises HeldFolderError: another process, which the message names, has locked it; or it cannot be made.
     """
 
     def __init__(self, folder: Path, otherwise: str, *, mode: int = 0o777):

@@ -25,10 +25,8 @@ class MissingFileError(UnreadableFileError):
 def open_regular(file: Path, most_bytes: int) -> Iterator[tuple[BinaryIO, os.stat_result]]:
     """Open a regular file; yield it with its `os.stat_result`, taken from the opened file itself.
 
-    Raises
-    ------
-    UnreadableFileError
-        The file is missing, is no regular file, has more than `most_bytes`, or reading it fails within the block.
+    Raises UnreadableFileError: the file is missing, is no regular file, has more than `most_bytes`, or reading it fails
+        within the block.
     """
     try:
         with _open(file) as stream:

@@ -102,16 +102,9 @@ def _child(node: yaml.Node | None, part: object) -> tuple[int, yaml.Node] | None
 def load_yaml(path: Path, *, prepared: Callable[[str], str] = str) -> YamlFile:
     """Read one document from a regular file of at most 1 MiB.
 
-    Parameters
-    ----------
-    path : Path
-    prepared : callable
-        Turns the file's text into YAML if it is a dialect of YAML; must keep the number of lines.
-
-    Raises
-    ------
-    SettingsError
-        The file cannot be read, is not YAML, or has an alias or a duplicate key; the message names the line.
+    `prepared`: turns the file's text into YAML if it is a dialect of YAML; must keep the number of lines.
+    Raises SettingsError: the file cannot be read, is not YAML, or has an alias or a duplicate key; the message names
+        the line.
     """
     try:
         text = read_regular(path, _MAX_BYTES).decode("utf-8")

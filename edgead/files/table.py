@@ -37,10 +37,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 
     File names that are not valid text are written with escapes.
 
-    Raises
-    ------
-    OSError
-        It cannot be written; what was there before stays as it was.
+    Raises OSError: it cannot be written; what was there before stays as it was.
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")

@@ -15,10 +15,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 def named_path(path: str | os.PathLike[str]) -> Path:
     """Convert a user's path to a Path; refuse an empty text, which would mean the working directory.
 
-    Raises
-    ------
-    SettingsError
-        The text is empty, as from an unset variable, is a URL, or is something else than a path.
+    Raises SettingsError: the text is empty, as from an unset variable, is a URL, or is something else than a path.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise SettingsError(f"a path is needed here, found {path!r:.80}")

@@ -50,13 +50,8 @@ class Axis:
 class Chart:
     """SVG chart; later parts cover earlier ones. `kind` is "good", "bad", "warn" or "soft".
 
-    Parameters
-    ----------
-    x, y : Axis
-    caption : str
-        Description of the chart for people who do not see it.
-    width, height : int
-        In SVG units, which a page scales; letters are 13 units high.
+    `caption`: description of the chart for people who do not see it.
+    `width`, `height`: in SVG units, which a page scales; letters are 13 units high.
     """
 
     def __init__(self, x: Axis, y: Axis, caption: str, *, width: int = 480, height: int = 290):

@@ -11,14 +11,10 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 def render_page(package: str, template: str, **values: Any) -> str:
     """Fill a template.
 
-    Parameters
-    ----------
-    package : str
-        Package whose folder `templates` has the template; it may extend, import and include templates of `edgead.html`.
-    template : str
-        Name of the template's file.
-    **values
-        Values for the template's names. `markupsafe.Markup` is HTML and stays as it is, all else is escaped.
+    `package`: package whose folder `templates` has the template; it may extend, import and include templates of
+        `edgead.html`.
+    `template`: name of the template's file.
+    `**values`: values for the template's names. `markupsafe.Markup` is HTML and stays as it is, all else is escaped.
     """
     return _environment(package).get_template(template).render(values)
 

@@ -10,10 +10,7 @@ def adjusted_rand(first: np.ndarray, second: np.ndarray) -> float:
 
     Hubert and Arabie, "Comparing partitions", Journal of Classification 1985.
 
-    Parameters
-    ----------
-    first, second : ndarray of shape (n,), int
-        Labels from 0 on; their values need not correspond.
+    `first`, `second` (ndarray of shape (n,), int): labels from 0 on; their values need not correspond.
     """
     table = contingency(first, second)
     together = _pairs(table).sum()

@@ -32,17 +32,10 @@ class _Defect:
 class Pixels:
     """Anomaly maps with their masks, prepared for all pixel metrics.
 
-    Parameters
-    ----------
-    maps : sequence of ndarray of shape (H, W), float32
-        Anomaly maps, which may differ in size.
-    masks : sequence of ndarray of shape (H, W), bool
-        True on defects.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not match, there are no defect pixels or only defect pixels, or a score is not finite.
+    `maps` (sequence of ndarray of shape (H, W), float32): anomaly maps, which may differ in size.
+    `masks` (sequence of ndarray of shape (H, W), bool): true on defects.
+    Raises ValueError if the shapes do not match, there are no defect pixels or only defect pixels, or a score is not
+        finite.
     """
 
     def __init__(self, maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]):
@@ -80,18 +73,12 @@ class Pixels:
         neighbours) has the same weight whatever its size, and the false-positive rate is that of the good pixels
         of all images.
 
-        Parameters
-        ----------
-        limit : float
-            Largest false-positive rate, above 0 and at most 1.
-        images : collection of int, optional
-            Images whose regions count; the false-positive rate is still that of all images.
-
-        Notes
-        -----
         A region's pixel adds its weight to the overlap while the threshold passes its score: that is, linearly while
         the false-positive rate grows from the share of good pixels above the score to the share at or above it. So
         the area is a sum over the pixels of regions and the curve need not be built.
+
+        `limit`: largest false-positive rate, above 0 and at most 1.
+        `images`: images whose regions count; the false-positive rate is still that of all images.
         """
         if not 0 < limit <= 1:
             raise ValueError(f"the limit is a false-positive rate above 0 and at most 1, got {limit}")
@@ -107,10 +94,8 @@ class Pixels:
     def pro_curve(self) -> tuple[np.ndarray, np.ndarray]:
         """Compute the curve whose area is `aupro`, at the score of every defect pixel.
 
-        Returns
-        -------
-        rates, overlaps : ndarray of shape (k,)
-            Shares of good pixels at or above falling thresholds, and the mean overlap of the regions there.
+        Returns ndarray of shape (k,): shares of good pixels at or above falling thresholds, and the mean overlap of the
+            regions there.
         """
         weights = np.concatenate([d.weights for d in self._defects.values()])
         rates = np.concatenate([d.at_or_above for d in self._defects.values()]) / self._normal
@@ -126,26 +111,13 @@ class Pixels:
         BMVC 2024: the share of an image's defect pixels that are found, averaged over the logarithm of the
         false-positive rate between two bounds; that rate is the mean over the images without any defect.
 
-        Parameters
-        ----------
-        bounds : (float, float)
-            Smallest and largest false-positive rate, 0 < smallest < largest <= 1.
-
-        Returns
-        -------
-        dict of int to float
-            Area, from 0 to 1, by number of the image.
-
-        Raises
-        ------
-        ValueError
-            If the bounds are wrong or no image is without a defect.
-
-        Notes
-        -----
         As with `aupro` the area is a sum over the defect's pixels. Between two thresholds the curve is linear in the
         logarithm, as with the trapezoids of the authors' code, which takes a sample of the thresholds; a rate of 0
         has no logarithm, and a pixel that ties with the highest good pixel counts from that pixel's rate on.
+
+        `bounds`: smallest and largest false-positive rate, 0 < smallest < largest <= 1.
+        Returns area, from 0 to 1, by number of the image.
+        Raises ValueError if the bounds are wrong or no image is without a defect.
         """
         low, high = bounds
         if not 0 < low < high <= 1:

@@ -12,15 +12,9 @@ from numpy.typing import ArrayLike
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Compute the area under the ROC curve: the share of pairs in which the defect scores higher, ties counting half.
 
-    Parameters
-    ----------
-    labels : array_like of shape (n,), bool
-    scores : array_like of shape (n,)
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, one of the classes is missing or a score is not finite.
+    `labels`: array_like of shape (n,), bool.
+    `scores`: array_like of shape (n,).
+    Raises ValueError if the shapes differ, one of the classes is missing or a score is not finite.
     """
     is_defect, values = _labelled(labels, scores)
     return _auroc(values[is_defect], np.sort(values[~is_defect]))

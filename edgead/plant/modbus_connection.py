@@ -33,21 +33,9 @@ class PlcOptions(Section):
 class ModbusPlc:
     """Connection to a PLC, for one thread.
 
-    Parameters
-    ----------
-    options : PlcOptions
-    failed : type of EdgeadError
-        Class of the errors raised if the PLC does not answer, refuses, or sends an answer of another form.
-
-    Attributes
-    ----------
-    connections : int
-        Number of connections made so far; between two, the PLC may have restarted.
-
-    Raises
-    ------
-    SettingsError
-        The package `pymodbus` is missing.
+    `failed`: class of the errors raised if the PLC does not answer, refuses, or sends an answer of another form.
+    `connections`: number of connections made so far; between two, the PLC may have restarted.
+    Raises SettingsError: the package `pymodbus` is missing.
     """
 
     def __init__(self, options: PlcOptions, failed: type[EdgeadError]):

@@ -9,12 +9,8 @@ from typing import Protocol
 class Plc(Protocol):
     """Connection to a PLC, for one thread; its methods raise the class of errors that it was made with.
 
-    Attributes
-    ----------
-    uri : str
-        Address of the PLC.
-    connections : int
-        Number of connections made so far; between two, the PLC may have restarted.
+    `uri`: address of the PLC.
+    `connections`: number of connections made so far; between two, the PLC may have restarted.
     """
 
     uri: str

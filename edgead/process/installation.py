@@ -75,12 +75,8 @@ def plugin_command(package: str) -> str:
 def comes_with(group: str, name: str) -> str | None:
     """Return a sentence that names the plug-in of this repository with a component, and its install command, or None.
 
-    Parameters
-    ----------
-    group : str
-        Group of entry points, such as `edgead.sinks`.
-    name : str
-        Name of the component in that group.
+    `group`: group of entry points, such as `edgead.sinks`.
+    `name`: name of the component in that group.
     """
     package = _PLUGINS.get(group, {}).get(name)
     return package and f"{name} comes with {package.partition('[')[0]}: {plugin_command(package)}"

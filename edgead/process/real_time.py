@@ -23,10 +23,7 @@ _OWN_NAME = Path("/proc/thread-self/comm")
 def set_affinity(cores: Sequence[int]) -> None:
     """Bind this process, and the threads that it starts from now on, to some cores.
 
-    Raises
-    ------
-    SettingsError
-        A core does not exist, this process may not use it, or the system is not Linux.
+    Raises SettingsError: a core does not exist, this process may not use it, or the system is not Linux.
     """
     _check_system("affinity", "sched_setaffinity")
     allowed = sorted(os.sched_getaffinity(0))
@@ -38,10 +35,7 @@ def set_affinity(cores: Sequence[int]) -> None:
 def set_fifo(priority: int) -> None:
     """Run this thread, and threads that it starts from now on, with a real-time priority (SCHED_FIFO).
 
-    Raises
-    ------
-    SettingsError
-        The priority does not exist, this process may not have it, or the system is not Linux.
+    Raises SettingsError: the priority does not exist, this process may not have it, or the system is not Linux.
     """
     _check_system("fifo", "sched_setscheduler")
     low, high = os.sched_get_priority_min(os.SCHED_FIFO), os.sched_get_priority_max(os.SCHED_FIFO)
@@ -64,12 +58,8 @@ def _check_system(option: str, function: str) -> None:
 class Scheduling:
     """Cores and priority of a thread.
 
-    Attributes
-    ----------
-    priority : int, optional
-        Priority of SCHED_FIFO, 1 to 99; None leaves it to the system's usual scheduler.
-    cores : tuple of int
-        Cores to run on; empty for all that this process may use.
+    `priority`: priority of SCHED_FIFO, 1 to 99; None leaves it to the system's usual scheduler.
+    `cores`: cores to run on; empty for all that this process may use.
     """
 
     priority: int | None = None
@@ -86,10 +76,7 @@ class Scheduling:
     def take(self) -> None:
         """Apply this to the calling thread, and to threads that it starts from now on.
 
-        Raises
-        ------
-        SettingsError
-            See `set_affinity` and `set_fifo`; cores that were set before a failure stay.
+        Raises SettingsError: see `set_affinity` and `set_fifo`; cores that were set before a failure stay.
         """
         if self.cores:
             set_affinity(self.cores)
@@ -121,10 +108,7 @@ class Scheduling:
     def taken(self) -> Iterator[None]:
         """Apply this to the calling thread and the kernels' threads while the block runs.
 
-        Raises
-        ------
-        SettingsError
-            See `take`; the block does not run then.
+        Raises SettingsError: see `take`; the block does not run then.
         """
         if not self:
             yield
@@ -156,12 +140,8 @@ class Scheduled:
     def give(self, thread: int) -> None:
         """Apply this to a thread of this process, by its kernel id; 0 is the calling one.
 
-        Raises
-        ------
-        ProcessLookupError
-            The thread has ended.
-        PermissionError
-            The system refuses the change.
+        Raises ProcessLookupError: the thread has ended.
+        Raises PermissionError: the system refuses the change.
         """
         os.sched_setscheduler(thread, self.policy, os.sched_param(self.priority))
         os.sched_setaffinity(thread, self.cores)

@@ -18,12 +18,8 @@ _SHOWN_S = 10.0
 class RestartingThread:
     """Thread that runs `work` until it returns; an exception is logged, and `work` called again after a growing pause.
 
-    Parameters
-    ----------
-    name : str
-        Name of the thread.
-    work : callable
-        Called again after a failure, so it must be able to continue from any state.
+    `name`: name of the thread.
+    `work`: called again after a failure, so it must be able to continue from any state.
     """
 
     def __init__(self, name: str, work: Callable[[], None]):

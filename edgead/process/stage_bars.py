@@ -18,11 +18,7 @@ Report = Callable[[str, int, int], None]
 def stage_bars(console: Console, planned: Sequence[str] = ()) -> Iterator[Report]:
     """Yield a callable progress(stage, done, total) that shows a bar for every stage.
 
-    Parameters
-    ----------
-    console : Console
-    planned : sequence of str
-        Expected stages in order: they are counted in "step 2 of 5", and the next one is shown while nothing is
+    `planned`: expected stages in order: they are counted in "step 2 of 5", and the next one is shown while nothing is
         reported.
     """
     if not console.is_terminal:

@@ -17,15 +17,8 @@ _COLUMNS = ("mean_ms", "p50_ms", "p90_ms", "p99_ms", "p99_9_ms", "max_ms")
 def compare(one: Path, other: Path) -> dict[str, Any]:
     """Divide the latencies of one report by those of another, stage by stage.
 
-    Returns
-    -------
-    dict
-        `reports`, the two files, and `ratios`: stage -> column -> second over first, None if one is unknown.
-
-    Raises
-    ------
-    SettingsError
-        A file is no report, or the reports differ in machine, settings or pace; says in what.
+    Returns `reports`, the two files, and `ratios`: stage -> column -> second over first, None if one is unknown.
+    Raises SettingsError: a file is no report, or the reports differ in machine, settings or pace; says in what.
     """
     first, second = _read(one), _read(other)
     differing = _differences(_conditions(first), _conditions(second))

@@ -16,12 +16,9 @@ _MIN_CORES = 0.01
 class OtherUse:
     """Average number of cores used by others; 0.5 is half of one.
 
-    Attributes
-    ----------
-    processes : float
-        Cores used by other processes and interrupts.
-    hypervisor : float
-        Cores given to other guests while this machine had work ("steal"): no setting fixes this tail of latencies.
+    `processes`: cores used by other processes and interrupts.
+    `hypervisor`: cores given to other guests while this machine had work ("steal"): no setting fixes this tail of
+        latencies.
     """
 
     processes: float

@@ -31,23 +31,12 @@ class Inspector:
     ...     sink.write(frame, verdict)
     ...     verdict = inspector.finish(frame, verdict)
 
-    Parameters
-    ----------
-    pipeline : str
-        Name that every verdict carries; empty outside of the daemon.
-    window : int
-        Number of newest frames for percentiles of latency.
-    budget_ms : float, optional
-        Allowed time from the capture to the verdict; later verdicts are counted.
-    palette : {"warm", "blue"}
-        Colours of heat maps.
-
-    Attributes
-    ----------
-    warming_up : int
-        Number of frames without a verdict because the head needed more frames first.
-    late : int
-        Number of verdicts later than `budget_ms` after the capture.
+    `pipeline`: name that every verdict carries; empty outside of the daemon.
+    `window`: number of newest frames for percentiles of latency.
+    `budget_ms`: allowed time from the capture to the verdict; later verdicts are counted.
+    `palette` ({"warm", "blue"}): colours of heat maps.
+    `warming_up`: number of frames without a verdict because the head needed more frames first.
+    `late`: number of verdicts later than `budget_ms` after the capture.
     """
 
     def __init__(
@@ -72,10 +61,7 @@ class Inspector:
     def judge(self, frame: Frame, step: Step) -> Verdict | None:
         """Judge a frame; None while the head needs more frames.
 
-        Raises
-        ------
-        FrameError
-            This frame cannot be judged, but others can; other errors of `step` are passed on.
+        Raises FrameError: this frame cannot be judged, but others can; other errors of `step` are passed on.
         """
         begin_ns = time.perf_counter_ns()
         try:

@@ -32,17 +32,10 @@ if TYPE_CHECKING:
 class Pace:
     """Arrival of frames at a fixed rate with jitter.
 
-    Attributes
-    ----------
-    rate_hz : float
-        Frames a second.
-    jitter_ms : float
-        Standard deviation of each arrival around its nominal time; deviations do not add up.
-    duration_s : float
-    deadline_ms : float, optional
-        Allowed time from the arrival to the verdict; by default the time between two frames.
-    seed : int
-        Seed of the jitter.
+    `rate_hz`: frames a second.
+    `jitter_ms`: standard deviation of each arrival around its nominal time; deviations do not add up.
+    `deadline_ms`: allowed time from the arrival to the verdict; by default the time between two frames.
+    `seed`: seed of the jitter.
     """
 
     rate_hz: float
@@ -110,13 +103,8 @@ class Sample:
 class ArrivalCounts:
     """Counts of the frames that arrived at a pace.
 
-    Attributes
-    ----------
-    arrived, dropped : int
-        Number of all frames, and of those that a newer one replaced before the detector was free.
-    late : int
-        Number of frames judged after the deadline. Dropped frames missed it too, but are not included.
-    deadline_ms : float
+    `arrived`, `dropped`: number of all frames, and of those that a newer one replaced before the detector was free.
+    `late`: number of frames judged after the deadline. Dropped frames missed it too, but are not included.
     """
 
     rate_hz: float
@@ -132,35 +120,21 @@ class ArrivalCounts:
 class ProfileReport:
     """Result of `profile`.
 
-    Attributes
-    ----------
-    n, warmup : int
-        Number of measured frames, and of frames before them, after the cold start, that do not count.
-    cold_start_ms : float
-        Time of the first prediction; only cold if the detector is freshly loaded.
-    fps : float or None
-        Frames per second when one follows the other, reading excluded.
-    image_sizes : list of (height, width)
-        Sizes of the images used.
-    latency : dict of Latency
-        Latency by stage; `total` is the whole call of `Detector.predict`, or at a pace the time from arrival to
+    `n`, `warmup`: number of measured frames, and of frames before them, after the cold start, that do not count.
+    `cold_start_ms`: time of the first prediction; only cold if the detector is freshly loaded.
+    `fps`: frames per second when one follows the other, reading excluded.
+    `image_sizes` (list of (height, width)): sizes of the images used.
+    `latency`: latency by stage; `total` is the whole call of `Detector.predict`, or at a pace the time from arrival to
         verdict, which includes the wait `age` for the detector.
-    arrivals : ArrivalCounts or None
-        None without a pace.
-    cpu_share : float
-        Processor time over wall time during the measurement; 2 means two full cores.
-    peak_memory_mib : int or None
-        Peak memory of this process since its start.
-    other_use : OtherUse or None
-        Load from other processes and the hypervisor during the measurement; None if unknown.
-    throttle_events : int or None
-        Number of times that a core was throttled during the measurement; None if unknown.
-    launches : str
-        Description of a GPU's launch of a frame; empty on a CPU.
-    machine : dict
-        Result of `edgead.profiling.latency.machine_facts` after the run, so that `state` shows the loaded machine.
-    samples : list of Sample
-        Every measured frame, in the order of time; not in `to_dict`.
+    `arrivals`: none without a pace.
+    `cpu_share`: processor time over wall time during the measurement; 2 means two full cores.
+    `peak_memory_mib`: peak memory of this process since its start.
+    `other_use`: load from other processes and the hypervisor during the measurement; None if unknown.
+    `throttle_events`: number of times that a core was throttled during the measurement; None if unknown.
+    `launches`: description of a GPU's launch of a frame; empty on a CPU.
+    `machine`: result of `edgead.profiling.latency.machine_facts` after the run, so that `state` shows the loaded
+        machine.
+    `samples`: every measured frame, in the order of time; not in `to_dict`.
     """
 
     n: int
@@ -210,10 +184,7 @@ class ProfileReport:
 
         The row names no folder, host or person.
 
-        Parameters
-        ----------
-        model : str
-            Description of the model, such as "patchcore at 224 x 224 px, int8, onnxruntime".
+        `model`: description of the model, such as "patchcore at 224 x 224 px, int8, onnxruntime".
         """
         machine, total = self.machine, self.latency["total"]
         virtual = ", virtual" if machine["virtual_machine"] else ""
@@ -243,18 +214,12 @@ def profile(
 ) -> ProfileReport:
     """Measure a detector's latency on images one after the other, without pause or at a pace.
 
-    Parameters
-    ----------
-    detector : Detector
-        Detector, freshly loaded for a meaningful cold start.
-    images : sequence of ndarray of shape (H, W, 3), uint8, BGR
-        At least one real image of the part; they are used in turn.
-    warmup : int
-        Number of predictions between the cold start and the measurement, which do not count.
-    n : int
-        Number of measured predictions without a pace; at least 1000 for a p99.9.
-    pace : Pace, optional
-        Arrival of frames; latency is counted from the arrival, even while the detector is busy.
+    `detector`: detector, freshly loaded for a meaningful cold start.
+    `images` (sequence of ndarray of shape (H, W, 3), uint8, BGR): at least one real image of the part; they are used in
+        turn.
+    `warmup`: number of predictions between the cold start and the measurement, which do not count.
+    `n`: number of measured predictions without a pace; at least 1000 for a p99.9.
+    `pace`: arrival of frames; latency is counted from the arrival, even while the detector is busy.
     """
     images = list(images)
     if not images:

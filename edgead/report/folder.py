@@ -27,10 +27,8 @@ def evaluate_folder(
 
     With `left_out`, learnt images are judged too, each without its own fold.
 
-    Raises
-    ------
-    DatasetError, SettingsError
-        No good or no defective image is left to measure or can be read, or the model did not learn in folds.
+    Raises DatasetError, SettingsError: no good or no defective image is left to measure or can be read, or the model
+        did not learn in folds.
     """
     model, images = detector.artifact, find_test_images(data)
     in_folds = model.manifest.head.leaves_out(0)

@@ -16,18 +16,11 @@ from edgead.metrics import Rate
 class Guarantee:
     """Comparison of a threshold's rate with the count on good parts that it was not derived from.
 
-    Attributes
-    ----------
-    name : str
-        "rejected" or "rejected or sent to review".
-    asked : float
-        Requested largest share of good parts.
-    counted : Rate
-    probability : float or None
-        Probability of at least this count if the guarantee holds; None if the thresholds guarantee nothing, or if
-        images come in groups, where the interval of the count decides.
-    proven : bool
-        Whether the rate is guaranteed, and not only expected.
+    `name`: "rejected" or "rejected or sent to review".
+    `asked`: requested largest share of good parts.
+    `probability`: probability of at least this count if the guarantee holds; None if the thresholds guarantee nothing,
+        or if images come in groups, where the interval of the count decides.
+    `proven`: whether the rate is guaranteed, and not only expected.
     """
 
     name: str

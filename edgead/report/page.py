@@ -136,17 +136,9 @@ def _shares_at_or_above(ascending: np.ndarray, cuts: np.ndarray) -> np.ndarray:
 def report_page(detector: Detector, found: Findings, *, model: str, data: str) -> str:
     """Render the report page.
 
-    Parameters
-    ----------
-    detector : Detector
-        Detector of the report, which judges the shown images again.
-    model, data : str
-        Names of the model and of the test set.
-
-    Returns
-    -------
-    str
-        HTML that loads no other file, and works without its one script.
+    `detector`: detector of the report, which judges the shown images again.
+    `model`, `data`: names of the model and of the test set.
+    Returns HTML that loads no other file, and works without its one script.
     """
     score = attrgetter("image_score")
     by_score = sorted(found.of(good=True), key=score)

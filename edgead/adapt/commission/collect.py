@@ -67,22 +67,11 @@ def collect(
 ) -> CollectedImages:
     """Collect images until there are enough of different parts, or the source ends.
 
-    Parameters
-    ----------
-    frames : iterable of Frame
-        Good parts only.
-    folder : Path
-        Gets `NUMBER.png`, by the number of the frame; blurred images go to its subfolder `blurred`.
-    wanted : int
-    patience_s : float
-        Longest wait for a new part, seconds.
-    progress : callable, optional
-        Called with (done, wanted).
-
-    Raises
-    ------
-    CommissionError
-        No new part came for `patience_s`, or the source has no image.
+    `frames`: good parts only.
+    `folder`: gets `NUMBER.png`, by the number of the frame; blurred images go to its subfolder `blurred`.
+    `patience_s`: longest wait for a new part, seconds.
+    `progress`: called with (done, wanted).
+    Raises CommissionError: no new part came for `patience_s`, or the source has no image.
     """
     seen, paths, sharpnesses, duplicates = Repeats(), [], [], 0
     files: dict[str, str] = {}

@@ -99,21 +99,11 @@ def commission(
 ) -> Commissioned:
     """Make a model from good parts in front of a camera.
 
-    Parameters
-    ----------
-    source : str
-        Any source that `edgead.sources.open_source` takes, with good parts only. The built-in line shows good parts
-        only unless the URI says otherwise.
-    destination : Path
-        Directory of the model.
-    plan : CommissionPlan
-    progress : callable, optional
-        Called with (stage, done, total).
-
-    Raises
-    ------
-    SettingsError, SourceError, CommissionError, DatasetError, CalibrationError, ArtifactError
-        Before anything is written at `destination`.
+    `source`: any source that `edgead.sources.open_source` takes, with good parts only. The built-in line shows good
+        parts only unless the URI says otherwise.
+    `destination`: directory of the model.
+    Raises SettingsError, SourceError, CommissionError, DatasetError, CalibrationError, ArtifactError: before anything
+        is written at `destination`.
     """
     check_destination(destination)
     refuse_made(map(Path, glob.glob(split_options(source)[0])))

@@ -92,20 +92,12 @@ def _report(stage: str, done: int, total: int) -> None:
 def learn_order(order: dict[str, Any], progress: Any) -> None:
     """Train a model on images of good parts; write it with the scores and heat maps of the images.
 
-    Parameters
-    ----------
-    order : dict
-        `images` (paths), `files` (names of original files by the name of the image), `frame_size`, `region`, `ignored`
-        (numbers, see `edgead.dataset.places.read_ignored`), `preset`, `data` (source of the images), `one_product` (a
-        person says that all images show one product) and `folder`, which is created with the model, the heat maps and
-        the result, or not at all.
-    progress : callable
-        Called with (stage, done, total).
-
-    Raises
-    ------
-    TwoProductsError
-        The images look like two products, and nobody says that they show one.
+    `order`: `images` (paths), `files` (names of original files by the name of the image), `frame_size`, `region`,
+        `ignored` (numbers, see `edgead.dataset.places.read_ignored`), `preset`, `data` (source of the images),
+        `one_product` (a person says that all images show one product) and `folder`, which is created with the model,
+        the heat maps and the result, or not at all.
+    `progress` (callable): called with (stage, done, total).
+    Raises TwoProductsError: the images look like two products, and nobody says that they show one.
     """
     paths = [Path(path) for path in order["images"]]
     made = Path(order["folder"])

@@ -24,15 +24,9 @@ class BankRule:
 def choose_memory_bank(patches: np.ndarray, rule: BankRule, *, progress: Progress | None = None) -> np.ndarray:
     """Choose the patches to store: greedy k-centre from a random first patch (Roth et al. 2022, algorithm 1).
 
-    Parameters
-    ----------
-    patches : ndarray of shape (n, d), float32
-    rule : BankRule
-
-    Returns
-    -------
-    ndarray of shape (m,), int64
-        Rows of `patches` in the order of choice: the first n are the bank that `most=n` would give.
+    `patches`: ndarray of shape (n, d), float32.
+    Returns ndarray of shape (m,), int64: rows of `patches` in the order of choice: the first n are the bank that
+        `most=n` would give.
     """
     wanted = math.ceil(rule.sampling_ratio * len(patches))
     count = max(rule.least, min(wanted, rule.most, len(patches)))
@@ -72,11 +66,8 @@ def merge(bank: np.ndarray, patches: np.ndarray, *, progress: Progress | None = 
     Old rows represent patches that were not stored. Greedy k-centre drops the rows with the nearest neighbours, so that
     the patches that they represented stay covered, within `radius` more than before.
 
-    Parameters
-    ----------
-    bank : ndarray of shape (m, d), float32
-    patches : ndarray of shape (n, d), float32
-        New patches that the bank does not cover yet.
+    `bank`: ndarray of shape (m, d), float32.
+    `patches` (ndarray of shape (n, d), float32): new patches that the bank does not cover yet.
     """
     if not len(patches):
         return Merged(bank, np.zeros(len(bank), bool), 0.0)

@@ -26,12 +26,8 @@ FEWEST_SCARRED = 20
 class Damping:
     """Choice between a memory bank of damped patches and one of plain patches.
 
-    Attributes
-    ----------
-    damped, plain : float
-        AUROC of scars on images that were left out.
-    error : float
-        Standard error of their difference.
+    `damped`, `plain`: AUROC of scars on images that were left out.
+    `error`: standard error of their difference.
     """
 
     damped: float
@@ -55,14 +51,8 @@ def compare_damping(
 ) -> Damping:
     """Compare a bank of damped patches with one of plain patches.
 
-    Parameters
-    ----------
-    damped, plain : LearntBank
-        Banks of the same images and folds.
-    head : NearestHead
-    scarred : Scarred
-    folds : sequence of int
-        Fold of each learnt image.
+    `damped`, `plain`: banks of the same images and folds.
+    `folds`: fold of each learnt image.
     """
     found = [left_out_separation(learnt, head, scarred, folds) for learnt in (damped, plain)]
     _, error = found[1].above(found[0])

@@ -37,14 +37,10 @@ FEWEST_COMPARED, COMPARED_ROWS, FARTHEST, MOST_LOUDER = 10, 2_000, 10, 2.0
 class FeatureScale:
     """Scale of the features: means and deviations of the channels, and the squared median length in each layer.
 
-    Attributes
-    ----------
-    mean, inverse_std : ndarray of shape (d,), float32
-    squared_length : ndarray of shape (layers,), float32
-    channels : sequence of int
-        Channels of each layer; d in all.
-    damps : bool
-        Whether lengths are damped.
+    `mean`, `inverse_std`: ndarray of shape (d,), float32.
+    `squared_length`: ndarray of shape (layers,), float32.
+    `channels`: channels of each layer; d in all.
+    `damps`: whether lengths are damped.
     """
 
     mean: np.ndarray
@@ -67,13 +63,9 @@ class FeatureScale:
 def fit_scale(features: np.ndarray, channels: Sequence[int], *, damps: bool) -> FeatureScale:
     """Learn the scale from raw features of good images.
 
-    Parameters
-    ----------
-    features : ndarray of shape (n, d), float32
-    channels : sequence of int
-        Channels of each layer; d in all.
-    damps : bool
-        Whether lengths are damped.
+    `features`: ndarray of shape (n, d), float32.
+    `channels`: channels of each layer; d in all.
+    `damps`: whether lengths are damped.
     """
     mean = features.mean(axis=0, dtype=np.float64)
     squares = sum(np.square(block - mean).sum(axis=0) for block in _blocks(features))
@@ -105,13 +97,11 @@ def _squared_lengths(features: np.ndarray, channels: Sequence[int]) -> np.ndarra
 class FeatureMetric:
     """Learnt metric of patches: matrices that weaken directions in which good parts differ from each other.
 
-    Attributes
-    ----------
-    matrix : ndarray of shape (d, d), float32
-        Symmetric matrix that patches are multiplied by before they are compared.
-    without : ndarray of shape (folds x d, d), float32
-        One (d, d) matrix for each fold, stacked. Applied to patches already multiplied by `matrix`, it gives the metric
-        as if that fold had not been learnt. Empty if no folds were asked for.
+    `matrix` (ndarray of shape (d, d), float32): symmetric matrix that patches are multiplied by before they are
+        compared.
+    `without` (ndarray of shape (folds x d, d), float32): one (d, d) matrix for each fold, stacked. Applied to patches
+        already multiplied by `matrix`, it gives the metric as if that fold had not been learnt. Empty if no folds were
+        asked for.
     """
 
     matrix: np.ndarray
@@ -131,22 +121,13 @@ def fit_metric(
     A metric lowers the scores of images that it was learnt from: with 60 good parts, by half a deviation. So with
     `folds` it is also learnt without each fold, from residuals between patches of other folds.
 
-    Parameters
-    ----------
-    patches : ndarray of shape (n, d), float32
-        Standardised by `FeatureScale`; the same number from every image, image by image.
-    groups : sequence of int
-        Group of each image; images of one part, one batch or one light share a number.
-    folds : sequence of int, optional
-        The fold of each image, from 0 on; see `edgead.adapt.memory_bank.folds`.
-    seed : int
-    halves : bool
-        Whether the two halves of the channels come from different cameras; each half then gets a metric of its own.
-
-    Returns
-    -------
-    FeatureMetric
-        The learnt metric; the identity if all images are in one group.
+    `patches` (ndarray of shape (n, d), float32): standardised by `FeatureScale`; the same number from every image,
+        image by image.
+    `groups`: group of each image; images of one part, one batch or one light share a number.
+    `folds`: the fold of each image, from 0 on; see `edgead.adapt.memory_bank.folds`.
+    `halves`: whether the two halves of the channels come from different cameras; each half then gets a metric of its
+        own.
+    Returns the learnt metric; the identity if all images are in one group.
     """
     of_image, of_fold = np.asarray(groups), np.asarray(folds, int)
     distinct, width = np.unique(of_image), patches.shape[1]
@@ -189,18 +170,10 @@ def equal_loudness(patches: np.ndarray, groups: Sequence[int] | np.ndarray, *, s
     parts in the other. So each half alone scores each good image against other groups, by its farthest patches; the
     factors give the squares of both the same deviation among images. Ours; see benchmarks/RESULTS.md.
 
-    Parameters
-    ----------
-    patches : ndarray of shape (n, d), float32
-        Multiplied by their metric; the same number from every image, image by image.
-    groups : sequence of int
-        Group of each image.
-    seed : int
-
-    Returns
-    -------
-    (float, float)
-        Factors of both halves: their product is 1, their ratio at most `MOST_LOUDER`. Both are 1 for few groups.
+    `patches` (ndarray of shape (n, d), float32): multiplied by their metric; the same number from every image, image by
+        image.
+    `groups`: group of each image.
+    Returns factors of both halves: their product is 1, their ratio at most `MOST_LOUDER`. Both are 1 for few groups.
     """
     of_image = np.asarray(groups)
     distinct = np.unique(of_image)

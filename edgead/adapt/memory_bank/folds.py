@@ -26,17 +26,8 @@ def deal_folds(
 ) -> np.ndarray:
     """Assign images to folds, whole groups at a time; with few groups each is a fold.
 
-    Parameters
-    ----------
-    groups : sequence of int of length n
-    seed : int
-    learnt : sequence of bool of length n, optional
-        Whether each image is learnt; groups with learnt images are spread evenly over the folds.
-
-    Returns
-    -------
-    ndarray of shape (n,), int
-        Fold of each image, from 0 on.
+    `learnt`: whether each image is learnt; groups with learnt images are spread evenly over the folds.
+    Returns ndarray of shape (n,), int: fold of each image, from 0 on.
     """
     group_of = np.asarray(groups)
     distinct = np.unique(group_of if learnt is None else group_of[np.asarray(learnt, bool)])
@@ -49,19 +40,11 @@ def deal_folds(
 def find_stand_ins(patches: np.ndarray, fold: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Find a stand-in for each row of a memory bank: it replaces the row when the fold of the row is left out.
 
-    Parameters
-    ----------
-    patches : ndarray of shape (n, d), float32
-        Patches of all good images.
-    fold : ndarray of shape (n,)
-        Fold of each patch.
-    chosen : ndarray of shape (m,)
-        Indices of the patches that are the rows of the memory bank.
-
-    Returns
-    -------
-    ndarray of shape (m, d), float32
-        Stand-in of each row: if the other folds have no more patches, a row of another fold, else the row itself.
+    `patches` (ndarray of shape (n, d), float32): patches of all good images.
+    `fold` (ndarray of shape (n,)): fold of each patch.
+    `chosen` (ndarray of shape (m,)): indices of the patches that are the rows of the memory bank.
+    Returns ndarray of shape (m, d), float32: stand-in of each row: if the other folds have no more patches, a row of
+        another fold, else the row itself.
     """
     bank, of_row = np.ascontiguousarray(patches[chosen]), fold[chosen]
     stand_ins, search, near = bank.copy(), NearestPatches(bank), min(_NEIGHBORS, len(bank))

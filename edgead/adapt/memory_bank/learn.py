@@ -22,14 +22,9 @@ CHOOSE = "choose memory bank"
 class Space:
     """Options of the space in which patches are compared; see `edgead.adapt.memory_bank.feature_space`.
 
-    Attributes
-    ----------
-    channels : sequence of int
-        Channels of each layer of the features.
-    damps, whitens : bool
-        Whether lengths are damped, and whether a metric is learnt.
-    halves : bool
-        Whether the two halves of the channels come from different cameras.
+    `channels`: channels of each layer of the features.
+    `damps`, `whitens`: whether lengths are damped, and whether a metric is learnt.
+    `halves`: whether the two halves of the channels come from different cameras.
     """
 
     channels: Sequence[int]
@@ -42,15 +37,9 @@ class Space:
 class LearntBank:
     """Scale, metric and memory bank learnt from good images.
 
-    Attributes
-    ----------
-    scale : FeatureScale
-    metric : ndarray of shape (d, d), float32
-        The identity if no metric is learnt.
-    arrays : dict of str to ndarray
-        The memory bank and the arrays for leaving out folds, by the names of `edgead.heads.nearest`.
-    folds : int
-        Number of folds; 0 if all images are in one fold.
+    `metric` (ndarray of shape (d, d), float32): the identity if no metric is learnt.
+    `arrays`: the memory bank and the arrays for leaving out folds, by the names of `edgead.heads.nearest`.
+    `folds`: number of folds; 0 if all images are in one fold.
     """
 
     scale: FeatureScale
@@ -71,23 +60,11 @@ def learn_bank(
 ) -> LearntBank:
     """Learn scale, metric, memory bank and its folds.
 
-    Parameters
-    ----------
-    patches : ndarray of shape (n, d), float32
-        Raw features of good images, the same number from every image, image by image; changed in place.
-    groups, folds : sequence of int
-        Group and fold of each image; see `edgead.adapt.memory_bank.folds`.
-    rule : BankRule
-    space : Space
-    progress : callable
-        Called with (stage, done, total).
-    scale : FeatureScale, optional
-        Scale of another bank of the same patches; it differs only in its damping.
-
-    Returns
-    -------
-    LearntBank
-        Equal on every machine for the same features.
+    `patches` (ndarray of shape (n, d), float32): raw features of good images, the same number from every image, image
+        by image; changed in place.
+    `groups`, `folds`: group and fold of each image; see `edgead.adapt.memory_bank.folds`.
+    `scale`: scale of another bank of the same patches; it differs only in its damping.
+    Returns equal on every machine for the same features.
     """
     fold = np.asarray(folds, int)
     several = int(fold.max()) > 0

@@ -68,12 +68,8 @@ def _quarters(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
 class Scarred:
     """Raw features of good images, and of the same images with scars.
 
-    Attributes
-    ----------
-    images : ndarray of shape (k,), int
-        Indices among the images that the bank is learnt from; see `choose_scarred`.
-    good, made : ndarray of shape (k, h, w, d), float32
-        Features of all patches, without and with scars.
+    `images` (ndarray of shape (k,), int): indices among the images that the bank is learnt from; see `choose_scarred`.
+    `good`, `made` (ndarray of shape (k, h, w, d), float32): features of all patches, without and with scars.
     """
 
     images: np.ndarray
@@ -85,11 +81,8 @@ class Scarred:
 class Separation:
     """AUROC of scars on images that were left out.
 
-    Attributes
-    ----------
-    of_image : ndarray of shape (k,), float64
-        One value for each image; their mean is the AUROC: the structural components of DeLong et al. (Biometrics 1988)
-        for the scars of one image together (Obuchowski, Biometrics 1997).
+    `of_image` (ndarray of shape (k,), float64): one value for each image; their mean is the AUROC: the structural
+        components of DeLong et al. (Biometrics 1988) for the scars of one image together (Obuchowski, Biometrics 1997).
     """
 
     of_image: np.ndarray
@@ -110,15 +103,8 @@ def own_separation(
 ) -> Separation:
     """Measure the separation by a small bank of every third row and column of patches; compares precisions in seconds.
 
-    Parameters
-    ----------
-    scarred : Scarred
-        Images of several groups.
-    groups : sequence of int
-        Group of each image.
-    rule : BankRule
-    space : Space
-    head : NearestHead
+    `scarred`: images of several groups.
+    `groups`: group of each image.
     """
     patches = scarred.good[:, ::3, ::3].reshape(-1, scarred.good.shape[-1]).copy()
     folds = deal_folds(groups, rule.seed)
@@ -133,16 +119,10 @@ def left_out_separation(
 
     Each scar counts as an image of its own: its quarter of the scarred image, and the rest of the good one.
 
-    Parameters
-    ----------
-    learnt : LearntBank
-        Bank with folds.
-    head : NearestHead
-        Computes image scores from patch scores.
-    scarred : Scarred
-        Good and scarred features of at least two images.
-    folds : sequence of int
-        Fold of each learnt image, as given to `learn_bank`.
+    `learnt`: bank with folds.
+    `head`: computes image scores from patch scores.
+    `scarred`: good and scarred features of at least two images.
+    `folds`: fold of each learnt image, as given to `learn_bank`.
     """
     (count, height, width), fold_of = scarred.good.shape[:3], np.asarray(folds)[scarred.images]
     grid = height, width

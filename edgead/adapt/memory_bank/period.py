@@ -22,20 +22,9 @@ _AS_CLEAR = 0.9
 def find_period(streams: Sequence[np.ndarray]) -> float:
     """Find the period of a motion, in frames, by the autocorrelation of the features of its frames.
 
-    Parameters
-    ----------
-    streams : sequence of ndarray of shape (n, d), float32
-        Features of the frames of each stream, in order.
-
-    Returns
-    -------
-    float
-        Length of a cycle in frames.
-
-    Raises
-    ------
-    SettingsError
-        The longest stream has fewer than three cycles, or nothing in it repeats.
+    `streams` (sequence of ndarray of shape (n, d), float32): features of the frames of each stream, in order.
+    Returns length of a cycle in frames.
+    Raises SettingsError: the longest stream has fewer than three cycles, or nothing in it repeats.
     """
     longest = max(streams, key=len)
     if len(longest) < FEWEST_CYCLES * SHORTEST:
@@ -99,19 +88,11 @@ def _top(alike: np.ndarray, lag: int) -> float:
 def find_phases(streams: Sequence[np.ndarray], period: float, grid: tuple[int, int]) -> tuple[float, list[np.ndarray]]:
     """Find the moment in the cycle of each frame: compare frames with one cycle first, then with all cycles.
 
-    Parameters
-    ----------
-    streams : sequence of ndarray of shape (n, h w d), float32
-    period : float
-        Approximate length of a cycle in frames.
-    grid : (int, int)
-
-    Returns
-    -------
-    period : float
-        Mean length of a cycle in frames.
-    phases : list of ndarray of shape (n,), float64
-        Position of each frame, counted in cycles from the start of the first frame's cycle; never decreasing.
+    `streams`: sequence of ndarray of shape (n, h w d), float32.
+    `period`: approximate length of a cycle in frames.
+    Returns mean length of a cycle in frames.
+    Returns list of ndarray of shape (n,), float64: position of each frame, counted in cycles from the start of the
+        first frame's cycle; never decreasing.
     """
     longest = max(streams, key=len)
     start = max(0, round((len(longest) - period) / 2))

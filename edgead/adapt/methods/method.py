@@ -66,33 +66,19 @@ class GoodPaths:
 class Trained:
     """A trained detector, ready to be written.
 
-    Attributes
-    ----------
-    name : str
-        Name of the method.
-    settings : dict
-        The configuration as plain JSON types.
-    write_graph : callable
-        Writes the graph, and files that belong to it, into a folder, as a manifest describes it.
-    preprocessing : Preprocessing
-    head : Head
-        Computes scores from the outputs.
-    arrays : mapping of str to ndarray
-        Arrays that the head needs besides the graph, float32 matrices.
-    learns_from : {"good", "unlabelled", "nothing"}
-    graph_arrays : mapping of str to ndarray
-        Inputs of the graph after the image, by name, float32 with 1 to 4 dimensions: learnt values, if the rest of the
-        network is the same for every product.
-    precision : str
-        Precision of the graph.
-    outputs_of : callable
-        Returns the outputs for one preprocessed image, as a batch of one, by the names that the head uses.
-    notes : mapping of str to object
-        Further facts for the manifest besides the settings, as plain JSON types.
-    versions : mapping of str to str
-        Versions of the software that made the detector.
-    network : nn.Module, optional
-        The torch network, if the method trains one.
+    `name`: name of the method.
+    `settings`: the configuration as plain JSON types.
+    `write_graph`: writes the graph, and files that belong to it, into a folder, as a manifest describes it.
+    `head`: computes scores from the outputs.
+    `arrays`: arrays that the head needs besides the graph, float32 matrices.
+    `learns_from`: {"good", "unlabelled", "nothing"}.
+    `graph_arrays`: inputs of the graph after the image, by name, float32 with 1 to 4 dimensions: learnt values, if the
+        rest of the network is the same for every product.
+    `precision`: precision of the graph.
+    `outputs_of`: returns the outputs for one preprocessed image, as a batch of one, by the names that the head uses.
+    `notes`: further facts for the manifest besides the settings, as plain JSON types.
+    `versions`: versions of the software that made the detector.
+    `network` (nn.Module): the torch network, if the method trains one.
     """
 
     name: str
@@ -114,22 +100,15 @@ class Trained:
 class Course:
     """Circumstances of a training, whatever the method.
 
-    Attributes
-    ----------
-    groups : sequence of int
-        Group of each image: methods that compare images compare those of different groups; empty if each is its own
-        group.
-    folds : sequence of int
-        Fold of each image, for a method that `leaves_out`: see `memory_bank.folds`. Empty if the method shall choose.
-    progress : callable
-        Called with (stage, done, total).
-    checkpoint : edgead.workstation.trainer.checkpoint.Checkpoint, optional
-        State to continue an interrupted training; methods without training steps have nothing to resume.
-    device : torch.device, optional
-        Device to train a network on; None for methods without torch.
-    seen : callable, optional
-        Called by a method that compares features, before it learns, with the mean features of each image: an array of
-        shape (n, d), float32.
+    `groups`: group of each image: methods that compare images compare those of different groups; empty if each is its
+        own group.
+    `folds`: fold of each image, for a method that `leaves_out`: see `memory_bank.folds`. Empty if the method shall
+        choose.
+    `checkpoint` (edgead.workstation.trainer.checkpoint.Checkpoint): state to continue an interrupted training; methods
+        without training steps have nothing to resume.
+    `device` (torch.device): device to train a network on; None for methods without torch.
+    `seen`: called by a method that compares features, before it learns, with the mean features of each image: an array
+        of shape (n, d), float32.
     """
 
     groups: Sequence[int] = ()
@@ -143,33 +122,21 @@ class Course:
 class Method(ABC, Generic[Config]):
     """A detector that can be trained: one subclass per file, found by its name in `edgead.adapt.methods.METHODS`.
 
-    Attributes
-    ----------
-    name : str
-    config_class : type
-        A frozen dataclass, a subclass of `MethodConfig`, with a default for every setting.
-    presets : dict
-        For each preset, the settings that differ from the defaults of `config_class`.
-    purpose : str
-        When to use the method, in half a sentence.
-    preset_purposes : dict
-        When to use each preset.
-    learns_from : {"good", "unlabelled", "nothing"}
-    calibrated : bool
-        Whether training makes thresholds from good images. Otherwise it learns all images, and `edgead calibrate` makes
-        the thresholds.
-    leaves_out : bool
-        Whether it learns in folds, so that each image can be scored as if it had not been learnt; see
+    `config_class`: a frozen dataclass, a subclass of `MethodConfig`, with a default for every setting.
+    `presets`: for each preset, the settings that differ from the defaults of `config_class`.
+    `purpose`: when to use the method, in half a sentence.
+    `preset_purposes`: when to use each preset.
+    `learns_from`: {"good", "unlabelled", "nothing"}.
+    `calibrated`: whether training makes thresholds from good images. Otherwise it learns all images, and `edgead
+        calibrate` makes the thresholds.
+    `leaves_out`: whether it learns in folds, so that each image can be scored as if it had not been learnt; see
         `edgead.adapt.memory_bank.folds`.
-    compares_places : bool
-        Whether it compares each place with the same place of learnt parts; then it cannot work on tiles.
-    in_order : bool
-        Whether it learns from the frames of a stream in their order; `edgead train` has images without an order.
-    smallest_px : int
-        Smallest height and width of the network's input, pixels: by default two patches of stride 16; below this the
-        image score depends mostly on the network's padding.
-    inputs : tuple of str
-        Inputs (`Preprocessing.colour`) that it can learn from. With `rgb_relief`, its class takes `channels`.
+    `compares_places`: whether it compares each place with the same place of learnt parts; then it cannot work on tiles.
+    `in_order`: whether it learns from the frames of a stream in their order; `edgead train` has images without an
+        order.
+    `smallest_px`: smallest height and width of the network's input, pixels: by default two patches of stride 16; below
+        this the image score depends mostly on the network's padding.
+    `inputs`: inputs (`Preprocessing.colour`) that it can learn from. With `rgb_relief`, its class takes `channels`.
     """
 
     name: ClassVar[str]
@@ -240,18 +207,9 @@ class Method(ABC, Generic[Config]):
     def choose_precision(self, precision: str, images: int, *, cross_validates: bool) -> None:
         """Set the precision, one of TRAINED_PRECISIONS; called before learning, when the number of images is known.
 
-        Parameters
-        ----------
-        precision : str
-        images : int
-            Number of images.
-        cross_validates : bool
-            Whether thresholds come from several trainings, each of which leaves out some of the images.
-
-        Raises
-        ------
-        SettingsError
-            The method cannot be trained in this precision.
+        `images`: number of images.
+        `cross_validates`: whether thresholds come from several trainings, each of which leaves out some of the images.
+        Raises SettingsError: the method cannot be trained in this precision.
         """
         if precision not in TRAINED_PRECISIONS:
             raise SettingsError(f"precision {precision!r}: choose one of {', '.join(TRAINED_PRECISIONS)}")
@@ -299,10 +257,7 @@ class Method(ABC, Generic[Config]):
 
         `channels` is the number of input channels: 6 for a detector that learns from `rgb_relief`.
 
-        Raises
-        ------
-        SettingsError
-            A setting is unknown or invalid, or the method cannot use weights.
+        Raises SettingsError: a setting is unknown or invalid, or the method cannot use weights.
         """
         method = cls.variant(settings)
         config = read_settings(method.config_class, settings, detector=method.name)
@@ -335,19 +290,11 @@ class Method(ABC, Generic[Config]):
     ) -> Trained:
         """Learn from images.
 
-        Parameters
-        ----------
-        images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-            Already preprocessed to `preprocessing`; good ones, unless `learns_from` says otherwise.
-        groups, folds, progress, checkpoint, device, seen
-            See `Course`.
-
-        Raises
-        ------
-        SettingsError
-            There are too few images for the method.
-        DatasetError
-            A folder that the settings name holds no images.
+        `images` (sequence of ndarray of shape (h, w, 3), uint8, RGB): already preprocessed to `preprocessing`; good
+            ones, unless `learns_from` says otherwise.
+        `groups`, `folds`, `progress`, `checkpoint`, `device`, `seen`: see `Course`.
+        Raises SettingsError: there are too few images for the method.
+        Raises DatasetError: a folder that the settings name holds no images.
         """
         where = self.choose_device("cpu") if device is None else device
         self.learn(images, Course(groups, folds, progress, checkpoint, where, seen))

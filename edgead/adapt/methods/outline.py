@@ -22,16 +22,11 @@ _METHOD = "edgead.adapt.methods.method"
 class Outline:
     """Purpose, presets and settings of a method.
 
-    Attributes
-    ----------
-    purpose : str
-    presets : mapping of str to str
-        Purpose of each preset, by its name.
-    settings : tuple of str, optional
-        Names of the configuration's fields, in their order; None if the method's file does not contain all of them, or
-        there are several configurations (`Method.variant`).
-    leaves_out : bool, optional
-        Whether it leaves images out without another training; None if it makes no limits, or only a base class tells.
+    `presets`: purpose of each preset, by its name.
+    `settings`: names of the configuration's fields, in their order; None if the method's file does not contain all of
+        them, or there are several configurations (`Method.variant`).
+    `leaves_out`: whether it leaves images out without another training; None if it makes no limits, or only a base
+        class tells.
     """
 
     purpose: str

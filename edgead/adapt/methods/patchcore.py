@@ -179,10 +179,7 @@ class PatchCore(Method[PatchCoreConfig]):
     def backbone(self) -> FrozenBackbone:
         """The backbone's graph for the preprocessing of this detector.
 
-        Raises
-        ------
-        SettingsError
-            The backbone does not take the image size, or needs torch, which is not installed.
+        Raises SettingsError: the backbone does not take the image size, or needs torch, which is not installed.
         """
         packaged = self.read_backbone()
         if packaged is None:

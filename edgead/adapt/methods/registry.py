@@ -42,10 +42,7 @@ METHODS: Added[type[Method[Any]]] = Added(
 def find_preset(detector: str, preset: str) -> dict[str, Any]:
     """Return a preset of a detector: the settings that differ from its defaults.
 
-    Raises
-    ------
-    SettingsError
-        Unknown detector or preset; the message lists the known ones.
+    Raises SettingsError: unknown detector or preset; the message lists the known ones.
     """
     presets = METHODS.find(detector).presets
     _check_preset(detector, preset, presets)
@@ -55,10 +52,7 @@ def find_preset(detector: str, preset: str) -> dict[str, Any]:
 def check_names(detector: str, preset: str | None, settings: Iterable[str]) -> None:
     """Refuse a preset or settings that the detector does not have; if its source file lists them, without torch.
 
-    Raises
-    ------
-    SettingsError
-        Unknown detector, preset or setting; the message lists the known ones.
+    Raises SettingsError: unknown detector, preset or setting; the message lists the known ones.
     """
     METHODS.check(detector)
     outline = read_outline(METHODS.places()[detector])

@@ -19,10 +19,7 @@ def read_settings(config: type[Config], settings: Mapping[str, Any], *, detector
 
     An `image_size` of one number is a square.
 
-    Raises
-    ------
-    SettingsError
-        The detector does not have a setting, or its config refuses a value.
+    Raises SettingsError: the detector does not have a setting, or its config refuses a value.
     """
     check_known(settings, [field.name for field in fields(config)], detector=detector)  # type: ignore[arg-type]
     if isinstance(side := settings.get("image_size"), int):

@@ -92,11 +92,8 @@ def known_defects(artifact: Artifact) -> Defects:
 def learn_defects(artifact: Artifact, paths: Sequence[Path], progress: Progress | None = None) -> Defects:
     """Add marked defects to those that a model knows; if there are too many, the newest are kept.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Images of defective parts, one folder for each kind. If there is a mask, in `ground_truth/KIND` as in a data set
-        in MVTec layout, the patches inside it are learnt; otherwise those with the highest scores.
+    `paths`: images of defective parts, one folder for each kind. If there is a mask, in `ground_truth/KIND` as in a
+        data set in MVTec layout, the patches inside it are learnt; otherwise those with the highest scores.
     """
     known = known_defects(artifact)
     digests = {path: content_sha256(path) for path in paths}
@@ -174,16 +171,10 @@ def join_with_unknown(
 ) -> KnownDefects:
     """Find, on good images, how the score of known defects joins that of unknown defects.
 
-    Parameters
-    ----------
-    artifact : Artifact
-        Artifact with the arrays of known defects, able to read these images.
-    unknown : sequence of float
-        Scores of the images by the head without known defects; learnt images are scored without their fold.
-    rate : float
-        False-reject rate of the limit.
-    groups, folds : sequence of int
-        See `edgead.adapt.teach.prepare.ThresholdImages`.
+    `artifact`: artifact with the arrays of known defects, able to read these images.
+    `unknown`: scores of the images by the head without known defects; learnt images are scored without their fold.
+    `rate`: false-reject rate of the limit.
+    `groups`, `folds`: see `edgead.adapt.teach.prepare.ThresholdImages`.
     """
     known = known_scores(artifact, paths, folds=folds, progress=progress)
     return fit_join(unknown, known, rate, groups)
@@ -192,26 +183,13 @@ def join_with_unknown(
 def fit_join(unknown: Sequence[float], known: np.ndarray, rate: float, groups: Sequence[int] = ()) -> KnownDefects:
     """Find the steepest lift by known defects that leaves unknown defects their share of the false-reject rate.
 
-    Parameters
-    ----------
-    unknown : sequence of float of length n
-        Scores of good images, without their fold if they were learnt; for a frame in tiles the highest.
-    known : ndarray of shape (n, kinds)
-        Scores of the same images for each kind of known defects.
-    rate : float
-        False-reject rate of the limit.
-    groups : sequence of int
-        Group of each image; empty if every image is a group of its own.
-
-    Returns
-    -------
-    KnownDefects
-        Starts and slopes of the lift; all slopes are 0 if even the flattest lift would leave less to unknown defects.
-
-    Raises
-    ------
-    CalibrationError
-        There are too few good images for the rate.
+    `unknown`: scores of good images, without their fold if they were learnt; for a frame in tiles the highest.
+    `known` (ndarray of shape (n, kinds)): scores of the same images for each kind of known defects.
+    `rate`: false-reject rate of the limit.
+    `groups`: group of each image; empty if every image is a group of its own.
+    Returns starts and slopes of the lift; all slopes are 0 if even the flattest lift would leave less to unknown
+        defects.
+    Raises CalibrationError: there are too few good images for the rate.
     """
     of_unknown = np.asarray(unknown, float)
 
@@ -273,12 +251,8 @@ def scores_by_others(
 ) -> list[float]:
     """Score each marked part with the other marked defects only: an estimate for further parts like them.
 
-    Parameters
-    ----------
-    artifact : Artifact
-        Artifact that knows the defects.
-    paths : sequence of Path
-        Images among those of the defects.
+    `artifact`: artifact that knows the defects.
+    `paths`: images among those of the defects.
     """
     head, spec = nearest_head(artifact.manifest.head), artifact.manifest.preprocessing
     assert head.known is not None

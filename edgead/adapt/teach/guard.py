@@ -46,10 +46,8 @@ MAX_TILES = 24
 class LessonRefusedError(SettingsError):
     """Images to learn are not good, or learning them would let defects pass; the message names the images.
 
-    Attributes
-    ----------
-    doubtful : list of Offered
-        Images far from all good parts, which may still be taught with a reason; empty if a reason does not help.
+    `doubtful`: images far from all good parts, which may still be taught with a reason; empty if a reason does not
+        help.
     """
 
     def __init__(self, message: str, doubtful: Sequence[Offered] = ()):

@@ -94,14 +94,11 @@ def find_calibration_images(
     For named images, `group` says which belong together, with each other or with taught ones; see
     `edgead.dataset.groups.group_images`.
 
-    Raises
-    ------
-    ArtifactError
-        The model keeps no images, or scores them differently than before; the message says what to do.
-    CalibrationError
-        There are too few named images for the rates that the model guarantees.
-    SettingsError
-        An image or a group is both taught and calibrated on, or the model has already learnt from an image.
+    Raises ArtifactError: the model keeps no images, or scores them differently than before; the message says what to
+        do.
+    Raises CalibrationError: there are too few named images for the rates that the model guarantees.
+    Raises SettingsError: an image or a group is both taught and calibrated on, or the model has already learnt from an
+        image.
     """
     calibration = artifact.manifest.learnt_graph.calibration
     assert calibration is not None
@@ -286,15 +283,11 @@ class Prepared:
 def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress) -> Prepared:
     """Prepare a lesson from good images and marked defects; the model does not change.
 
-    Raises
-    ------
-    SettingsError
-        The model has no memory bank, there is nothing to learn, a calibration image is also taught, or an image is both
-        good and bad.
-    LessonRefusedError
-        Some images are far from all good parts, and the plan gives no reason to learn them.
-    ArtifactError, CalibrationError, DatasetError
-        The model is damaged, there are too few images to calibrate on, or images cannot be read.
+    Raises SettingsError: the model has no memory bank, there is nothing to learn, a calibration image is also taught,
+        or an image is both good and bad.
+    Raises LessonRefusedError: some images are far from all good parts, and the plan gives no reason to learn them.
+    Raises ArtifactError, CalibrationError, DatasetError: the model is damaged, there are too few images to calibrate
+        on, or images cannot be read.
     """
     artifact = Artifact.load(path)
     _check(artifact)

@@ -89,10 +89,7 @@ def new_version(path: Path, output: Path | None = None) -> Iterator[Path]:
     The previous model goes to `MODEL.versions/NUMBER`; the last ones are kept. With an `output`, the copy goes there
     and the model stays unchanged. On an error nothing changes.
 
-    Raises
-    ------
-    ArtifactError
-        The files at `path` (or `output`) cannot be replaced.
+    Raises ArtifactError: the files at `path` (or `output`) cannot be replaced.
     """
     with new_artifact(output or path) as draft:
         shutil.copytree(path, draft, dirs_exist_ok=True)
@@ -102,10 +99,7 @@ def new_version(path: Path, output: Path | None = None) -> Iterator[Path]:
 def undo(path: Path) -> Artifact:
     """Restore the last version, also if an interruption left no model at `path`; return it.
 
-    Raises
-    ------
-    ArtifactError
-        There is no earlier version, or it is damaged; nothing changes.
+    Raises ArtifactError: there is no earlier version, or it is damaged; nothing changes.
     """
     path = path.resolve()
     earlier = earlier_versions(path)
@@ -126,10 +120,8 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
     by as much as the scores of the kept images. If no such score changes, no threshold does. Taught images only prevent
     thresholds so low that they would be rejected again: images that an operator picks are no random sample.
 
-    Raises
-    ------
-    SettingsError, LessonRefusedError, ArtifactError, CalibrationError, DatasetError
-        See `edgead.adapt.teach.prepare.prepare`. Nothing changes then.
+    Raises SettingsError, LessonRefusedError, ArtifactError, CalibrationError, DatasetError: see
+        `edgead.adapt.teach.prepare.prepare`. Nothing changes then.
     """
     prepared = prepare(path, plan, progress=progress)
     for warning in prepared.warnings:
@@ -140,12 +132,9 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
 def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesson:
     """Learn a prepared lesson.
 
-    Raises
-    ------
-    SettingsError
-        The model was changed after the lesson was prepared; that change is kept.
-    LessonRefusedError
-        A bad part that was stopped would be ok, or thresholds may miss defects and the plan gives no reason for them.
+    Raises SettingsError: the model was changed after the lesson was prepared; that change is kept.
+    Raises LessonRefusedError: a bad part that was stopped would be ok, or thresholds may miss defects and the plan
+        gives no reason for them.
     """
     artifact, merged, good = prepared.artifact, prepared.merged, prepared.good
     taught = prepared.taught

@@ -31,24 +31,12 @@ def learn_again(
 ) -> Artifact:
     """Retrain the model at `path` on its training images; the previous version is kept.
 
-    Parameters
-    ----------
-    path : Path
-    precision : str
-        Precision of the graph that it is trained with and then runs.
-    data : Path
-        Folder of the images.
-    normal_dir, group : str, optional
-        By default those of the first training.
-    progress : callable, optional
-        Called with (stage, done, total).
-
-    Raises
-    ------
-    SettingsError
-        The model was taught after training, has thresholds not made from its images, or was trained with `--weights`.
-    ArtifactError
-        The images are not those that the model was trained on.
+    `precision`: precision of the graph that it is trained with and then runs.
+    `data`: folder of the images.
+    `normal_dir`, `group`: by default those of the first training.
+    Raises SettingsError: the model was taught after training, has thresholds not made from its images, or was trained
+        with `--weights`.
+    Raises ArtifactError: the images are not those that the model was trained on.
     """
     artifact = Artifact.load(path)
     manifest, training = artifact.manifest, artifact.manifest.training

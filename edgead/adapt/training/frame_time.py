@@ -16,10 +16,7 @@ def network_ms(detector: str, settings: Mapping[str, Any]) -> float:
 
     Computing scores and anomaly map takes additional time.
 
-    Raises
-    ------
-    SettingsError
-        Invalid settings.
+    Raises SettingsError: invalid settings.
     """
     return METHODS.find(detector).from_settings(settings, pretrained=False).network_ms()
 
@@ -27,12 +24,8 @@ def network_ms(detector: str, settings: Mapping[str, Any]) -> float:
 def tiles_account(good: GoodImages, detector: str, settings: Mapping[str, Any]) -> str:
     """Say into how many tiles the first image is cut, and about how long they take; empty without tiles.
 
-    Raises
-    ------
-    SettingsError
-        Invalid settings, or tiles that do not fit.
-    DatasetError, ImageError
-        There are no images, or the first cannot be read.
+    Raises SettingsError: invalid settings, or tiles that do not fit.
+    Raises DatasetError, ImageError: there are no images, or the first cannot be read.
     """
     if good.tiles is None:
         return ""

@@ -69,26 +69,13 @@ def cross_validate(
 ) -> GoodScores:
     """Score every image by a detector that learnt from the images of the other folds, after export.
 
-    Parameters
-    ----------
-    learn : callable
-        Returns a detector trained on some of the images.
-    paths : sequence of Path
-    folds : int
-        Number of folds, at least two; with as many folds as groups, each fold is one group.
-    groups : sequence of int
-        Group of each image, numbered from 0; whole groups are assigned to folds.
-    preprocessing : Preprocessing
-        Preprocessing of the detectors.
-    seed : int
-        Seed of the order in which groups are assigned to folds.
-    progress : callable, optional
-        Called with (done, total) folds.
-
-    Returns
-    -------
-    GoodScores
-        Scores in the order of the paths.
+    `learn`: returns a detector trained on some of the images.
+    `folds`: number of folds, at least two; with as many folds as groups, each fold is one group.
+    `groups`: group of each image, numbered from 0; whole groups are assigned to folds.
+    `preprocessing`: preprocessing of the detectors.
+    `seed`: seed of the order in which groups are assigned to folds.
+    `progress`: called with (done, total) folds.
+    Returns scores in the order of the paths.
     """
     group_of = np.asarray(groups)
     fold_of = (np.random.default_rng(seed).permutation(int(group_of.max()) + 1) % folds)[group_of]
@@ -124,35 +111,18 @@ def train_from_folder(
     A detector that is trained by gradient steps keeps a checkpoint in the folder `DESTINATION.checkpoint` until the
     artifact is complete: after an interruption the same call continues from there.
 
-    Parameters
-    ----------
-    good : GoodImages
-    destination : Path
-        Directory of the artifact.
-    settings : dict
-        Settings of the detector, see its config class; missing ones keep their defaults.
-    detector : str
-        A name in `edgead.adapt.methods.METHODS`.
-    weights : Path, optional
-        Weights of the backbone instead of the packaged ones; for efficient_ad, of the teacher.
-    device : {"auto", "cpu", "cuda"}
-        Device to train on.
-    precision : {"auto", "fp32", "int8"}
-        Precision of the graph; see `edgead.adapt.methods.method.Method.choose_precision`.
-    progress : callable, optional
-        Called with (stage, done, total); a `TrainingLog` also receives settings, losses and figures.
-    found_two : callable, optional
-        Called before anything is learnt if the images look like two products; an exception from it ends the training.
-
-    Returns
-    -------
-    (Artifact, list of str)
-        The artifact, and the errors of images that were skipped.
-
-    Raises
-    ------
-    DatasetError, ImageError, CalibrationError, ArtifactError
-        Before anything is written at `destination`.
+    `destination`: directory of the artifact.
+    `settings`: settings of the detector, see its config class; missing ones keep their defaults.
+    `detector`: a name in `edgead.adapt.methods.METHODS`.
+    `weights`: weights of the backbone instead of the packaged ones; for efficient_ad, of the teacher.
+    `device` ({"auto", "cpu", "cuda"}): device to train on.
+    `precision` ({"auto", "fp32", "int8"}): precision of the graph; see
+        `edgead.adapt.methods.method.Method.choose_precision`.
+    `progress`: called with (stage, done, total); a `TrainingLog` also receives settings, losses and figures.
+    `found_two`: called before anything is learnt if the images look like two products; an exception from it ends the
+        training.
+    Returns (Artifact, list of str): the artifact, and the errors of images that were skipped.
+    Raises DatasetError, ImageError, CalibrationError, ArtifactError: before anything is written at `destination`.
     """
     started = time.perf_counter()
     check_destination(destination)

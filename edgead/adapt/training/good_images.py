@@ -65,17 +65,9 @@ class Proportions:
 def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | None = None) -> Proportions:
     """Find suitable proportions for the network's input.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Good images; a sample of them is read.
-    roi : (int, int, int, int), optional
-        x, y, width and height of the region of interest, pixels.
-
-    Returns
-    -------
-    Proportions
-        Those of a square if images differ in proportions, or none can be read.
+    `paths`: good images; a sample of them is read.
+    `roi`: x, y, width and height of the region of interest, pixels.
+    Returns those of a square if images differ in proportions, or none can be read.
     """
     logarithms = []
     for pick in np.linspace(0, len(paths) - 1, min(LOOKED_AT, len(paths))).round().astype(int):
@@ -131,10 +123,8 @@ class AskedTiles:
     def tiling(self, image_size: tuple[int, int], shape: tuple[int, int]) -> Tiling:
         """Make the tiling for a network's input size and the smallest image size, each as height and width.
 
-        Raises
-        ------
-        SettingsError
-            A tile is smaller than 16 pixels or larger than an image, or tiles overlap by more than half.
+        Raises SettingsError: a tile is smaller than 16 pixels or larger than an image, or tiles overlap by more than
+            half.
         """
         longer = max(image_size)
         fitting = min(length * longer // side for length, side in zip(shape, image_size, strict=True))
@@ -219,19 +209,10 @@ class GoodImages:
 
     The other attributes are options of `edgead.train`, which explains them.
 
-    Attributes
-    ----------
-    data : Path
-        MVTec layout, or a folder of good images, or any folder together with `normal_dir`.
-    facts : mapping
-        Further facts about the images for the manifest, as plain JSON types.
-
-    Raises
-    ------
-    SettingsError
-        `roi` is no region, or options exclude each other.
-    CalibrationError
-        A rate is not between 0 and 1.
+    `data`: MVTec layout, or a folder of good images, or any folder together with `normal_dir`.
+    `facts`: further facts about the images for the manifest, as plain JSON types.
+    Raises SettingsError: `roi` is no region, or options exclude each other.
+    Raises CalibrationError: a rate is not between 0 and 1.
     """
 
     data: Path
@@ -321,10 +302,7 @@ class GoodImages:
     def with_places(self, spec: Preprocessing, paths: Sequence[Path], looks: Sequence[Look]) -> Preprocessing:
         """Add region, ignored places and alignment of the user to the method's preprocessing.
 
-        Raises
-        ------
-        SettingsError
-            See `edgead.dataset.places.with_places`.
+        Raises SettingsError: see `edgead.dataset.places.with_places`.
         """
         spec = spec.model_copy(update={"roi": self.roi})
         sizes = {(int(look.height), int(look.width)): path for look, path in zip(looks, paths, strict=True)}
@@ -362,10 +340,7 @@ class GoodImages:
     def split(self, paths: Sequence[Path], seed: int, *, leaves_out: bool) -> Split:
         """Find the groups of the images, hold some out unless the split crosses, and choose the rates.
 
-        Raises
-        ------
-        CalibrationError
-            There are too few images for the rates.
+        Raises CalibrationError: there are too few images for the rates.
         """
         groups = group_images(paths, self.group, self.data)
         if self.crosses(leaves_out):

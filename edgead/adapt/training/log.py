@@ -130,17 +130,9 @@ class TrainingLog:
 def training_log(where: Sequence[str], progress: StageProgress) -> Iterator[TrainingLog]:
     """Open a log for the block; if the block fails, the failure is logged.
 
-    Parameters
-    ----------
-    where : sequence of str
-        Paths of files for JSON lines, and `SCHEME:...` of trackers. Existing files are appended to.
-    progress : callable
-        Also called with (stage, done, total).
-
-    Raises
-    ------
-    SettingsError
-        A scheme is unknown, or a file or tracker cannot be written.
+    `where`: paths of files for JSON lines, and `SCHEME:...` of trackers. Existing files are appended to.
+    `progress`: also called with (stage, done, total).
+    Raises SettingsError: a scheme is unknown, or a file or tracker cannot be written.
     """
     with ExitStack() as opened:
         trackers = {_shown(one): opened.enter_context(closing(_open(one))) for one in where}

@@ -16,10 +16,8 @@ from edgead.errors import SettingsError
 def check_settings(detector: str, preset: str, chosen: Mapping[str, Any]) -> None:
     """Refuse an invalid preset, or invalid settings in addition to it, before images are read.
 
-    Raises
-    ------
-    SettingsError
-        The detector, preset or a setting is unknown, or the method refuses a value, such as too small an input.
+    Raises SettingsError: the detector, preset or a setting is unknown, or the method refuses a value, such as too small
+        an input.
     """
     of_preset = {} if preset == AUTO else find_preset(detector, preset)
     settings = {**of_preset, **chosen}
@@ -39,10 +37,7 @@ def preset_settings(
 
     `chosen` settings replace those of the preset; if they change the network, the input size is not adapted.
 
-    Raises
-    ------
-    SettingsError
-        The detector or the preset is unknown.
+    Raises SettingsError: the detector or the preset is unknown.
     """
     if preset == AUTO:
         if detector != AUTO_DETECTOR:

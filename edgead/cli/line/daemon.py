@@ -58,17 +58,9 @@ def daemon_command(
 def run_daemon(config: Path, log: TextIO | None = None) -> NoReturn:
     """Run a site until it is stopped, and end the process with an exit code.
 
-    Parameters
-    ----------
-    config : Path
-        The site file.
-    log : TextIO, optional
-        Stream for the log; by default stderr.
-
-    Raises
-    ------
-    SettingsError
-        The daemon does not run on this system, or needs packages that are missing.
+    `config`: the site file.
+    `log`: stream for the log; by default stderr.
+    Raises SettingsError: the daemon does not run on this system, or needs packages that are missing.
     """
     daemon = import_daemon()
     from edgead.line.daemon.logs import log_json_lines

@@ -99,10 +99,7 @@ def studio(
 def _page_at(section: HttpSection | None, site: Path, port: int | None) -> HttpSection:
     """Return the page's section with the requested port, and write that port into the site file.
 
-    Raises
-    ------
-    SettingsError
-        The site has no page, the address is taken, or the file cannot be written.
+    Raises SettingsError: the site has no page, the address is taken, or the file cannot be written.
     """
     from edgead.line.site.address import listen
 
@@ -123,10 +120,7 @@ def _page_at(section: HttpSection | None, site: Path, port: int | None) -> HttpS
 def _log_in(folder: Path) -> TextIO:
     """Open the log of this run, and keep the log of the previous run beside it.
 
-    Raises
-    ------
-    SettingsError
-        The log cannot be written.
+    Raises SettingsError: the log cannot be written.
     """
     log = folder / "studio.log"
     try:
@@ -140,10 +134,7 @@ def _log_in(folder: Path) -> TextIO:
 def _site_in(folder: Path, port: int | None) -> Path:
     """Return the site file in a folder; if it does not exist, make it, by default with a free port.
 
-    Raises
-    ------
-    SettingsError
-        The folder holds other files, or cannot be written.
+    Raises SettingsError: the folder holds other files, or cannot be written.
     """
     from edgead.files.atomic import write_whole
 
@@ -162,10 +153,7 @@ def _site_in(folder: Path, port: int | None) -> Path:
 def _move(site: Path, port: int) -> None:
     """Write another port of the page into a site file, and change nothing else in it.
 
-    Raises
-    ------
-    SettingsError
-        The file has no line with the port as `edgead studio` writes it, or cannot be written.
+    Raises SettingsError: the file has no line with the port as `edgead studio` writes it, or cannot be written.
     """
     from edgead.files.atomic import write_whole
 

@@ -22,10 +22,7 @@ _MAX_NAME = 100
 def kind_of(names: Iterable[str]) -> str:
     """Derive an image's kind from the labels on it: "good" if none is a defect, "dent+scratch" for two.
 
-    Raises
-    ------
-    DatasetError
-        A name is empty or too long.
+    Raises DatasetError: a name is empty or too long.
     """
     clean = {" ".join(name.split()) for name in names}
     wrong = next((name for name in clean if not 0 < len(name) <= _MAX_NAME or not name.isprintable()), None)
@@ -45,15 +42,9 @@ def annotated(
 ) -> LabelledImage:
     """Make a labelled image from its annotations.
 
-    Parameters
-    ----------
-    path : Path
-    marks : sequence of (str, callable or None)
-        Label and drawing function of each annotation; None for a label of the whole image. Without any, it is good.
-    size : (int, int), optional
-        Height and width of the image.
-    source : Path
-    split : str
+    `marks` (sequence of (str, callable or None)): label and drawing function of each annotation; None for a label of
+        the whole image. Without any, it is good.
+    `size`: height and width of the image.
     """
     kind = kind_of(label for label, _ in marks)
     draws = tuple(draw for label, draw in marks if draw is not None and kind_of([label]) != GOOD)

@@ -26,15 +26,8 @@ Content = TypeVar("Content", bound=BaseModel)
 class DataSetPath:
     """Data set given by the user: a folder, or a file that lists images.
 
-    Parameters
-    ----------
-    path : Path
-        The folder or the file.
-
-    Attributes
-    ----------
-    folder : Path
-        The folder, or that of the file.
+    `path`: the folder or the file.
+    `folder`: the folder, or that of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,28 +69,14 @@ class DataSetPath:
     ) -> Path:
         """Resolve the name of an image, mask or folder in an annotation file to a path.
 
-        Parameters
-        ----------
-        name : str
-            A path, with slashes or backslashes; or a URL, such as s3://BUCKET/KEY, of which the path is used.
-        source : Path
-            File that contains the name, for messages.
-        bases : sequence of Path
-            Folders to which it may be relative; by default that of the data set.
-        root : Path, optional
-            Folder in which it must be; by default that of the data set.
-        by_end : bool
-            Whether the name is from another place, like a URL: it stands for the file whose path is its longest end.
-
-        Returns
-        -------
-        Path
-            The first candidate that exists; else the first candidate, which the registry then reports as missing.
-
-        Raises
-        ------
-        DatasetError
-            The path is outside of `root`.
+        `name`: a path, with slashes or backslashes; or a URL, such as s3://BUCKET/KEY, of which the path is used.
+        `source`: file that contains the name, for messages.
+        `bases`: folders to which it may be relative; by default that of the data set.
+        `root`: folder in which it must be; by default that of the data set.
+        `by_end`: whether the name is from another place, like a URL: it stands for the file whose path is its longest
+            end.
+        Returns the first candidate that exists; else the first candidate, which the registry then reports as missing.
+        Raises DatasetError: the path is outside of `root`.
         """
         plain = name.strip().replace("\\", "/")
         ends = [plain]

@@ -28,13 +28,9 @@ from edgead.images.files import ImageError
 class Layout:
     """Layout of data sets: its name, its expected files and its reader.
 
-    Attributes
-    ----------
-    name : str
-    expected : str
-        Description of its files, for messages.
-    read : callable
-        Function from a place to its images, or None for another layout; raises DatasetError if this one is incomplete.
+    `expected`: description of its files, for messages.
+    `read`: function from a place to its images, or None for another layout; raises DatasetError if this one is
+        incomplete.
     """
 
     name: str
@@ -112,10 +108,8 @@ class DataSet:
 def read_layout(data: Path) -> DataSet | None:
     """Read a data set whose layout is in the table; None for any other folder, which may still hold images.
 
-    Raises
-    ------
-    DatasetError
-        A layout is incomplete, a file has wrong content, or the path is a file that is no list of images.
+    Raises DatasetError: a layout is incomplete, a file has wrong content, or the path is a file that is no list of
+        images.
     """
     place = DataSetPath(data)
     if file := place.file(".json"):

@@ -30,10 +30,8 @@ def read_csv(file: Path, columns: Iterable[str]) -> list[dict[str, str]]:
 
     Of a column "path or image_path" it needs one.
 
-    Raises
-    ------
-    DatasetError
-        The file cannot be read, lacks a column, has more than `MAX_ROWS` rows, or a row has fewer or more cells.
+    Raises DatasetError: the file cannot be read, lacks a column, has more than `MAX_ROWS` rows, or a row has fewer or
+        more cells.
     """
     text = read_text(file)
     _check_most(file, text.count("\n") + text.count("\r") - text.count("\r\n") - 1, "rows", MAX_ROWS)

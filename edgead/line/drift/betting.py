@@ -29,10 +29,7 @@ class Bag:
     exchangeable, the smoothed p-values are independent and uniform on [0, 1], however many there were at the beginning.
     P-values against the calibration alone are neither independent nor uniform, and a long stream would show that.
 
-    Parameters
-    ----------
-    values : iterable of float
-        Values that the stream is compared with at its beginning; may be empty.
+    `values`: values that the stream is compared with at its beginning; may be empty.
     """
 
     def __init__(self, values: Iterable[float] = ()):
@@ -46,12 +43,8 @@ class Bag:
     def p_value(self, value: float, tie_break: float) -> float:
         """Add a value; return its p-value: the share of all values above it, plus a random part of the equal ones.
 
-        Parameters
-        ----------
-        value : float
-            Finite.
-        tie_break : float
-            Random number, uniform on [0, 1), that decides about equal values.
+        `value`: finite.
+        `tie_break`: random number, uniform on [0, 1), that decides about equal values.
         """
         rounded = _rounded(value)
         index = int(np.searchsorted(self._values, rounded))

@@ -29,12 +29,8 @@ _OF_SPREAD = {
 def drift_reason(changed: Mapping[str, Change], *, camera: bool | None) -> str:
     """Describe a change in plain words.
 
-    Parameters
-    ----------
-    changed : mapping of str to str
-        Changes by channel of the watch.
-    camera : bool or None
-        Whether these are the camera's channels; None if no images were measured.
+    `changed`: changes by channel of the watch.
+    `camera`: whether these are the camera's channels; None if no images were measured.
     """
     what = {
         True: "the camera's images look different",

@@ -100,17 +100,11 @@ class _Client(paho.Client):
 class MqttConnection:
     """Connection to an MQTT broker; until `close`, a thread makes it again after every failure.
 
-    Attributes
-    ----------
-    uri : str
-        Address of the broker, without credentials.
-    problem : str or None
-        Reason why there is no connection.
-    changed : Condition
-        Notified when `connected`, `closed` or `problem` changes; hold it to read them together.
-    client : paho's Client
-        Client; users of this class set its callbacks for messages, publications and subscriptions. `on_ready` is called
-        after each connection.
+    `uri`: address of the broker, without credentials.
+    `problem`: reason why there is no connection.
+    `changed`: notified when `connected`, `closed` or `problem` changes; hold it to read them together.
+    `client`: client; users of this class set its callbacks for messages, publications and subscriptions. `on_ready` is
+        called after each connection.
     """
 
     def __init__(self, section: BrokerOptions, client_id: str, *, clean: bool):
@@ -206,13 +200,8 @@ class MqttConnection:
 class Publisher:
     """Publisher of messages over a connection, which waits until the broker has acknowledged them.
 
-    Parameters
-    ----------
-    connection : MqttConnection
-    uri : str
-        Name of the receiver in errors.
-    failed : type of EdgeadError
-        Class of the errors raised if a message could not be delivered.
+    `uri`: name of the receiver in errors.
+    `failed`: class of the errors raised if a message could not be delivered.
     """
 
     def __init__(self, connection: MqttConnection, uri: str, failed: type[EdgeadError]):
@@ -235,10 +224,7 @@ class Publisher:
     def send(self, topic: str, payload: bytes | str, qos: int, *, retain: bool = False) -> int:
         """Queue a message, which the broker keeps for later subscribers if `retain`; return its number.
 
-        Raises
-        ------
-        EdgeadError
-            `failed`: the topic cannot be used or, with QoS 0, there is no connection.
+        Raises EdgeadError: `failed`: the topic cannot be used or, with QoS 0, there is no connection.
         """
         try:
             sent = self._connection.client.publish(topic, payload, qos, retain)
@@ -253,10 +239,7 @@ class Publisher:
     def wait(self, number: int, qos: int) -> None:
         """Wait until the broker has acknowledged a message or, with QoS 0, until it was sent.
 
-        Raises
-        ------
-        EdgeadError
-            `failed`: the connection ended.
+        Raises EdgeadError: `failed`: the connection ended.
         """
         connection = self._connection
         with connection.changed:
@@ -279,13 +262,8 @@ class MqttSubscription:
     Messages sent while there was no connection, and retained messages, are ignored: they are old, and a trigger means
     the present.
 
-    Parameters
-    ----------
-    section : BrokerOptions
-        Options with the broker, the user and the certificates.
-    topic : str
-    on_message : callable
-        Called with the payload, in a thread of the connection; must not block.
+    `section`: options with the broker, the user and the certificates.
+    `on_message`: called with the payload, in a thread of the connection; must not block.
     """
 
     def __init__(self, section: BrokerOptions, topic: str, on_message: Callable[[bytes], object]):

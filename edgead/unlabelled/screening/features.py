@@ -48,23 +48,11 @@ def comparable_features(raw: np.ndarray, parts: Sequence[int], method: PatchCore
     The metric is that of `edgead.adapt.memory_bank.feature_space`, estimated from the same images, as their few defects
     hardly change it.
 
-    Parameters
-    ----------
-    raw : ndarray of shape (n, h, w, d), float32, C order
-        Raw features, changed in place.
-    parts : sequence of int of length n
-        Part of each image; images with the same number show the same part.
-    method : PatchCore
-        Method whose backbone computed them.
-
-    Returns
-    -------
-    ndarray of shape (n, h, w, d), float32
-
-    Raises
-    ------
-    SettingsError
-        The backbone gave NaN or infinity.
+    `raw` (ndarray of shape (n, h, w, d), float32, C order): raw features, changed in place.
+    `parts`: part of each image; images with the same number show the same part.
+    `method`: method whose backbone computed them.
+    Returns ndarray of shape (n, h, w, d), float32.
+    Raises SettingsError: the backbone gave NaN or infinity.
     """
     rows = raw.reshape(-1, raw.shape[-1])
     if not np.isfinite(rows).all():
@@ -83,23 +71,12 @@ def raw_features(
 ) -> np.ndarray:
     """Run a backbone over images at `zoom` times its input size on each side.
 
-    Parameters
-    ----------
-    method : PatchCore
-        Method with the backbone.
-    paths : sequence of Path
-        Readable images.
-    roi : (int, int, int, int), optional
-        x, y, width and height of the region of interest.
-    zoom : int
-        Images are cut into zoom x zoom windows; a larger number shows finer details.
-    progress : callable, optional
-
-    Returns
-    -------
-    ndarray of shape (n, h, w, d), float32, C order
-        Patches are averaged to half as many on a side as one window has, for any zoom, because the cost of screening
-        grows with the square of their number.
+    `method`: method with the backbone.
+    `paths`: readable images.
+    `roi`: x, y, width and height of the region of interest.
+    `zoom`: images are cut into zoom x zoom windows; a larger number shows finer details.
+    Returns ndarray of shape (n, h, w, d), float32, C order: patches are averaged to half as many on a side as one
+        window has, for any zoom, because the cost of screening grows with the square of their number.
     """
     height, width = method.preprocessing.image_size
     changes = {"image_size": (zoom * height, zoom * width), "roi": roi}

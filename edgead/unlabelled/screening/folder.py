@@ -29,11 +29,7 @@ _LEGEND = "colours show where a part differs from what most others have; a dashe
 def write_screened(found: Screened, folder: Path) -> None:
     """Write the sheet, the table and the page on limits; the folder is complete or absent.
 
-    Parameters
-    ----------
-    found : Screened
-    folder : Path
-        Empty or absent folder.
+    `folder`: empty or absent folder.
     """
     check_folder(folder)
     with writing(folder), new_folder(folder) as draft:

@@ -30,22 +30,14 @@ ALIKE = (1, 2, 3)
 class MutualRule:
     """Parameters of mutual scores. Defaults were fixed before any measurement: `interval` and `alike` are the paper's.
 
-    Attributes
-    ----------
-    interval : float
-        Share of the other images, those with the nearest patches, whose distances to a patch are averaged. A defect
-        that a larger share of the parts has is invisible.
-    trusted : float
-        Share of the images, those with the lowest scores in the first round, with which patches are compared in the
-        second; 0 for no second round.
-    nearest : float
-        `interval` among the trusted images.
-    reaches : tuple of int
-        Sides, in patches, of the neighbourhoods whose mean is compared; odd.
-    top : float
-        Share of an image's patches, those with the highest scores, whose mean is the image score.
-    alike : tuple of int
-        Numbers of similar images, itself included, by which scores are constrained; empty for no constraint.
+    `interval`: share of the other images, those with the nearest patches, whose distances to a patch are averaged. A
+        defect that a larger share of the parts has is invisible.
+    `trusted`: share of the images, those with the lowest scores in the first round, with which patches are compared in
+        the second; 0 for no second round.
+    `nearest`: `interval` among the trusted images.
+    `reaches`: sides, in patches, of the neighbourhoods whose mean is compared; odd.
+    `top`: share of an image's patches, those with the highest scores, whose mean is the image score.
+    `alike`: numbers of similar images, itself included, by which scores are constrained; empty for no constraint.
     """
 
     interval: float = 0.3
@@ -61,22 +53,11 @@ def mutual_scores(
 ) -> tuple[npt.NDArray[np.float64], Floats]:
     """Score each image by its distances to the others.
 
-    Parameters
-    ----------
-    features : ndarray of shape (n, h, w, d), float32
-        Patch features on a common scale.
-    parts : sequence of int of length n
-        Number of the part in each image; images of one part are not compared. At least three parts.
-    rule : MutualRule
-    progress : callable, optional
-        Called with (done, total).
-
-    Returns
-    -------
-    scores : ndarray of shape (n,), float64
-        Image scores, higher is more anomalous; comparable only within one call.
-    maps : ndarray of shape (n, h, w), float32
-        Patch scores.
+    `features` (ndarray of shape (n, h, w, d), float32): patch features on a common scale.
+    `parts`: number of the part in each image; images of one part are not compared. At least three parts.
+    `progress`: called with (done, total).
+    Returns ndarray of shape (n,), float64: image scores, higher is more anomalous; comparable only within one call.
+    Returns ndarray of shape (n, h, w), float32: patch scores.
     """
     n, h, w, _ = features.shape
     apart = np.asarray(parts)[:, None] != np.asarray(parts)
@@ -108,19 +89,10 @@ def neighbourhood_mean(features: Floats, reach: int) -> Floats:
 def interval_average(distances: Floats, apart: npt.NDArray[np.bool_], share: float) -> Floats:
     """Average the distances of each patch to the nearest images.
 
-    Parameters
-    ----------
-    distances : ndarray of shape (p, n), float32
-        Distances of one image's patches to the nearest patch of each image.
-    apart : ndarray of shape (n,), bool
-        True for the images that count.
-    share : float
-        Share of those to average; at least one is used.
-
-    Returns
-    -------
-    ndarray of shape (p,), float32
-        Averages, which do not depend on the order of images, to the last digit.
+    `distances` (ndarray of shape (p, n), float32): distances of one image's patches to the nearest patch of each image.
+    `apart` (ndarray of shape (n,), bool): true for the images that count.
+    `share`: share of those to average; at least one is used.
+    Returns ndarray of shape (p,), float32: averages, which do not depend on the order of images, to the last digit.
     """
     others = distances[:, apart]
     count = max(1, int(share * others.shape[1]))
@@ -133,21 +105,12 @@ def constrain(
 ) -> npt.NDArray[np.float64]:
     """Move the scores of images towards those of similar images: MuSc's RsCIN.
 
-    Parameters
-    ----------
-    scores : ndarray of shape (n,), float64
-    descriptors : ndarray of shape (n, d), float32
-        Descriptors of whole images.
-    alike : sequence of int
-        Numbers of most similar images over which scores are averaged, weighted by the cosine; the result is the mean
-        over all these numbers. 1 is the image itself.
-    least_cosine : float
-        Lower bound of the weights; -1 is the paper's, whose embeddings of one product are all similar.
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
-        Constrained scores, from 0 to 1.
+    `scores`: ndarray of shape (n,), float64.
+    `descriptors` (ndarray of shape (n, d), float32): descriptors of whole images.
+    `alike`: numbers of most similar images over which scores are averaged, weighted by the cosine; the result is the
+        mean over all these numbers. 1 is the image itself.
+    `least_cosine`: lower bound of the weights; -1 is the paper's, whose embeddings of one product are all similar.
+    Returns ndarray of shape (n,), float64: constrained scores, from 0 to 1.
     """
     low, high = scores.min(), scores.max()
     scaled = (scores - low) / max(high - low, np.finfo(np.float64).tiny)

@@ -35,17 +35,10 @@ class ScreenedImage:
 class Screened:
     """Ranking of unlabelled images.
 
-    Attributes
-    ----------
-    images : list of ScreenedImage
-        Ranked images, the most suspicious first.
-    groups : Groups
-        Groups of images that show the same part.
-    plan : ScreenPlan
-    scorer : PileScorer
-        Method used; its `preprocessing` is that of the backbone's input, without zoom.
-    problems : list of str
-        Messages on images that could not be read.
+    `images`: ranked images, the most suspicious first.
+    `groups`: groups of images that show the same part.
+    `scorer`: method used; its `preprocessing` is that of the backbone's input, without zoom.
+    `problems`: messages on images that could not be read.
     """
 
     images: list[ScreenedImage]
@@ -79,20 +72,9 @@ def screen(paths: Sequence[Path], plan: ScreenPlan | None = None, *, progress: S
 
     The result does not depend on the order of the images, to the last digit.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Images of good and defective parts of one product. Unreadable ones are left out.
-    plan : ScreenPlan, optional
-    progress : callable, optional
-        Called with (stage, done, total).
-
-    Raises
-    ------
-    SettingsError, ArtifactError
-        The backbone cannot be used, or the images show fewer than three parts.
-    DatasetError
-        No image can be read, or the region is not inside one.
+    `paths`: images of good and defective parts of one product. Unreadable ones are left out.
+    Raises SettingsError, ArtifactError: the backbone cannot be used, or the images show fewer than three parts.
+    Raises DatasetError: no image can be read, or the region is not inside one.
     """
     plan = plan or ScreenPlan()
     scorer = plan.open()

@@ -26,12 +26,9 @@ class PileScorer(Protocol):
     A package adds one by `[project.entry-points."edgead.screeners"]` with `NAME = "module:Class"`; the class takes a
     `ScreenPlan`, and raises SettingsError if it does not support it.
 
-    Attributes
-    ----------
-    preprocessing : Preprocessing
-        Preprocessing of images.
-    knows_parts : bool
-        Whether images of one part are excluded from comparison; otherwise each image is compared with all others.
+    `preprocessing`: preprocessing of images.
+    `knows_parts`: whether images of one part are excluded from comparison; otherwise each image is compared with all
+        others.
     """
 
     preprocessing: Preprocessing

@@ -33,19 +33,13 @@ _EQUAL = 1e-12
 class Clusters:
     """Clustering of rejects into kinds.
 
-    Attributes
-    ----------
-    labels : ndarray of shape (n,), int
-        Kind of each reject; 0 is the largest.
-    stability : list of float or None
-        Overlap of each kind with its best match when half of the parts are sorted alone, from 0 to 1; None if not
-        computed.
-    agreement : dict of int to float
-        Agreement of two halves for each tried number of kinds: 1 if equal, 0 as by chance.
-    distances : ndarray of shape (n,), float
-        Distance of each reject to the centre of its kind; only the order within a kind is meaningful.
-    notes : sequence of str
-        Remarks for the user on these kinds.
+    `labels` (ndarray of shape (n,), int): kind of each reject; 0 is the largest.
+    `stability`: overlap of each kind with its best match when half of the parts are sorted alone, from 0 to 1; None if
+        not computed.
+    `agreement`: agreement of two halves for each tried number of kinds: 1 if equal, 0 as by chance.
+    `distances` (ndarray of shape (n,), float): distance of each reject to the centre of its kind; only the order within
+        a kind is meaningful.
+    `notes`: remarks for the user on these kinds.
     """
 
     labels: np.ndarray
@@ -72,21 +66,11 @@ def find_clusters(
     Parts are sorted, each by the mean of its images, so that different lights of one part make no kind, and a part with
     many images counts once.
 
-    Parameters
-    ----------
-    descriptors : ndarray of shape (n, d), float32
-        See `edgead.heads.contract.Describer`.
-    parts : sequence of int of length n
-        Number of the part of each reject.
-    count : int, optional
-        Number of kinds; by default the largest of 2 to 12 whose agreement is within 0.05 of the best.
-    seed : int
-        Seed of the halves.
-
-    Raises
-    ------
-    SettingsError
-        There are too many rejects to compare, or fewer than kinds.
+    `descriptors` (ndarray of shape (n, d), float32): see `edgead.heads.contract.Describer`.
+    `parts`: number of the part of each reject.
+    `count`: number of kinds; by default the largest of 2 to 12 whose agreement is within 0.05 of the best.
+    `seed`: seed of the halves.
+    Raises SettingsError: there are too many rejects to compare, or fewer than kinds.
     """
     if len(descriptors) > MAX_REJECTS:
         raise SettingsError(f"{len(descriptors)} rejects are more than the {MAX_REJECTS} that can be sorted at once")
@@ -208,11 +192,8 @@ def _to_centres(descriptors: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def largest_first(labels: np.ndarray, part_of: np.ndarray) -> np.ndarray:
     """Renumber kinds by their number of images, the largest first; equal ones by first appearance.
 
-    Parameters
-    ----------
-    labels : ndarray of shape (parts,), int
-        Labels from 0 on, each with at least one part.
-    part_of : ndarray of shape (images,), int
+    `labels` (ndarray of shape (parts,), int): labels from 0 on, each with at least one part.
+    `part_of`: ndarray of shape (images,), int.
     """
     sizes = np.bincount(labels[part_of])
     first = [int(np.argmax(labels == label)) for label in range(len(sizes))]

@@ -38,10 +38,7 @@ def describe_images(
 ) -> tuple[list[ScoredImage], list[ImageProblem]]:
     """Judge and describe images; return those done, and problems of the others.
 
-    Raises
-    ------
-    SettingsError
-        The model cannot describe images (says what to use instead), or none can be judged.
+    Raises SettingsError: the model cannot describe images (says what to use instead), or none can be judged.
     """
 
     def judge(path: Path, image: np.ndarray) -> ScoredImage:

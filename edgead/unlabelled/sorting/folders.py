@@ -36,15 +36,9 @@ def check_folder(folder: Path) -> None:
 def write_sorted(detector: Detector, found: Sorted, folder: Path, *, link: bool = False) -> None:
     """Write a folder for each kind, a sheet of all kinds and two tables; the result is complete or absent.
 
-    Parameters
-    ----------
-    detector : Detector
-        Detector whose heat maps are drawn in the sheet.
-    found : Sorted
-    folder : Path
-        Empty or absent folder.
-    link : bool
-        Write links to the images instead of copies.
+    `detector`: detector whose heat maps are drawn in the sheet.
+    `folder`: empty or absent folder.
+    `link`: write links to the images instead of copies.
     """
     check_folder(folder)
     with writing(folder), new_folder(folder) as draft:

@@ -37,14 +37,9 @@ _FOLDER = re.compile(r"kind-0*([1-9]\d*)")
 class KindExamples:
     """Example rejects whose kind is known.
 
-    Attributes
-    ----------
-    kinds : sequence of str
-        Name of the kind of each example.
-    descriptors : ndarray of shape (m, n), float32
-        See `edgead.heads.contract.Describer`.
-    groups : sequence of int
-        Number of the part that each example shows.
+    `kinds`: name of the kind of each example.
+    `descriptors` (ndarray of shape (m, n), float32): see `edgead.heads.contract.Describer`.
+    `groups`: number of the part that each example shows.
     """
 
     kinds: Sequence[str]
@@ -63,11 +58,8 @@ def keep_kinds(
 
     `finish` is called with the new version before that takes the model's place.
 
-    Raises
-    ------
-    SettingsError
-        A name or the level is invalid, there are too many examples, all show one part, or the model was changed since
-        it was opened.
+    Raises SettingsError: a name or the level is invalid, there are too many examples, all show one part, or the model
+        was changed since it was opened.
     """
     if len(examples.kinds) > MAX_EXAMPLES:
         raise SettingsError(
@@ -93,12 +85,8 @@ def keep_kinds(
 def kept_examples(artifact: Artifact) -> KindExamples:
     """Read the examples of the kinds that a model knows.
 
-    Raises
-    ------
-    SettingsError
-        The kinds are stale; says how to name them again.
-    ArtifactError
-        The model knows no kinds, or the file of examples is damaged.
+    Raises SettingsError: the kinds are stale; says how to name them again.
+    Raises ArtifactError: the model knows no kinds, or the file of examples is damaged.
     """
     descriptors, kinds = artifact.kinds_examples(), artifact.manifest.kinds
     assert kinds is not None  # they exist if there are examples
@@ -110,10 +98,7 @@ def kept_examples(artifact: Artifact) -> KindExamples:
 def renamed(examples: KindExamples, names: Mapping[str, str]) -> KindExamples:
     """Rename kinds; those that get the same name are merged.
 
-    Raises
-    ------
-    SettingsError
-        An earlier name is no kind.
+    Raises SettingsError: an earlier name is no kind.
     """
     missing = [name for name in names if name not in examples.kinds]
     if missing:
@@ -213,13 +198,9 @@ class Named:
 def name_kinds(path: Path, plan: NamePlan, *, progress: StageProgress = no_progress) -> Named:
     """Name the kinds of rejects in a model; its previous version is kept.
 
-    Raises
-    ------
-    SettingsError
-        There are no examples, an example has two kinds, an old name is unknown, a new name is invalid, kinds are
-        stale, or the model cannot describe images.
-    ArtifactError
-        The model knows no kinds and there are no examples, or it is damaged.
+    Raises SettingsError: there are no examples, an example has two kinds, an old name is unknown, a new name is
+        invalid, kinds are stale, or the model cannot describe images.
+    Raises ArtifactError: the model knows no kinds and there are no examples, or it is damaged.
     """
     artifact = Artifact.load(path)
     kinds = artifact.manifest.kinds
@@ -303,10 +284,7 @@ def joined(known: KindExamples, new: KindExamples) -> KindExamples:
 def read_names(pairs: Sequence[str]) -> dict[str, str]:
     """Parse OLD=NEW pairs.
 
-    Raises
-    ------
-    SettingsError
-        A text is no pair, or an old name occurs twice.
+    Raises SettingsError: a text is no pair, or an old name occurs twice.
     """
     names: dict[str, str] = {}
     for text in pairs:

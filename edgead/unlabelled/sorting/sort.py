@@ -184,11 +184,8 @@ def sort_images(
 ) -> Sorted:
     """Sort images that a detector rejects or sends to review into kinds.
 
-    Raises
-    ------
-    SettingsError
-        The method is unknown or its settings are wrong, the model cannot describe images, none is rejected, there are
-        fewer images than kinds, or too many.
+    Raises SettingsError: the method is unknown or its settings are wrong, the model cannot describe images, none is
+        rejected, there are fewer images than kinds, or too many.
     """
     sorter = SORTERS.find(plan.method)(plan, announce)
     judged, problems = sorter.judge(detector, paths, progress)
