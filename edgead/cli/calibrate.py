@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from edgead.cli.app import Group, Json, Model, StoreUrl, app, find_images, print_report
 from edgead.cli.choices import Precision, Runtime
 from edgead.cli.consent import reason_for
-from edgead.cli.console import facts_table, stage_bars, stderr, warn
+from edgead.cli.console import edgead_command, facts_table, next_steps, stage_bars, stderr, warn
 from edgead.errors import SettingsError
 
 GoodImages = Annotated[
@@ -121,6 +122,10 @@ def calibrate(
     print_report(
         {"model": str(model), "written": not dry_run, **report}, json, lambda: facts_table(str(model), _facts(report))
     )
+    if not (json or dry_run) and change.before.method != "none":
+        before = {f"--{name}": limit for name, limit in change.before.values().items()}
+        undo = edgead_command("calibrate", model, *chain(*before.items()), "--precision", change.precision)
+        print(*next_steps((undo, "brings the limits of before back")), sep="\n")
     if report.get("unreadable_images"):
         raise typer.Exit(1)
 

@@ -90,12 +90,15 @@ def export(
     with stage_bars(["load the program"]):  # torch takes seconds
         from edgead.export.add_graph import add_graph
         from edgead.export.precision import PrecisionPlan
+    from edgead.artifact.folder import Artifact
 
     precision = precision or PrecisionName.fp32
+    before = Artifact.load(model).precisions
     plan = PrecisionPlan(str(precision), tolerance, make_default)
     with stage_bars() as progress:
         artifact = add_graph(model, plan, data, normal_dir=normal_dir, group=group, progress=progress)
-    report = export_facts(artifact, precision)
+    gone = [name for name in before if name not in artifact.precisions]
+    report = export_facts(artifact, precision) | ({"replaced": ", ".join(gone)} if gone else {})
     print_report(report, json, lambda: facts_table(str(model), report))
 
 

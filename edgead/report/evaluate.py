@@ -26,6 +26,7 @@ from edgead.types import DECISIONS, Decision, StageTimes, Verdict
 # Pixel metrics are computed at the size of the image, reduced to at most this many pixels on its longer side,
 # as the maps of all images are in memory together.
 LONGEST_SIDE_PX = 1024
+_FEWEST_DEFECTS = 5  # from which on it is said that most of them pass
 
 REGION_METRICS = ("AUPRO", "AUPRO_0.05", "AUPIMO")
 PIXEL_METRICS = ("pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_F1Max_threshold", *REGION_METRICS)
@@ -152,6 +153,12 @@ class Evaluation:
                 f"the masks of {len(self.empty_masks)} defective images mark nothing, such as that of "
                 f"{self.empty_masks[0]}: they count as defects, and as escapes where they pass; if they are good, move "
                 "them to test/good"
+            )
+        missed, defects = len(self.missed()), sum(one.image.is_defective for one in self.outcomes)
+        if defects >= _FEWEST_DEFECTS and missed > defects / 2:
+            found.append(
+                f"{missed} of {defects} defects pass as ok. What is small or faint needs more pixels: train with "
+                "--preset default or fine. Or teach some with `edgead teach MODEL --bad DEFECTS`, and measure the rest"
             )
         return found
 

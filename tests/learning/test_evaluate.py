@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -95,6 +96,14 @@ def test_mistakes_come_the_worst_first(data):
     assert [outcome.image.path.stem for outcome in evaluation.missed()] == ["dark"]
     assert evaluation.false_rejects() == []
     assert [outcome.image.path.stem for outcome in evaluation.nearest()] == ["inside", "0", "1", "outside"]
+
+
+def test_where_most_defects_pass_it_says_what_finds_them(data):
+    evaluation = evaluate(Brightness(), find_test_images(data))
+    assert evaluation.warnings() == []
+    (dark,) = evaluation.missed()
+    (said,) = replace(evaluation, outcomes=[*evaluation.outcomes, *[dark] * 2]).warnings()
+    assert said.startswith("3 of 5 defects pass as ok.") and "`edgead teach MODEL --bad DEFECTS`" in said
 
 
 def test_without_masks_there_are_no_pixel_metrics(data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,14 @@ def test_what_was_learnt_makes_no_thresholds(model_copy, line_data, good):
     with Detector.load(model_copy) as detector, pytest.raises(SettingsError, match="of 45 images, .*has not seen"):
         recalibrate(detector, [*sorted(good.iterdir()), *map(Path, mixed)], AskedRates())
     assert (model_copy / "manifest.json").read_bytes() == content
+
+
+def test_the_limits_of_before_come_back_by_the_command_that_is_named(model_copy, good):
+    before = Artifact.load(model_copy).learnt_graph.calibration
+    said = edgead("calibrate", model_copy, good, "--false-reject-rate", "0.1")
+    undo = next(line for line in said.splitlines() if "brings the limits of before back" in line)
+    edgead(*shlex.split(undo.partition("#")[0])[1:])
+    assert Artifact.load(model_copy).learnt_graph.calibration.values() == before.values()
 
 
 def test_every_change_is_kept(model_copy, good):

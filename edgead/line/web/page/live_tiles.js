@@ -26,8 +26,9 @@ export class Tiles {
 
   showStatus(status, chosen, now) {
     Object.assign(this, { status, chosen, now });
-    for (const { name, judged } of status.pipelines) {
-      if (!judged) this.newest.delete(name); // of before the start: it says nothing of what lies there now
+    for (const { name, judged, state } of status.pipelines) {
+      if (state === "paused") this.newest.set(name, null); // after it the first part is waited for
+      else if (!judged) this.newest.delete(name); // of before the start: it says nothing of what lies there now
       else if (!this.newest.has(name)) this.seed(name);
     }
     for (const parts of status.parts) this.follow(parts);
@@ -72,7 +73,7 @@ export class Tiles {
     tile.setAttribute("aria-pressed", line.name === this.chosen);
     tile.querySelector("use").setAttribute("href", `#i-${look}`);
     say(tile.querySelector(".said"), word);
-    say(tile.querySelector(".share"), total ? t("{share} rejected", { share: percent(line.decisions.reject ?? 0, total) }) : "");
+    say(tile.querySelector(".share"), total ? t("{share} rejected since the start", { share: percent(line.decisions.reject ?? 0, total) }) : "");
   }
 
   // A reject stays for some seconds, so that the next part does not hide it at once.
