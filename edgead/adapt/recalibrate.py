@@ -163,15 +163,7 @@ def recalibrate(
     Raises SettingsError: the model has learnt from some of them, or some score far above the others, like defects
         (`edgead.calibration.outliers`), or a bad part would be ok; the message names them.
     """
-    # The artifact's own thresholds: the detector may have been given temporary ones.
-    before = detector.artifact.graph(detector.graph.precision).calibration
-    if before is None:
-        raise ArtifactError(f"{detector.artifact.path} has no thresholds: retrain it with `edgead train`")
-    if detector.manifest.head.in_order:
-        raise SettingsError(
-            f"{detector.artifact.path} judges frames in order, and its limit is made cycle by cycle: learn it again "
-            "with `edgead cycle` and the new videos beside the old ones, or set the limit by hand"
-        )
+    before = _calibration_of(detector)
     if not paths:
         raise SettingsError("no good images to calibrate with")
     looks: dict[str, Look] = {}
@@ -203,16 +195,12 @@ def recalibrate(
     after = good.calibrate(rate, review, groups=groups, paths=unique)
     if before.scores:
         refuse_thresholds(detector, bad, before, after)
-    doubted = doubts(
-        before, after.reject, scores, good.medians, groups, unlike=unlike_golden(detector, looks, share=MAX_REJECTED)
-    )
-    model, top = detector.artifact.path, common_folder(unique)
-    graph = detector.artifact.graph(detector.graph.precision)
+    top = common_folder(unique)
     names = [name_in(top, path) for path in unique]
-    cause = cause_of(names, scores, graph, model, groups=groups)
     rejected = Rate.of_groups([score > before.reject for score in scores], groups)
-    if cause is not None and cause.kind == "unlearnt" and rejected.rate >= MIN_APART:
-        doubted.insert(0, cause.said)
+    doubted = _apart(detector, names, scores, groups) if rejected.rate >= MIN_APART else []
+    unlike = unlike_golden(detector, looks, share=MAX_REJECTED)
+    doubted += doubts(before, after.reject, scores, good.medians, groups, unlike=unlike)
     if detector.manifest.of_several and len({path.parent for path in unique}) == 1:
         doubted.append(
             "the model has one limit for several products, and all images are from one folder: give images of each, or "
@@ -249,6 +237,26 @@ def recalibrate(
         group_of=groups,
         unreadable=unreadable,
     )
+
+
+def _calibration_of(detector: Detector) -> Calibration:
+    """Return the model's own thresholds, as the detector may have been given temporary ones."""
+    path, before = detector.artifact.path, detector.artifact.graph(detector.graph.precision).calibration
+    if before is None:
+        raise ArtifactError(f"{path} has no thresholds: retrain it with `edgead train`")
+    if detector.manifest.head.in_order:
+        raise SettingsError(
+            f"{path} judges frames in order, and its limit is made cycle by cycle: learn it again with `edgead cycle` "
+            "and the new videos beside the old ones, or set the limit by hand"
+        )
+    return before
+
+
+def _apart(detector: Detector, names: Sequence[str], scores: Sequence[float], groups: Sequence[int]) -> list[str]:
+    """Say that some of the images are apart from those that were learnt, if they are."""
+    graph = detector.artifact.graph(detector.graph.precision)
+    cause = cause_of(names, scores, graph, detector.artifact.path, groups=groups)
+    return [cause.said] if cause is not None and cause.kind == "unlearnt" else []
 
 
 def _kept_scores(

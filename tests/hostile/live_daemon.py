@@ -39,7 +39,7 @@ class Slot:
     """A model slot whose model rejects every second image."""
 
     model = "0" * 64
-    can_roll_back = knows_kinds = False
+    knows_kinds = False
     earlier = "", ""
     thresholds = ThresholdRecord(review=0.4, reject=0.5)
 

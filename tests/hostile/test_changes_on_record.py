@@ -37,7 +37,7 @@ def daemon(once, tmp_path, monkeypatch):
 
 def in_force(daemon):
     found = daemon.status()
-    return found.model, found.thresholds, found.can_roll_back
+    return found.model, found.thresholds, found.earlier_model
 
 
 def test_what_cannot_be_put_on_record_is_refused_and_changes_nothing(daemon, tmp_path):

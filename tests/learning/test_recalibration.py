@@ -123,8 +123,8 @@ def test_images_of_one_product_make_no_limit_for_several_unless_with_a_reason(mo
         (doubt,) = recalibrate(detector, of_one, AskedRates(0.1)).change.doubts
         assert "one limit for several products" in doubt
         for number, path in enumerate(of_one):
-            write_image(tmp_path / f"{number % 2}" / path.name, load_image(path))
-        assert recalibrate(detector, sorted(tmp_path.rglob("*.png")), AskedRates(0.1)).change.doubts == []
+            write_image(tmp_path / "of_two" / f"{number % 2}" / path.name, load_image(path))
+        assert recalibrate(detector, sorted((tmp_path / "of_two").rglob("*.png")), AskedRates(0.1)).change.doubts == []
 
 
 def test_a_dry_run_changes_nothing(model_copy, good):

@@ -71,7 +71,7 @@ def test_a_change_while_a_model_is_exchanged_is_refused_at_once_and_changes_noth
                 change()
         assert time.monotonic() - begin < MAX_S
         assert slot.thresholds == before
-    assert slot.self_test().passed and slot.can_roll_back
+    assert slot.self_test().passed and slot.earlier[0]
     slot.roll_back()
 
 
@@ -212,7 +212,7 @@ def test_a_model_too_slow_for_the_budget_takes_the_place_of_one_in_service_only_
         else:
             with pytest.raises(SettingsError, match="line: .* takes 83 ms a frame on this computer"):
                 slot.swap(model_copy)
-        assert (slot.model != before) == slot.can_roll_back == (times_as_slow == 1)
+        assert (slot.model != before) == bool(slot.earlier[0]) == (times_as_slow == 1)
     finally:
         slot.close()
 
@@ -243,6 +243,6 @@ def test_a_model_within_the_budget_takes_the_place(trained_model, tmp_path, capl
     slot.load()
     try:
         slot.swap(trained_model)
-        assert slot.can_roll_back and caplog.text == ""
+        assert slot.earlier[0] and caplog.text == ""
     finally:
         slot.close()

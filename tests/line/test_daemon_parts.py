@@ -183,7 +183,7 @@ def test_a_slot_judges_and_tests_itself_from_several_threads_at_once(trained_mod
     while other.is_alive():
         assert [slot.step(frame).image_score for frame in frames] == expected
     other.join()
-    assert results == [True, True] and slot.can_roll_back
+    assert results == [True, True] and slot.earlier[0]
     slot.close()
     assert slot.model == ""
 

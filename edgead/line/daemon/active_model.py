@@ -129,10 +129,6 @@ class ActiveModel:
         return detector is not None and detector.manifest.kinds is not None and not is_stale(detector.manifest)
 
     @property
-    def can_roll_back(self) -> bool:
-        return self._previous is not None
-
-    @property
     def earlier(self) -> tuple[str, str]:
         """Path and manifest hash of the model that `roll_back` brings back; empty without one."""
         previous = self._previous

@@ -20,6 +20,7 @@ from edgead.line.daemon.active_model import PATIENCE_S, ActiveModel, Recipes, Sl
 from edgead.line.daemon.drift import PipelineDrift
 from edgead.line.daemon.judging import Kind, PipelineState, Receivers
 from edgead.line.daemon.kept_models import KeptModels
+from edgead.line.daemon.marked_parts import MarkedParts
 from edgead.line.daemon.self_test import SelfTestError
 from edgead.line.daemon.thresholds import (
     HeldOutScores,
@@ -31,16 +32,12 @@ from edgead.line.daemon.thresholds import (
 )
 from edgead.line.site.schema import LimitsSection, PipelineSection
 from edgead.line.site.status import MarkedScores
-from edgead.types import Opinion
 
 if TYPE_CHECKING:
-    from edgead.detector import Detector
     from edgead.line.drift import DriftState
     from edgead.sources.reopened_camera import SupervisedCamera
 
 logger = logging.getLogger(__name__)
-
-NEWEST_MARKED = 100  # parts marked good, and as many marked bad, that a limit is compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ class SteeredModel(ABC):
         self._store = wiring.receivers.store
         self._drift = PipelineDrift(name, self._recipes.slots, section.drift, wiring.drift_folder)
         self._state = PipelineState(name)
-        self._again: dict[tuple[str, str], float] = {}  # scores of marked parts by id and model
+        self._marked = MarkedParts(name, section.recipes, self.slot, self._store)
         self.failed_model: Path | None = None  # given up last, if nothing was chosen since
         if wiring.model is not None:
             self.slot.path = wiring.model
@@ -216,35 +213,8 @@ class SteeredModel(ABC):
         return good_scores_of(self.slot.require())
 
     def marked_scores(self) -> MarkedScores:
-        """Score the newest marked parts by the model in service; raise SettingsError if there is none.
-
-        A verdict of this model has the score already; the images of others are scored again, between two frames.
-        """
-        detector, alike = self.slot.require(), self.good_scores().models
-        found: dict[Opinion, list[float]] = {"good": [], "bad": []}
-        unknown = 0
-        for mark, scores in found.items():
-            for row in self._store.verdicts(pipeline=self.name, mark=mark, limit=NEWEST_MARKED):
-                if row["recipe"] in self.section.recipes:
-                    continue
-                score = row["image_score"] if row["model"] in alike else self._scored_again(row["id"], detector)
-                if score is not None:
-                    scores.append(score)
-                else:
-                    unknown += mark == "bad"
-        return MarkedScores(found["good"], found["bad"], unknown)
-
-    def _scored_again(self, id: str, detector: Detector) -> float | None:
-        path = self._store.frame(id, self.name)
-        key = id, detector.manifest.manifest_sha256
-        if path is not None and key not in self._again:
-            try:
-                self._again[key] = self.slot.measure(detector.read_image(path)).image_score
-            except EdgeadError as error:  # damaged, or of another size
-                logger.warning("%s: %s is not scored again: %s", self.name, path, error)
-            while len(self._again) > 2 * NEWEST_MARKED:
-                self._again.pop(next(iter(self._again)))
-        return self._again.get(key)
+        """Score the newest marked parts by the model in service; raise SettingsError if there is none."""
+        return self._marked.scores()
 
     def accept_drift(self, *, by: str) -> None:
         """Accept parts and images as they are now: the warning ends, and the drift watch starts again.

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from edgead.sources.live import Mailbox
 from edgead.types import NO_PART, Frame, Part, Verdict
 
 if TYPE_CHECKING:
+    from edgead.line.evidence import EvidenceStore
     from edgead.sinks.queued import QueuedSink
     from edgead.sources.reopened_camera import SupervisedCamera
 
@@ -88,6 +90,31 @@ class Subscription:
                 self.mailbox = None
 
 
+class _PassedFrames:
+    """Frames that went by without a verdict in time, by reason, recorded in the store; safe from any thread."""
+
+    def __init__(self, pipeline: str, store: EvidenceStore, count: Callable[[], Counter[str]]):
+        self._pipeline, self._store, self._count = pipeline, store, count
+        self._lock = threading.Lock()
+        self._recorded = count()
+
+    def record(self) -> None:
+        """Record the frames since the last call, as frames of now."""
+        with self._lock:
+            before, self._recorded = self._recorded, self._count()
+            self._store.production.passed.add(self._pipeline, self._recorded - before)
+
+
+def _take_place(pipeline: str, section: PipelineSection) -> str | None:
+    """Give this thread the section's priority and cores; return why the system refuses, which is logged as well."""
+    try:
+        section.realtime.scheduling.take()
+        return None
+    except SettingsError as error:
+        logger.warning("%s: realtime: %s", pipeline, error, extra={"pipeline": pipeline})
+        return str(error)
+
+
 class Pipeline(SteeredModel):
     """Pipeline that judges one camera's frames until it is stopped; its state shows every fault."""
 
@@ -108,8 +135,7 @@ class Pipeline(SteeredModel):
         self._realtime_problem: str | None = None
         self._asking = FrameSelection(name, section)
         self._pause: Pause | None = None
-        self._recording = threading.Lock()
-        self._recorded = self._passed()
+        self._passed_by = _PassedFrames(name, wiring.receivers.store, self._passed)
         self._requests = ImageRequests(name)
         self._alive_s: float | None = None
         self._loading_s: float | None = None
@@ -154,7 +180,7 @@ class Pipeline(SteeredModel):
     def look_after(self) -> None:
         """Restart the thread if it is dead, and report a fault if it hangs; the main loop calls this regularly."""
         self._supervisor.revive()
-        self._record_passed()
+        self._passed_by.record()
         silent_s = self.silent_s()
         if silent_s > _SILENT_S and not self._state.has("hang"):
             self._state.fault("hang", f"no progress for {silent_s:.0f} s: the model or a sink hangs")
@@ -292,18 +318,12 @@ class Pipeline(SteeredModel):
             lost = self._frames.dropped + self._camera.lost
         return Counter(lost=lost, late=judging.inspector.late, in_fault=judging.skipped, paused=judging.uninspected)
 
-    def _record_passed(self) -> None:
-        """Record the frames that went by since the last call, as frames of now."""
-        with self._recording:
-            before, self._recorded = self._recorded, self._passed()
-            self._store.production.passed.add(self.name, self._recorded - before)
-
     # The thread
 
     def _serve(self, stop: threading.Event) -> None:
         """Load the model, and judge until stopped or until the camera has no more frames."""
         self._frames.join(stop)
-        self._take_place()
+        self._realtime_problem = _take_place(self.name, self.section)
         self._state.starting("the model is loaded and tested")
         with self._asking.opened():
             try:
@@ -320,7 +340,7 @@ class Pipeline(SteeredModel):
                 while not stop.is_set() and mailbox is not None and self._take_one(mailbox):
                     self._alive_s = time.monotonic()
                     self._state.resolved("hang")
-                    self._record_passed()
+                    self._passed_by.record()
                 if not stop.is_set():
                     self._state.stopped(f"camera {self.section.camera} has ended")
             finally:
@@ -328,19 +348,10 @@ class Pipeline(SteeredModel):
                 self._state.resolved("hang")
                 self._state.resolved("trigger")
                 self._drift.save()
-                self._record_passed()
+                self._passed_by.record()
                 if stop.is_set():
                     self._end_pause()
                     self._release()  # a caller of `join` may have given up
-
-    def _take_place(self) -> None:
-        """Give this thread the section's priority and cores; if the system refuses, log that and go on."""
-        try:
-            self.section.realtime.scheduling.take()
-            self._realtime_problem = None
-        except SettingsError as error:
-            self._realtime_problem = str(error)
-            logger.warning("%s: realtime: %s", self.name, error, extra={"pipeline": self.name})
 
     def _take_one(self, mailbox: Mailbox) -> bool:
         """Judge the next frame if the trigger wants it; return False after the camera's last frame."""
@@ -436,5 +447,5 @@ class Pipeline(SteeredModel):
         limits = self._supervisor.budget.limits
         used_up = "" if again else f"; restarted {limits.restarts} times within {limits.restarts_within_s:g} s, no more"
         self._state.fault("program", what + used_up)
-        if isinstance(error, JudgementError) and self.slot.can_roll_back:
+        if isinstance(error, JudgementError) and self.slot.earlier[0]:
             self._give_up_model()
