@@ -238,8 +238,12 @@ WRONG |= {
         "outside",
     ),
     "COCO that goes up": (
-        partial(of_coco, change=lambda c: c["images"][0].update(file_name="../../x.png")),
+        partial(of_coco, change=lambda c: c["images"][0].update(file_name="../train/../../../x.png")),
         "outside of",
+    ),
+    "COCO that names the folder of a server": (
+        partial(of_coco, change=lambda c: c["images"][0].update(file_name="../../x.png")),
+        "1 of 5 images are missing|1 of 12 images are missing",
     ),
     "COCO without a width": (partial(of_coco, change=lambda c: c["images"][0].pop("width")), "images.0.width"),
     "COCO with a huge width": (

@@ -19,6 +19,7 @@ from edgead.images.files import is_image_path
 _ROBOFLOW = "_annotations.coco.json"
 _LOOKED_AT = 10  # JSON files beside images: of other programs there may be one for each
 _MIN_NUMBERS = 6  # numbers of a polygon with three corners
+_Box = tuple[Real, Real, Real, Real]
 
 
 class _Runs(BaseModel):
@@ -37,7 +38,7 @@ class _Annotation(BaseModel):
     image_id: int | str
     category_id: int
     segmentation: list[list[Real]] | _Runs = []
-    bbox: tuple[Real, Real, Real, Real] | None = None
+    bbox: _Box | None = None
 
 
 class _Category(BaseModel):
@@ -64,10 +65,10 @@ class _Categories(BaseModel):
 
 
 class _Shape(BaseModel):
-    type: str
+    type: str = "label"  # as anomalib reads it
     label_id: int
     points: list[Real] = []
-    bbox: tuple[Real, Real, Real, Real] | None = None
+    bbox: _Box | None = None
     rle: _Runs | None = None
 
 
@@ -146,10 +147,12 @@ def _of_coco(place: DataSetPath, file: Path) -> Iterator[LabelledImage]:
             raise DatasetError(
                 f"{file} has an annotation of image {one.image_id} and category {one.category_id}: no such"
             )
-        draws = _drawn(one.segmentation, file) or ([_box(one.bbox)] if one.bbox else [None])
+        draws = _drawn(one.segmentation, one.bbox, file)
         marks[one.image_id] += [(names[one.category_id], draw) for draw in draws]
     for image in coco.images:
-        path = place.find(image.file_name, file, bases, root)
+        name = image.file_name.replace("\\", "/")
+        up = name.startswith("../")  # Label Studio's name of it, in the folder of its server
+        path = place.find(name.lstrip("./") if up else name, file, bases, root, by_end=up)
         yield annotated(path, marks[image.id], (image.height, image.width), file, split)
 
 
@@ -162,26 +165,18 @@ def _of_datumaro(place: DataSetPath, file: Path) -> Iterator[LabelledImage]:
         for shape in item.annotations:
             if not 0 <= shape.label_id < len(names):
                 raise DatasetError(f"{file} names label {shape.label_id} of {len(names)}, for {item.image.path}")
-            draws: list[Draw | None] = [None]
-            if shape.type == "bbox" and shape.bbox is not None:
-                draws = [_box(shape.bbox)]
-            elif shape.type == "polygon":
-                draws = _drawn([shape.points], file)
-            elif shape.type == "mask" and shape.rle is not None:
-                draws = _drawn(shape.rle, file)
-            elif shape.type != "label":
+            shapes = {"label": [], "bbox": shape.bbox and [], "polygon": [shape.points], "mask": shape.rle}
+            if (drawn := shapes.get(shape.type)) is None:
                 raise DatasetError(
                     f"{file} marks {item.image.path} by a {shape.type}: label, polygon, bbox and mask are read"
                 )
-            marks += [(names[shape.label_id], draw) for draw in draws]
+            marks += [(names[shape.label_id], draw) for draw in _drawn(drawn, shape.bbox, file)]
         yield annotated(place.find(item.image.path, file, bases, root), marks, item.image.size, file, split)
 
 
-def _box(box: tuple[float, float, float, float]) -> Draw:
-    return partial(fill_polygon, corners=box_corners(*box))
-
-
-def _drawn(segmentation: Sequence[Sequence[float]] | _Runs, file: Path) -> list[Draw | None]:
+def _drawn(segmentation: Sequence[Sequence[float]] | _Runs, box: _Box | None, file: Path) -> list[Draw | None]:
+    if not segmentation:
+        return [partial(fill_polygon, corners=box_corners(*box)) if box else None]
     if isinstance(segmentation, _Runs):
         return [partial(_fill, runs=segmentation)]
     if any(len(numbers) < _MIN_NUMBERS or len(numbers) % 2 for numbers in segmentation):

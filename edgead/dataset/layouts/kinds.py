@@ -11,7 +11,7 @@ from edgead.dataset.labelled import GOOD, TEST, TRAIN, UNSPLIT, VALIDATION, Labe
 from edgead.dataset.masks import Draw, Mask
 
 GOOD_NAMES = {"good", "ok", "normal"}
-_SPLITS = {
+SPLITS = {
     **dict.fromkeys(("train", "training"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation"), VALIDATION),
     **dict.fromkeys(("test", "testing"), TEST),
@@ -37,7 +37,7 @@ def kind_of(names: Iterable[str]) -> str:
 def split_of(*names: str) -> str:
     """Derive the split from the name of a file, folder or subset; UNSPLIT if it names none."""
     words = [word for name in names for word in re.split(r"[^a-z]+", name.lower())]
-    return next((_SPLITS[word] for word in words if word in _SPLITS), UNSPLIT)
+    return next((SPLITS[word] for word in words if word in SPLITS), UNSPLIT)
 
 
 def annotated(
