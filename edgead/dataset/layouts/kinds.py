@@ -11,6 +11,7 @@ from edgead.dataset.labelled import GOOD, TEST, TRAIN, UNSPLIT, VALIDATION, Labe
 from edgead.dataset.masks import Draw, Mask
 
 GOOD_NAMES = {"good", "ok", "normal"}
+UNPLACED = "without a place"  # ends a kind of edgead's export whose box is the whole image
 SPLITS = {
     **dict.fromkeys(("train", "training"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation"), VALIDATION),
@@ -56,5 +57,5 @@ def annotated(
     split : str
     """
     kind = kind_of(label for label, _ in marks)
-    draws = tuple(draw for label, draw in marks if draw is not None and kind_of([label]) != GOOD)
+    draws = tuple(draw for label, draw in marks if draw and kind_of([label]) != GOOD and not label.endswith(UNPLACED))
     return LabelledImage(path, kind, Mask(source, draws, size) if draws else None, split)

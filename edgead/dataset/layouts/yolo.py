@@ -24,7 +24,7 @@ _NUMBERS = TypeAdapter(list[Real])
 
 class _Data(BaseModel):
     path: str = ""
-    train: str | list[str] = "images"  # supervision and Label Studio name none
+    train: str | list[str] | None = None
     val: str | list[str] | None = None
     test: str | list[str] | None = None
     names: dict[int, str] | list[str]
@@ -34,8 +34,8 @@ def read_yolo(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read a data.yaml, or the folder that holds it or classes.txt; `val` is tested if there is no `test`.
 
     Follows https://docs.ultralytics.com/datasets/detect and .../segment: `labels` instead of the last `images` in an
-    image's path leads to its labels. An image whose labels are empty or missing is good. With nothing but `train`,
-    images have no split.
+    image's path leads to its labels. An image whose labels are empty or missing is good. With one folder alone, or
+    none as from supervision and Label Studio, which is `images`, they have no split.
     """
     named = (place.path / name for name in _FILES)
     file = place.file(".yaml", ".yml") or next((path for path in named if path.is_file()), None)
@@ -55,8 +55,9 @@ def read_yolo(place: DataSetPath) -> Iterable[LabelledImage] | None:
 def _images(place: DataSetPath, file: Path, data: _Data) -> list[LabelledImage]:
     splits: Sequence[tuple[str, str | list[str] | None]]
     splits = ((TRAIN, data.train), (VALIDATION if data.test else TEST, data.val), (TEST, data.test))
-    if data.test is None and data.val in (None, data.train):
-        splits = ((UNSPLIT, data.train),)
+    given = [part for _, part in splits if part] or ["images"]
+    if all(part == given[0] for part in given):
+        splits = ((UNSPLIT, given[0]),)
     names = dict(enumerate(data.names)) if isinstance(data.names, list) else data.names
     found, labelled = [], False
     for split, parts in splits:
