@@ -65,6 +65,8 @@ WRITTEN = {
     "supervision_boxes": Written("COCO", **UNSPLIT, mask=boxed),
     "supervision_yolo": Written("YOLO", **UNSPLIT, mask=boxed),
     "ultralytics": Written("YOLO"),
+    "fiftyone_yolo": Written("YOLO", mask=boxed),
+    "fiftyone_yolo_val": Written("YOLO", **UNSPLIT, mask=boxed),
     "datumaro": Written("Datumaro"),
     "datumaro_coco": Written("COCO"),
     "datumaro_yolo": Written("YOLO", mask=boxed),
@@ -85,7 +87,7 @@ WRITTEN = {
     "real_iad/realiad_jsons/audiojack.json": Written("Real-IAD", kinds=all_as("HS")),
     "anomalib_mvtec_ad": Written("MVTec AD", tested=(2, 3, 4, 5), **OF_ANOMALIB),
     "anomalib_mvtec_ad_2": Written("MVTec AD 2", tested=(0, 1, 4, 5), unlabelled=(0, 1, 2, 3), **OF_ANOMALIB),
-    "anomalib_mvtec_3d": Written("MVTec AD", tested=(0, 4), **OF_ANOMALIB),
+    "anomalib_mvtec_3d": Written("MVTec AD", learnt=(0,), tested=(2, 4), kinds=all_as("bad")),
     "anomalib_mvtec_loco": Written(
         "MVTec LOCO AD", learnt=(0, 1), tested=(3, 4, 5), kinds={4: "logical_anomalies", 5: "structural_anomalies"}
     ),
@@ -98,6 +100,8 @@ WRITTEN = {
         "Datumaro", learnt=(0, 1, 2, 3), tested=(0, 1, 2, 3, 4, 5), kinds=all_as("Anomalous"), mask=None
     ),
 }
+ROUGH = {"supervision_coco": TRAIN, "fiftyone_coco": (*TRAIN, 3)}
+"""With the parts to learn; supervision's is in the folders of Roboflow."""
 
 
 def number_of(path) -> int:
@@ -126,21 +130,23 @@ def test_a_set_is_read_as_its_tool_wrote_it(name):
     assert sorted(unlabelled) == list(expected.unlabelled)
 
 
-def test_polygons_of_supervision_go_through_the_middles_of_pixels():
-    """In the folders of Roboflow. A polygon marks what lies inside it, as for pycocotools: the last row is lost."""
-    data = SETS / "supervision_coco"
-    assert sorted(map(number_of, find_good_images(data))) == list(TRAIN)
+@pytest.mark.parametrize(("name", "learnt"), ROUGH.items())
+def test_polygons_that_tools_make_of_masks_mark_what_they_enclose(name, learnt):
+    """They go through the middles of pixels, or near: a mask may end a pixel beside what was painted."""
+    data = SETS / name
+    assert survey(data).to_dict()["layout"] == "COCO" and survey(data).problems == []
+    assert sorted(map(number_of, find_good_images(data))) == list(learnt)
     for image in find_test_images(data):
         number = number_of(image.path)
         assert image.defect == NAMED.get(number, "good")
-        found, truth = image.load_mask((HEIGHT, WIDTH)), drawn(number)
-        inner = cv2.erode(truth.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-        assert not (found & ~truth).any() and not (inner & ~found).any()
+        found, around = image.load_mask((HEIGHT, WIDTH)), np.ones((3, 3), np.uint8)
+        inner, outer = (change(drawn(number).astype(np.uint8), around) for change in (cv2.erode, cv2.dilate))
+        assert (found >= inner).all() and (found <= outer).all() and found.any() == (number in DEFECTS)
 
 
 def test_each_set_is_tested():
     """And make.py has a function for each."""
-    named = {name.split("/")[0] for name in (*WRITTEN, "supervision_coco")}
+    named = {name.split("/")[0] for name in (*WRITTEN, *ROUGH)}
     assert named == {path.name for path in SETS.iterdir() if path.is_dir() and not path.name.startswith("_")}
     text = (SETS / "make.py").read_text(encoding="utf-8")
     made_with = {"label_studio_coco": "label_studio", "label_studio_yolo": "label_studio"}

@@ -14,10 +14,9 @@ from edgead.dataset.labelled import UNSPLIT, LabelledImage
 from edgead.dataset.layouts.kinds import annotated, split_of
 from edgead.dataset.layouts.place import DataSetPath, Length, Real, refuse_bare
 from edgead.dataset.masks import Draw, box_corners, coco_counts, fill_polygon, fill_runs
-from edgead.images.files import is_image_path
 
 _ROBOFLOW = "_annotations.coco.json"
-_LOOKED_AT = 10  # JSON files beside images: of other programs there may be one for each
+_LOOKED_AT = 10  # JSON files of a folder: of other programs there may be one for each image
 _MIN_NUMBERS = 6  # numbers of a polygon with three corners
 _Box = tuple[Real, Real, Real, Real]
 
@@ -92,7 +91,8 @@ def read_coco(place: DataSetPath) -> Iterable[LabelledImage] | None:
 
     Follows https://cocodataset.org/#format-data. The place is such a file, or a folder with annotations/*.json named by
     split, as from COCO and CVAT; or with train/, valid/ and test/ with a `_annotations.coco.json` in each, as from
-    Roboflow; or with result.json, as from Label Studio; or with such a file beside the images, which then lists all.
+    Roboflow; or with such a file beside the images, which then lists all, or beside `images`, as from Label Studio, or
+    `data`, as from FiftyOne.
     """
     files = _files(place, "images", "annotations", "categories")
     if files is None:
@@ -119,8 +119,7 @@ def _files(place: DataSetPath, *keys: str) -> list[Path] | None:
     if not place.path.is_dir():
         return None
     found = sorted([*place.path.glob("annotations/*.json"), *place.path.glob(f"*/{_ROBOFLOW}")])
-    has_images = any(map(is_image_path, place.path.iterdir()))
-    beside = sorted(place.path.glob("*.json" if has_images else "result.json"))[:_LOOKED_AT]
+    beside = sorted(place.path.glob("*.json"))[:_LOOKED_AT]
     own = [file for file in found if place.is_json(file, *keys)]
     return [*own, *(file for file in beside if place.may_be(file, *keys))] or None
 
@@ -129,7 +128,7 @@ def _where(place: DataSetPath, file: Path) -> tuple[str, list[Path], Path]:
     """Return a file's split, the folders its image names may be relative to, and the folder its images must be in."""
     subset = file.stem.removeprefix("instances_")
     root = file.parent.parent if file.parent.name == "annotations" else file.parent
-    bases = [base / name for base in (file.parent, root) for name in ("", "images", f"images/{subset}", subset)]
+    bases = [base / name for base in (file.parent, root) for name in ("", "images", f"images/{subset}", subset, "data")]
     is_one = file == place.path
     of_folder = "" if file.parent == place.path else file.parent.name
     return UNSPLIT if is_one else split_of(file.stem, of_folder), bases, root if is_one else place.folder
