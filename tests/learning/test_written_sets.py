@@ -78,6 +78,9 @@ WRITTEN = {
     "lookout/training.manifest": Written(
         "a manifest of Lookout for Vision", tested=(*TRAIN, 4), kinds=all_as("anomaly"), mask=None
     ),
+    "lookout/test.manifest": Written(
+        "a manifest of Lookout for Vision", learnt=(3,), kinds=all_as("anomaly"), mask=None
+    ),
     "lookout_masks/output.manifest": Written(
         "a manifest of Lookout for Vision", **UNSPLIT, kinds=all_as("anomaly"), unlabelled=(NEW,)
     ),
