@@ -238,8 +238,12 @@ WRONG |= {
         "outside",
     ),
     "COCO that goes up": (
-        partial(of_coco, change=lambda c: c["images"][0].update(file_name="../../x.png")),
+        partial(of_coco, change=lambda c: c["images"][0].update(file_name="../train/../../../x.png")),
         "outside of",
+    ),
+    "COCO that names the folder of a server": (
+        partial(of_coco, change=lambda c: c["images"][0].update(file_name="../../x.png")),
+        "1 of 5 images are missing|1 of 12 images are missing",
     ),
     "COCO without a width": (partial(of_coco, change=lambda c: c["images"][0].pop("width")), "images.0.width"),
     "COCO with a huge width": (
@@ -709,12 +713,13 @@ def test_a_kind_that_is_called_good_returns_as_a_defect():
     row = SimpleNamespace(
         mark_verdict=None,
         decision="reject",
+        image_score=1.0,
         shown_kind=None,
         boxes=[{"x": 1, "y": 1, "width": 2, "height": 2, "peak": 1.0}],
     )
     categories: dict[str, int] = {}
     for name in [*kinds.GOOD_NAMES, "Good", "dent"]:
         row.shown_kind = name
-        _defects_of(row, 1, categories, 1)
+        _defects_of(row, {"id": 1, "width": 9, "height": 9}, categories, 1)
     assert "dent" in categories and len(categories) == 5
     assert all(kinds.kind_of([name]) == name for name in categories)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import GOOD, TEST, TRAIN, UNLABELLED, UNSPLIT, VALIDATION, LabelledImage
-from edgead.dataset.layouts.kinds import GOOD_NAMES
+from edgead.dataset.layouts.kinds import GOOD_NAMES, SPLITS
 from edgead.dataset.layouts.place import DataSetPath, names_in
 from edgead.dataset.masks import Mask, add_file, find_mask
 from edgead.images.files import list_images, natural_key
@@ -78,7 +78,7 @@ def read_good_and_bad(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """
     if (place.path / "train" / GOOD).is_dir() or (place.path.parent / "train" / GOOD).is_dir():
         return None  # MVTec AD, or its folder `test`
-    parts = [(split, place.path / split) for split in names_in(place.path, (TRAIN, VALIDATION, TEST))]
+    parts = [(SPLITS[name], place.path / name) for name in names_in(place.path, SPLITS)]
     found = [
         (split, entry, entry.name.lower() in GOOD_NAMES)
         for split, folder in parts or [(UNSPLIT, place.path)]

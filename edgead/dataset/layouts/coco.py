@@ -14,11 +14,11 @@ from edgead.dataset.labelled import UNSPLIT, LabelledImage
 from edgead.dataset.layouts.kinds import annotated, split_of
 from edgead.dataset.layouts.place import DataSetPath, Length, Real, refuse_bare
 from edgead.dataset.masks import Draw, box_corners, coco_counts, fill_polygon, fill_runs
-from edgead.images.files import is_image_path
 
 _ROBOFLOW = "_annotations.coco.json"
-_LOOKED_AT = 10  # JSON files beside images: of other programs there may be one for each
+_LOOKED_AT = 10  # JSON files of a folder: of other programs there may be one for each image
 _MIN_NUMBERS = 6  # numbers of a polygon with three corners
+_Box = tuple[Real, Real, Real, Real]
 
 
 class _Runs(BaseModel):
@@ -37,7 +37,7 @@ class _Annotation(BaseModel):
     image_id: int | str
     category_id: int
     segmentation: list[list[Real]] | _Runs = []
-    bbox: tuple[Real, Real, Real, Real] | None = None
+    bbox: _Box | None = None
 
 
 class _Category(BaseModel):
@@ -64,10 +64,10 @@ class _Categories(BaseModel):
 
 
 class _Shape(BaseModel):
-    type: str
+    type: str = "label"  # as anomalib reads it
     label_id: int
     points: list[Real] = []
-    bbox: tuple[Real, Real, Real, Real] | None = None
+    bbox: _Box | None = None
     rle: _Runs | None = None
 
 
@@ -91,7 +91,8 @@ def read_coco(place: DataSetPath) -> Iterable[LabelledImage] | None:
 
     Follows https://cocodataset.org/#format-data. The place is such a file, or a folder with annotations/*.json named by
     split, as from COCO and CVAT; or with train/, valid/ and test/ with a `_annotations.coco.json` in each, as from
-    Roboflow; or with result.json, as from Label Studio; or with such a file beside the images, which then lists all.
+    Roboflow; or with such a file beside the images, which then lists all, or beside `images`, as from Label Studio, or
+    `data`, as from FiftyOne.
     """
     files = _files(place, "images", "annotations", "categories")
     if files is None:
@@ -118,8 +119,7 @@ def _files(place: DataSetPath, *keys: str) -> list[Path] | None:
     if not place.path.is_dir():
         return None
     found = sorted([*place.path.glob("annotations/*.json"), *place.path.glob(f"*/{_ROBOFLOW}")])
-    has_images = any(map(is_image_path, place.path.iterdir()))
-    beside = sorted(place.path.glob("*.json" if has_images else "result.json"))[:_LOOKED_AT]
+    beside = sorted(place.path.glob("*.json"))[:_LOOKED_AT]
     own = [file for file in found if place.is_json(file, *keys)]
     return [*own, *(file for file in beside if place.may_be(file, *keys))] or None
 
@@ -128,7 +128,7 @@ def _where(place: DataSetPath, file: Path) -> tuple[str, list[Path], Path]:
     """Return a file's split, the folders its image names may be relative to, and the folder its images must be in."""
     subset = file.stem.removeprefix("instances_")
     root = file.parent.parent if file.parent.name == "annotations" else file.parent
-    bases = [base / name for base in (file.parent, root) for name in ("", "images", f"images/{subset}", subset)]
+    bases = [base / name for base in (file.parent, root) for name in ("", "images", f"images/{subset}", subset, "data")]
     is_one = file == place.path
     of_folder = "" if file.parent == place.path else file.parent.name
     return UNSPLIT if is_one else split_of(file.stem, of_folder), bases, root if is_one else place.folder
@@ -146,10 +146,12 @@ def _of_coco(place: DataSetPath, file: Path) -> Iterator[LabelledImage]:
             raise DatasetError(
                 f"{file} has an annotation of image {one.image_id} and category {one.category_id}: no such"
             )
-        draws = _drawn(one.segmentation, file) or ([_box(one.bbox)] if one.bbox else [None])
+        draws = _drawn(one.segmentation, one.bbox, file)
         marks[one.image_id] += [(names[one.category_id], draw) for draw in draws]
     for image in coco.images:
-        path = place.find(image.file_name, file, bases, root)
+        name = image.file_name.replace("\\", "/")
+        up = name.startswith("../")  # Label Studio's name of it, in the folder of its server
+        path = place.find(name.lstrip("./") if up else name, file, bases, root, by_end=up)
         yield annotated(path, marks[image.id], (image.height, image.width), file, split)
 
 
@@ -162,26 +164,18 @@ def _of_datumaro(place: DataSetPath, file: Path) -> Iterator[LabelledImage]:
         for shape in item.annotations:
             if not 0 <= shape.label_id < len(names):
                 raise DatasetError(f"{file} names label {shape.label_id} of {len(names)}, for {item.image.path}")
-            draws: list[Draw | None] = [None]
-            if shape.type == "bbox" and shape.bbox is not None:
-                draws = [_box(shape.bbox)]
-            elif shape.type == "polygon":
-                draws = _drawn([shape.points], file)
-            elif shape.type == "mask" and shape.rle is not None:
-                draws = _drawn(shape.rle, file)
-            elif shape.type != "label":
+            shapes = {"label": [], "bbox": shape.bbox and [], "polygon": [shape.points], "mask": shape.rle}
+            if (drawn := shapes.get(shape.type)) is None:
                 raise DatasetError(
                     f"{file} marks {item.image.path} by a {shape.type}: label, polygon, bbox and mask are read"
                 )
-            marks += [(names[shape.label_id], draw) for draw in draws]
+            marks += [(names[shape.label_id], draw) for draw in _drawn(drawn, shape.bbox, file)]
         yield annotated(place.find(item.image.path, file, bases, root), marks, item.image.size, file, split)
 
 
-def _box(box: tuple[float, float, float, float]) -> Draw:
-    return partial(fill_polygon, corners=box_corners(*box))
-
-
-def _drawn(segmentation: Sequence[Sequence[float]] | _Runs, file: Path) -> list[Draw | None]:
+def _drawn(segmentation: Sequence[Sequence[float]] | _Runs, box: _Box | None, file: Path) -> list[Draw | None]:
+    if not segmentation:
+        return [partial(fill_polygon, corners=box_corners(*box)) if box else None]
     if isinstance(segmentation, _Runs):
         return [partial(_fill, runs=segmentation)]
     if any(len(numbers) < _MIN_NUMBERS or len(numbers) % 2 for numbers in segmentation):

@@ -11,7 +11,8 @@ from edgead.dataset.labelled import GOOD, TEST, TRAIN, UNSPLIT, VALIDATION, Labe
 from edgead.dataset.masks import Draw, Mask
 
 GOOD_NAMES = {"good", "ok", "normal"}
-_SPLITS = {
+UNPLACED = "without a place"  # ends a kind of edgead's export whose box is the whole image
+SPLITS = {
     **dict.fromkeys(("train", "training"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation"), VALIDATION),
     **dict.fromkeys(("test", "testing"), TEST),
@@ -34,7 +35,7 @@ def kind_of(names: Iterable[str]) -> str:
 def split_of(*names: str) -> str:
     """Derive the split from the name of a file, folder or subset; UNSPLIT if it names none."""
     words = [word for name in names for word in re.split(r"[^a-z]+", name.lower())]
-    return next((_SPLITS[word] for word in words if word in _SPLITS), UNSPLIT)
+    return next((SPLITS[word] for word in words if word in SPLITS), UNSPLIT)
 
 
 def annotated(
@@ -47,5 +48,5 @@ def annotated(
     `size`: height and width of the image.
     """
     kind = kind_of(label for label, _ in marks)
-    draws = tuple(draw for label, draw in marks if draw is not None and kind_of([label]) != GOOD)
+    draws = tuple(draw for label, draw in marks if draw and kind_of([label]) != GOOD and not label.endswith(UNPLACED))
     return LabelledImage(path, kind, Mask(source, draws, size) if draws else None, split)

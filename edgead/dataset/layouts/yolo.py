@@ -17,35 +17,37 @@ from edgead.dataset.layouts.place import DataSetPath, Real, checked, read_text
 from edgead.dataset.masks import Corners, Draw, box_corners, fill_polygon
 from edgead.images.files import is_image_path, natural_key
 
-_FILES = ("data.yaml", "dataset.yaml")
+_FILES = ("data.yaml", "dataset.yaml", "classes.txt")
 _BOX = 4  # numbers of a box: middle, width, height; polygons have two a corner, at least three corners
 _NUMBERS = TypeAdapter(list[Real])
 
 
 class _Data(BaseModel):
     path: str = ""
-    train: str | list[str]
+    train: str | list[str] | None = None
     val: str | list[str] | None = None
     test: str | list[str] | None = None
     names: dict[int, str] | list[str]
 
 
 def read_yolo(place: DataSetPath) -> Iterable[LabelledImage] | None:
-    """Read a data.yaml, or the folder that holds it; `val` is tested if there is no `test`.
+    """Read a data.yaml, or the folder that holds it or classes.txt; `val` is tested if there is no `test`.
 
     Follows https://docs.ultralytics.com/datasets/detect and .../segment: `labels` instead of the last `images` in an
-    image's path leads to its labels. An image whose labels are empty or missing is good. With nothing but `train`,
-    images have no split.
+    image's path leads to its labels. An image whose labels are empty or missing is good. With one folder alone, or
+    none as from supervision and Label Studio, which is `images`, they have no split.
     """
     named = (place.path / name for name in _FILES)
     file = place.file(".yaml", ".yml") or next((path for path in named if path.is_file()), None)
     if file is None:
         return None
     try:
-        content = yaml.safe_load(read_text(file))
+        text = read_text(file)
+        content = {"names": text.splitlines()} if file.suffix == ".txt" else yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DatasetError(f"{file} is no YAML ({error})") from error
-    if not isinstance(content, dict) or not content.keys() >= {"train", "names"}:
+    needed = {"names"} if (file.parent / "labels").is_dir() else {"names", "train"}
+    if not isinstance(content, dict) or not content.keys() >= needed:
         return None
     return _images(place, file, checked(content, _Data, file))
 
@@ -53,8 +55,9 @@ def read_yolo(place: DataSetPath) -> Iterable[LabelledImage] | None:
 def _images(place: DataSetPath, file: Path, data: _Data) -> list[LabelledImage]:
     splits: Sequence[tuple[str, str | list[str] | None]]
     splits = ((TRAIN, data.train), (VALIDATION if data.test else TEST, data.val), (TEST, data.test))
-    if data.test is None and data.val in (None, data.train):
-        splits = ((UNSPLIT, data.train),)
+    given = [part for _, part in splits if part] or ["images"]
+    if all(part == given[0] for part in given):
+        splits = ((UNSPLIT, given[0]),)
     names = dict(enumerate(data.names)) if isinstance(data.names, list) else data.names
     found, labelled = [], False
     for split, parts in splits:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from sqlalchemy import Row
 
-from edgead.dataset.layouts.kinds import GOOD_NAMES
+from edgead.dataset.layouts.kinds import GOOD_NAMES, UNPLACED
 from edgead.images.header import image_size
 from edgead.line.evidence.folder import ImageFolder
 from edgead.line.evidence.production.counts import QueryBudget
@@ -20,15 +20,15 @@ from edgead.line.evidence.tables import verdicts
 from edgead.types import scaled_score
 
 ANNOTATIONS = "annotations/instances_default.json"
-_UNSORTED, _UNPLACED = "anomaly", "without a place"
+_UNSORTED = "anomaly"
 
 
 def write_annotated(export: Export, write: Write, progress: Progress, *, kind: Annotations) -> int:
     """Write the kept frames, one image per verdict, then the annotations of their defects.
 
     A part that a person marked as good has no annotation, whatever its verdict. A part that is marked as bad, or whose
-    verdict is not ok, has the boxes of its verdict. Without boxes, as a missed defect, it has one annotation of a kind
-    "... without a place", in YOLO's format a box of the whole image. In COCO's format each image has its `decision`,
+    verdict is not ok, has the boxes of its verdict. Without boxes, as a missed defect, it has a box of the whole image,
+    which annotation tools need, of a kind "... without a place". In COCO's format each image has its `decision`,
     scores, `measured` and `mark`, and `other_format` if it does not fit the model.
 
     Returns the number of images written.
@@ -44,7 +44,7 @@ def write_annotated(export: Export, write: Write, progress: Progress, *, kind: A
         for row in page:
             if (image := _write_image(export.images, row, write, len(images) + 1)) is not None:
                 images.append(image)
-                annotations += _defects_of(row, image["id"], categories, len(annotations) + 1)
+                annotations += _defects_of(row, image, categories, len(annotations) + 1)
         done += len(page)
         progress("write images", done, total)
     if kind == "yolo":
@@ -65,14 +65,14 @@ def _write_yolo(
     sizes = {image["id"]: (image["width"], image["height"]) for image in images}
     for one in annotations:
         width, height = sizes[one["image_id"]]
-        x, y, across, down = one.get("bbox", (0, 0, width, height))
+        x, y, across, down = one["bbox"]
         shares = ((x + across / 2) / width, (y + down / 2) / height, across / width, down / height)
         lines[one["image_id"]].append(" ".join([str(one["category_id"] - 1), *(f"{share:.6f}" for share in shares)]))
     for image in images:
         label = PurePosixPath("labels", image["file_name"]).with_suffix(".txt")
         write(str(label), ["".join(f"{line}\n" for line in lines[image["id"]]).encode()])
     names = {number - 1: name for name, number in categories.items()}
-    data = {"path": ".", "train": "images", "val": "images", "names": names}
+    data = {"train": "images", "val": "images", "names": names}  # Ultralytics takes a path "." for where it runs
     write("data.yaml", [yaml.safe_dump(data, allow_unicode=True, sort_keys=False).encode()])
 
 
@@ -95,25 +95,25 @@ def _write_image(kept: ImageFolder, row: Row, write: Write, id: int) -> dict[str
     return {"id": id, "file_name": name, "height": size[0], "width": size[1], "date_captured": at, **said}
 
 
-def _defects_of(row: Row, image: int, categories: dict[str, int], first: int) -> list[dict[str, Any]]:
+def _defects_of(row: Row, image: dict[str, Any], categories: dict[str, int], first: int) -> list[dict[str, Any]]:
     if row.mark_verdict == "good" or (row.decision == "ok" and row.mark_verdict != "bad"):
         return []
     kind = row.shown_kind or _UNSORTED
-    kind = kind if row.boxes else f"{kind} {_UNPLACED}"  # so that nobody learns the whole part as that kind
+    kind = kind if row.boxes else f"{kind} {UNPLACED}"  # so that nobody learns the whole part as that kind
     if kind.lower() in GOOD_NAMES:  # which readers of data sets take for no defect
         kind = f"{_UNSORTED} {kind}"
     of_kind = categories.setdefault(kind, len(categories) + 1)
-    common = {"image_id": image, "category_id": of_kind, "iscrowd": 0}
-    if not row.boxes:
-        return [{"id": first, **common, "segmentation": [], "area": 0}]
+    whole = {"x": 0, "y": 0, "width": image["width"], "height": image["height"], "peak": row.image_score}
     return [
         {
             "id": first + number,
-            **common,
+            "image_id": image["id"],
+            "category_id": of_kind,
+            "iscrowd": 0,
             "bbox": [box["x"], box["y"], box["width"], box["height"]],
             "segmentation": [],
             "area": box["width"] * box["height"],
             "score": box["peak"],
         }
-        for number, box in enumerate(row.boxes)
+        for number, box in enumerate(row.boxes or [whole])
     ]
