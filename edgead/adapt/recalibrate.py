@@ -186,11 +186,7 @@ def recalibrate(
     scores = good.scores
     outliers = _outliers(unique, scores)
     if outliers and not asked.accept_outliers:
-        raise SettingsError(
-            f"{outliers}: are these defects? A threshold that lets them pass lets such defects pass. Leave defects "
-            "out, weaker ones too. Take good ones with --accept-outliers: without them the threshold would reject "
-            f"{_left_out(scores, rate)}"
-        )
+        raise _refused_outliers(outliers, scores, rate)
     review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
     after = good.calibrate(rate, review, groups=groups, paths=unique)
     if before.scores:
@@ -212,11 +208,7 @@ def recalibrate(
         after,
         images=len(unique),
         images_sha256=digest,
-        same_scores_p_value=same_distribution_p_value(
-            one_of_each(before.scores, before.groups), one_of_each(scores, groups)
-        )
-        if before.scores
-        else None,
+        same_scores_p_value=_same_scores(before, scores, groups),
         doubts=doubted,
     )
     golden = [detector.artifact.path / one.image for one in detector.graph.golden]
@@ -237,6 +229,21 @@ def recalibrate(
         group_of=groups,
         unreadable=unreadable,
     )
+
+
+def _refused_outliers(outliers: str, scores: Sequence[float], rate: float) -> SettingsError:
+    return SettingsError(
+        f"{outliers}: are these defects? A threshold that lets them pass lets such defects pass. Leave defects out, "
+        "weaker ones too. Take good ones with --accept-outliers: without them the threshold would reject "
+        f"{_left_out(scores, rate)}"
+    )
+
+
+def _same_scores(before: Calibration, scores: Sequence[float], groups: Sequence[int]) -> float | None:
+    """P-value that the scores of before and these have one distribution; None without scores of before."""
+    if not before.scores:
+        return None
+    return same_distribution_p_value(one_of_each(before.scores, before.groups), one_of_each(scores, groups))
 
 
 def _calibration_of(detector: Detector) -> Calibration:

@@ -37,9 +37,9 @@ class _Lists(BaseModel):
 def read_real_iad(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read an object of Real-IAD, such as Real-IAD/realiad_1024/audiojack or Real-IAD/realiad_jsons_sv/audiojack.json.
 
-    Follows `ExplicitDataset.load_explicit` of Tencent/AnomalyDetection_Real-IAD, datasets/explicit_dataset.py: a view
-    of a defective part is good if it has no mask. A sample's folder, S0001, is a group: it holds five views of one
-    part. Defects listed for training, as in FUIAD, are not learnt.
+    Follows `ExplicitDataset.load_explicit` of Tencent/AnomalyDetection_Real-IAD, datasets/explicit_dataset.py: a
+    view of a defective part is good in the test if it has no mask. A sample's folder, S0001, is a group: it holds five
+    views of one part. Defects listed for training, as in FUIAD, are not learnt.
     """
     if place.file(".json"):
         if not place.is_json(place.path, "meta", "train", "test"):
@@ -70,7 +70,8 @@ def _images(place: DataSetPath, lists: _Lists, file: Path, folder: Path) -> Iter
     base = folder / lists.meta.prefix
     for split, samples in ((TRAIN, lists.train), (TEST, lists.test)):
         for sample in samples:
-            good = not sample.mask_path or sample.anomaly_class == lists.meta.normal_class
+            whole = split == TEST and not sample.mask_path  # in training it is not learnt
+            good = whole or sample.anomaly_class == lists.meta.normal_class
             path = place.find(sample.image_path, file, [base], folder)
             mask = None if good or not sample.mask_path else place.find(sample.mask_path, file, [base], folder)
             kind = GOOD if good else kind_of([sample.anomaly_class])
