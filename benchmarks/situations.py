@@ -57,7 +57,7 @@ _SAID = {
     r"|parts, grades or a light that the model has not learnt",
     "grade_named": r"are of {words} \(by their names\), which the model"
     r"|parts, grades or a light that the model has not learnt",
-    "grade_unnamed": r"apart from them: parts, grades or a light that the model has not learnt",
+    "grade_unnamed": r"apart from them, .* first: parts, grades or a light that the model has not learnt",
     "learnt_test_set": r"has learnt all \d+ good images of .*, and none is left to measure",
     "no_split": r"has learnt all \d+ good images of .*, and none is left to measure",
 }

@@ -40,8 +40,8 @@ from edgead.types import scaled_score
 # P-value below which scores are reported to differ from those of the previous calibration.
 DIFFERENT_BELOW = 0.01
 MAX_NAMED, SHOWN = 8, 3
-# A new limit above this score, where 100 was the limit, passes what was rejected clearly.
-MAX_RISE = 120
+# A new limit above this score, where 100 was the limit, passes what was rejected clearly, unless defects tested it.
+MAX_RISE, ENOUGH_BAD = 120, 3
 # From this share on, high-scoring parts are taken for a regular part of the production.
 MIN_APART = 0.1
 
@@ -64,12 +64,12 @@ class AskedRates:
 class Recalibration:
     """New thresholds, not written yet, and the facts that they are based on.
 
-    The old threshold rejects the share `rejected_before` of the images; `above` names them, the highest first. The
-    medians are those of the scores that the old thresholds came from, and of the scores of the images. `copies` of
-    others count once, `unreadable` images (their faults) not at all. `account` says how the `groups` were found,
-    `outliers` which images score far above the others. `views` are for the drift watch. `images` are those without
-    copies, `kept_scores` their scores by the graph that was learnt (empty if the model keeps no images), `group_of`
-    their groups (empty if each is its own).
+    The old threshold rejects the share `rejected_before` of the images; The medians are those of the scores that the
+    old thresholds came from, and of the scores of the images. `copies` of others count once, `unreadable` images (their
+    faults) not at all. `account` says how the `groups` were found, `outliers` which images score far above the others.
+    `views` are for the drift watch. `images` are those without copies, `kept_scores` their scores by the graph that was
+    learnt (empty if the model keeps no images), `group_of` their groups (empty if each is its own), `of_bad` the scores
+    of the bad parts.
 
     The `doubts` of `change` say why the thresholds may miss defects; such thresholds are written only with a reason.
     """
@@ -77,7 +77,6 @@ class Recalibration:
     change: ThresholdChange
     calibration: Calibration
     rejected_before: Rate
-    above: list[str]
     median_before: float
     median_after: float
     copies: int
@@ -89,6 +88,7 @@ class Recalibration:
     kept_scores: list[float]
     group_of: list[int]
     unreadable: list[str]
+    of_bad: list[float]
 
     def warnings(self) -> list[str]:
         """Return warnings for the person who calibrates."""
@@ -102,13 +102,6 @@ class Recalibration:
                 "parts like these images"
             )
         found += [f"the new limit may be blind: {doubt}" for doubt in self.change.doubts]
-        rise = scaled_score(self.change.after.reject, self.median_before, self.change.before.reject)
-        if p_value is not None and not self.change.doubts and (rise or 0) > MAX_RISE:
-            found.append(
-                f"the limit rises to {rise:.0f}, where 100 was the limit: defects that score in between pass now. Look "
-                f"at the {len(self.above)} images above the old limit, {', '.join(self.above[:SHOWN])} first, and test "
-                "the new limit with --bad DEFECTS"
-            )
         if self.outliers:
             found.append(f"{self.outliers}: the thresholds let them pass. Look whether they are good")
         if self.copies:
@@ -117,23 +110,25 @@ class Recalibration:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON types."""
-        volumes = self.calibration.volumes
+        volumes, passing = self.calibration.volumes, sum(score <= self.change.after.review for score in self.of_bad)
         return {
             **self.change.model_dump(mode="json"),
             "old_threshold_rejects": {"count": self.rejected_before.count, "total": self.rejected_before.total},
             "groups": self.groups,
             "groups_account": self.account,
             "outliers": self.outliers,
+            "bad_parts": {"count": passing, "total": len(self.of_bad)},
             "unreadable_images": self.unreadable,
             "warnings": self.warnings(),
             **({} if volumes is None else {"volumes": len(volumes.scores), "volume_threshold": volumes.reject}),
         }
 
 
-def refuse_thresholds(detector: Detector, bad: Sequence[Path], before: Calibration, after: Calibration) -> None:
-    """Measure bad parts; raise SettingsError if one that the old thresholds stop would be ok with the new ones."""
-    if after.review <= before.review:
-        return
+def refuse_thresholds(detector: Detector, bad: Sequence[Path], before: Calibration, after: Calibration) -> list[float]:
+    """Measure bad parts, and return their scores.
+
+    Raises SettingsError: one that the old thresholds stop would be ok with the new ones.
+    """
     scores = [detector.measure(detector.read_image(path)).image_score for path in bad]
     found = [(score, path) for score, path in zip(scores, bad, strict=True) if before.review < score <= after.review]
     if found:
@@ -143,6 +138,7 @@ def refuse_thresholds(detector: Detector, bad: Sequence[Path], before: Calibrati
             f"it scores {score:.4g}, and parts would be ok up to {after.review:.4g} (were: {before.review:.4g}). Teach "
             "the good parts that score as high (`edgead teach`), or take the mark of the bad part back if it was wrong"
         )
+    return scores
 
 
 def recalibrate(
@@ -189,14 +185,15 @@ def recalibrate(
         raise _refused_outliers(outliers, scores, rate)
     review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
     after = good.calibrate(rate, review, groups=groups, paths=unique)
-    if before.scores:
-        refuse_thresholds(detector, bad, before, after)
+    of_bad = refuse_thresholds(detector, bad, before, after) if before.scores else []
     top = common_folder(unique)
     names = [name_in(top, path) for path in unique]
     rejected = Rate.of_groups([score > before.reject for score in scores], groups)
     doubted = _apart(detector, names, scores, groups) if rejected.rate >= MIN_APART else []
     unlike = unlike_golden(detector, looks, share=MAX_REJECTED)
     doubted += doubts(before, after.reject, scores, good.medians, groups, unlike=unlike)
+    if len(of_bad) < ENOUGH_BAD:
+        doubted += _raised(before, after, names, scores)
     if detector.manifest.of_several and len({path.parent for path in unique}) == 1:
         doubted.append(
             "the model has one limit for several products, and all images are from one folder: give images of each, or "
@@ -217,7 +214,6 @@ def recalibrate(
         change,
         after,
         rejected,
-        [name for score, name in sorted(zip(scores, names, strict=True), reverse=True) if score > before.reject],
         *medians_of_scores,
         copies=len(usable) - len(unique),
         groups=found.count,
@@ -228,6 +224,7 @@ def recalibrate(
         kept_scores=_kept_scores(detector, unique, scores, progress),
         group_of=groups,
         unreadable=unreadable,
+        of_bad=of_bad,
     )
 
 
@@ -237,6 +234,19 @@ def _refused_outliers(outliers: str, scores: Sequence[float], rate: float) -> Se
         "weaker ones too. Take good ones with --accept-outliers: without them the threshold would reject "
         f"{_left_out(scores, rate)}"
     )
+
+
+def _raised(before: Calibration, after: Calibration, names: Sequence[str], scores: Sequence[float]) -> list[str]:
+    """Say that the limit rises much, if it does at a rate that is not stricter than before."""
+    rise = scaled_score(after.reject, before.typical, before.reject) or 0.0
+    if rise <= MAX_RISE or after.false_reject_rate < before.false_reject_rate:
+        return []
+    above = [name for score, name in sorted(zip(scores, names, strict=True), reverse=True) if score > before.reject]
+    return [
+        f"it rises to {rise:.0f}, where 100 was the limit, and defects that score in between pass then. Look at the "
+        f"{len(above)} images above the old limit, {', '.join(above[:SHOWN])} first, or test the new one with at least "
+        f"{ENOUGH_BAD} defects: --bad DEFECTS"
+    ]
 
 
 def _same_scores(before: Calibration, scores: Sequence[float], groups: Sequence[int]) -> float | None:

@@ -24,7 +24,7 @@ _FEWEST, _NEARLY_ALL = 5, 0.9
 _AS_LEARNT, _DIFFERENT = 1 / 3, 0.05
 # Shares of rejects among parts with a certain word in their names that count as nearly all, and as few.
 _MOST, _FEW, _FEWEST_NAMED = 0.8, 0.2, 4
-_MAX_NAMED = 5
+_MAX_NAMED, _SHOWN = 5, 2
 
 
 class Cause(NamedTuple):
@@ -79,7 +79,8 @@ def cause_of(
         and same_distribution_p_value(known, passing) < _DIFFERENT
         and np.count_nonzero(drawn - shift > limits.reject) < count / 2  # otherwise only some scores have moved
     )
-    teach, calibrate = (f"`edgead {verb} {shlex.quote(str(model))} GOOD_IMAGES`" for verb in ("teach", "calibrate"))
+    teach = f"`edgead teach {shlex.quote(str(model))} GOOD_IMAGES`"
+    calibrate = f"`edgead calibrate {shlex.quote(str(model))} GOOD_IMAGES --bad DEFECTS`"
     apart = "`edgead train GOOD_IMAGES -o NEW_MODEL`"
     if nearly_all or (is_shift and unlike):
         many = f"{'All' if rejected == total else f'{rejected} of'} {total} {'good parts' if known_good else 'images'}"
@@ -98,12 +99,16 @@ def cause_of(
         )
         return Cause("other", said)
     if is_shift:
-        said = f"All scores are higher than at the training: calibrate on good parts it has not learnt: {calibrate}."
+        said = (
+            "All scores are higher than at the training: calibrate on good parts it has not learnt, with defects in "
+            f"this light as the test: {calibrate}."
+        )
         return Cause("shift", said)
+    first = ", ".join(name for _, name in sorted(zip(scores, names, strict=True), reverse=True)[:_SHOWN])
     said = (
         f"{total - rejected} of {total} good parts score as those that were learnt, {rejected} "
-        f"({100 * rejected / total:.0f} %) apart from them: parts, grades or a light that the model has not "
-        f"learnt? Look at them, and teach those that are good: {teach}."
+        f"({100 * rejected / total:.0f} %) apart from them, {first} first: parts, grades or a light that the model "
+        f"has not learnt? Look at them, and teach those that are good: {teach}."
     )
     return Cause("unlearnt", said)
 

@@ -107,6 +107,8 @@ def calibrate(
             found = recalibrate(detector, paths, asked, bad=defective, progress=partial(progress, "score good images"))
         artifact, change, calibration = detector.artifact, found.change, found.calibration
         report = found.to_dict()
+        if dry_run and found.outliers and not accept_outliers:
+            report["warnings"].append("with --dry-run alone: these limits are written only with --accept-outliers")
     if not dry_run:
         reason = reason_for(change.doubts, yes=yes, reason=reason)
         write_thresholds(artifact, change, calibration, reason=reason, found=found)
@@ -147,6 +149,8 @@ def _facts(report: dict[str, Any]) -> dict[str, Any]:
         if not none_before:
             rejects = report["old_threshold_rejects"]
             facts["rejected by the old limit"] = f"{rejects['count']} of {rejects['total']}"
+        if (passing := report["bad_parts"])["total"]:
+            facts["bad parts that pass"] = f"{passing['count']} of {passing['total']}, none that was stopped before"
     if "volumes" in report:
         facts["volumes reject above"] = f"{report['volume_threshold']:.6g}, from {report['volumes']} volumes"
     for name in ("reject", "review"):

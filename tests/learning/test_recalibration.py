@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,17 +101,18 @@ def test_every_change_is_kept(model_copy, good):
     assert first.changed_at < second.changed_at
 
 
-@pytest.mark.parametrize("reject, said", [(0.55, []), (0.65, ["the limit rises to 130, where 100 was the limit"])])
-def test_a_limit_that_rises_much_is_doubted(model_copy, good, reject, said):
+def test_a_limit_that_rises_much_needs_defects_that_have_tested_it_or_a_reason(model_copy, good, tmp_path, monkeypatch):
+    paths, bad = sorted(good.iterdir()), [tmp_path / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(bad):
+        write_image(path, np.random.default_rng(number).integers(0, 256, (480, 480, 3), np.uint8))
     with Detector.load(model_copy) as detector:
-        found = recalibrate(detector, sorted(good.iterdir()), AskedRates(0.1, group="none"))
-    before, after = (found.change.before.model_copy(update={"reject": limit}) for limit in (0.5, reject))
-    moved = {"before": before, "after": after, "doubts": [], "same_scores_p_value": 1.0}
-    change = found.change.model_copy(update=moved)
-    found = replace(found, change=change, median_before=0.0, outliers="")
-    assert [warning.partition(":")[0] for warning in found.warnings()] == said
-    # Another warning does not hide it.
-    assert len(replace(found, unreadable=["a.png: damaged"]).warnings()) == 1 + len(said)
+        assert recalibrate(detector, paths, AskedRates(0.1)).change.doubts == []  # it rises little
+        monkeypatch.setattr("edgead.adapt.recalibrate.MAX_RISE", -1000)
+        (doubt,) = recalibrate(detector, paths, AskedRates(), bad=bad[:2]).change.doubts
+        assert re.match(r"it rises to -?\d+, where 100 was the limit, and defects .* Look at the \d+ images", doubt)
+        assert recalibrate(detector, paths, AskedRates(0.025)).change.doubts == []  # as a person asks
+        tested = recalibrate(detector, paths, AskedRates(), bad=bad)
+    assert tested.change.doubts == [] and tested.to_dict()["bad_parts"] == {"count": 0, "total": 3}
 
 
 def test_images_of_one_product_make_no_limit_for_several_unless_with_a_reason(model_copy, good, tmp_path):
@@ -220,7 +221,7 @@ def test_a_blind_limit_is_refused_and_taken_for_a_reason(model_copy, other):
     taken = json.loads(edgead(*given, "--yes", "--reason", "a new lamp", "--json"))
     (change,) = Artifact.load(model_copy).manifest.threshold_changes
     assert taken["reason"] == change.reason == "a new lamp" and change.doubts == taken["doubts"]
-    assert len([warning for warning in taken["warnings"] if "may be blind" in warning]) == len(change.doubts) == 5
+    assert len([warning for warning in taken["warnings"] if "may be blind" in warning]) == len(change.doubts) == 6
 
 
 def test_who_sits_at_a_terminal_is_asked_for_a_reason(model_copy, other):

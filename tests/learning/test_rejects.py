@@ -63,12 +63,12 @@ def test_a_shift_of_all_scores_is_calibrated_and_never_a_part_of_them():
     assert kinds(6, share=0.5).count("unlearnt") >= 38 and kinds(6, share=0.5).count("shift") <= 1
     assert kinds(6, share=0.3, count=60).count("unlearnt") >= 39
     said = cause(drawn(3, shifted=2)).said
-    assert "All scores are higher" in said and "`edgead calibrate 'a model' GOOD_IMAGES`" in said
+    assert "All scores are higher" in said and "`edgead calibrate 'a model' GOOD_IMAGES --bad DEFECTS`" in said
 
 
 def test_a_half_that_is_apart_is_to_be_taught():
     found = cause([*drawn(0, 12), *drawn(1, 12, 8)])
-    assert "12 of 24 good parts score as those that were learnt, 12 (50 %) apart from them" in found.said
+    assert "12 of 24 good parts score as those that were learnt, 12 (50 %) apart from them, 0" in found.said
     assert "`edgead teach 'a model' GOOD_IMAGES`" in found.said and "calibrate" not in found.said
 
 

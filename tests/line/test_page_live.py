@@ -319,7 +319,7 @@ def test_after_a_restart_the_page_waits_for_the_first_image(browser, daemon, url
         daemon.pipelines["front"].judged = None
         expect(page.locator("#word")).to_have_text("Waiting")
         expect(page.locator("#live-image")).to_be_hidden()
-        expect(page.locator('.tile[data-name="front"]')).to_contain_text("Waits for the first image")
+        expect(page.locator('.tile[data-name="front"]')).to_contain_text("Waits for an image")
         shot(page, tmp_path / "shots", "waits")
         page.reload()
         expect(page.locator("#stream li")).not_to_have_count(0)  # what was judged before is known

@@ -54,10 +54,10 @@ function words(draft) {
     unlike(result), // above the guarantee that it would make wrong
     guarantee(result),
     above(result),
-    t("Learnt from {learnt} parts. The limit comes from {calibrated}, each scored by what was learnt from the others.", result),
+    t("Learnt from {learnt} images. The limit comes from {calibrated}, each scored by what was learnt from the others.", result),
     t("Preset {preset}, {how}. Step 5 shows whether it sees your defects.", { preset: result.preset, how: preset === "auto" ? t("chosen by the time of a frame on this machine") : t("as asked for") }),
   ].filter(Boolean);
-  if (next_rate && next_rate < result.false_reject_rate) said.push(t("For 1 in {number}, collect {parts} parts and learn again.", { number: oneIn(next_rate), parts: next_parts }));
+  if (next_rate && next_rate < result.false_reject_rate) said.push(t("For 1 in {number}, collect {parts} parts in all and learn again.", { number: oneIn(next_rate), parts: next_parts }));
   if (result.blurred.length) said.push(t("Blurred images: {names}. Take them out, and learn again.", { names: result.blurred.map((name) => partName(draft, name)).join(", ") }));
   const budgets = pipelines.filter((pipeline) => pipeline.budget_ms);
   const took = t("{ms} ms a part, on one core of this machine", { ms: ms(result.frame_ms) });

@@ -83,7 +83,7 @@ export class Tiles {
     const [newest, reject] = [this.newest.get(name), this.rejects.get(name)];
     const age_s = reject ? (this.now() - Date.parse(reject.captured_at)) / 1000 : Infinity;
     if (reject && reject !== newest && age_s < REJECT_SHOWN_S) return ["reject", `${WORDS.reject}, ${t("{time} ago", { time: span(Math.max(0, Math.round(age_s))) })}`];
-    if (!newest) return ["none", t("Waits for the first image")];
+    if (!newest) return ["none", t("Waits for an image")];
     return [newest.decision, WORDS[newest.decision]];
   }
 
