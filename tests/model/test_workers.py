@@ -25,15 +25,20 @@ class Waiting:
         self._go = threading.Event()
         self.ids: list[int] = []
         self._up = threading.Semaphore(0)
-        self._threads = [threading.Thread(target=self._wait, args=[children], daemon=True)]
-        self._threads[0].start()
+        self._threads: list[threading.Thread] = []
+        self._start(children)
         for _ in range(children + 1):
             assert self._up.acquire(timeout=30)
 
+    def _start(self, children: int) -> None:
+        thread = threading.Thread(target=self._wait, args=[children], daemon=True)
+        thread.name = ""  # from 3.14 on Python gives its threads a name; an engine's keep that of their starter
+        self._threads.append(thread)
+        thread.start()
+
     def _wait(self, children: int) -> None:
         for _ in range(children):
-            self._threads.append(threading.Thread(target=self._wait, args=[0], daemon=True))
-            self._threads[-1].start()
+            self._start(0)
         self.ids.append(threading.get_native_id())
         self._up.release()
         self._go.wait()
