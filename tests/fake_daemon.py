@@ -103,7 +103,7 @@ class FakePipeline:
                 fps=9.5,
                 latency=recorder.summary(),
             ),
-            **dict(can_roll_back=False, earlier_model="", earlier_sha256=""),
+            **dict(can_roll_back=False, earlier_model="", earlier_sha256="", earlier_review=None),
             **dict(thresholds=dict(self.thresholds), drift=self.drift),
             knows_kinds=self.knows_kinds,
             realtime_problem=None,

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.images.files import load_image
+from edgead.files.atomic import write_whole
+from edgead.images.files import load_image, write_image
 from edgead.images.sheet import band_sheet
 
 FEWEST = 3
@@ -93,6 +94,14 @@ class TwoProducts:
             f"{few} first; the rest begins with {many}: look at them; train products apart, each from a folder of its "
             "own: `edgead train FOLDER -o MODEL`"
         )
+
+    def write_beside(self, model: Path) -> str:
+        """Draw some images of either cluster and list those of the smaller one, beside a model; return the warning."""
+        sheet = model.absolute().with_name(f"{model.name}-two-products.jpg")
+        write_image(sheet, self.sheet())
+        names = sheet.with_suffix(".txt")
+        write_whole(names, "".join(f"{self.paths[number].absolute()}\n" for number in self.heap).encode())
+        return f"{self.warning}. {sheet} shows them, {names.name} lists the {len(self.heap)}"
 
     def sheet(self) -> np.ndarray:
         """Draw the first images of either cluster: an image of shape (H, W, 3), uint8, BGR."""

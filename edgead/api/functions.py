@@ -131,7 +131,7 @@ def train(
                 device=device,
                 precision=precision,
                 progress=log,
-                found_two=lambda two: logger.warning("%s", two.warning),
+                found_two=lambda two: logger.warning("%s", two.write_beside(destination)),
             )
     for problem in skipped:
         logger.warning("left out: %s", problem)

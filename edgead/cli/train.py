@@ -203,15 +203,8 @@ def _refuse_early(good: GoodImages, output: Path, detector: str) -> None:
 
 
 def _warn_of_two(output: Path, two: TwoProducts) -> None:
-    """Warn of two products before they are learnt; draw some images of either, and list those of the smaller heap."""
-    from edgead.files.atomic import write_whole
-    from edgead.images.files import write_image
-
-    sheet = output.absolute().with_name(f"{output.name}-two-products.jpg")
-    write_image(sheet, two.sheet())
-    names = sheet.with_suffix(".txt")
-    write_whole(names, "".join(f"{two.names[number]}\n" for number in two.heap).encode())
-    warn([f"{two.warning}. {sheet} shows them, {names.name} lists the {len(two.heap)}; Ctrl+C ends this training"])
+    """Warn of two products before they are learnt."""
+    warn([f"{two.write_beside(output)}; Ctrl+C ends this training"])
 
 
 def _print_trained(artifact: Artifact, good: GoodImages, facts: dict[str, Any], advice: list[str], json: bool) -> None:

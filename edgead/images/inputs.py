@@ -61,7 +61,7 @@ def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, s
 
     `images` (path, array, or iterable of what `read_image` takes): a folder, or a file pattern with `*` or `?` (`**`
         matches any folders), in natural order; a volume; an array or tensor of four axes, the first of which counts
-        images; any iterable.
+        images; an array of paths; any iterable.
     `recursive`: include the folders below a folder.
     Returns iterator of (image, str), or None: each image with its name, which is empty unless it is a file.
     Raises ImageError: a folder has no images, a pattern matches none, or it is a video.
@@ -77,6 +77,8 @@ def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, s
         if folder.exists() or not any(sign in str(folder) for sign in "*?"):
             return None
         images = _matching(folder)
+    if isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype.kind in "OU":
+        images = images.tolist()
     if isinstance(images, np.ndarray) or _is_tensor(images):
         return ((image, "") for image in images) if images.ndim == 4 else None
     if isinstance(images, (bytes, bytearray)) or _is_pil(images) or not isinstance(images, Iterable):

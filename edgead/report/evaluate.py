@@ -13,6 +13,7 @@ import numpy as np
 
 from edgead import metrics
 from edgead.artifact.manifest import VolumeCalibration
+from edgead.artifact.training_hashes import content_sha256
 from edgead.calibration.cause_of_rejects import cause_of
 from edgead.dataset.folders import GOOD, LabelledImage, Progress, common_folder, name_in, resize_map, tell_unreadable
 from edgead.dataset.groups import Groups
@@ -126,7 +127,24 @@ class Evaluation:
         groups, graph = self.groups_of(good), detector.graph
         several = detector.manifest.of_several
         cause = cause_of(names, scores, graph, model, groups=groups, unlike=bool(unlike), of_several=several)
-        return replace(self, unlike=unlike, advice="" if cause is None else cause.said)
+        return replace(self, unlike=[*unlike, *self._of_defects(detector)], advice="" if cause is None else cause.said)
+
+    def _of_defects(self, detector: Detector) -> list[str]:
+        """Say how many defects the model was taught, and what to do if most of them pass."""
+        found, known = [], {one["sha256"] for one in detector.manifest.training.get("known_defects", ())}
+        paths = [one.image.path for one in self.outcomes if one.image.is_defective]
+        if taught := sum(content_sha256(path) in known for path in paths) if known else 0:
+            found.append(
+                f"{taught} of {len(paths)} defects were taught to this model as known ones: their figures say nothing "
+                "of new defects; measure others"
+            )
+        missed = len(self.missed())
+        if detector.manifest.head.grows and len(paths) >= _FEWEST_DEFECTS and missed > len(paths) / 2:
+            found.append(
+                f"{missed} of {len(paths)} defects pass as ok. What is small or faint needs more pixels: train with "
+                "--preset default or fine. Or teach some with `edgead teach MODEL --bad DEFECTS`, and measure the rest"
+            )
+        return found
 
     def left_out(self) -> list[Path]:
         """List the learnt images among the outcomes, each judged without its own fold."""
@@ -153,12 +171,6 @@ class Evaluation:
                 f"the masks of {len(self.empty_masks)} defective images mark nothing, such as that of "
                 f"{self.empty_masks[0]}: they count as defects, and as escapes where they pass; if they are good, move "
                 "them to test/good"
-            )
-        missed, defects = len(self.missed()), sum(one.image.is_defective for one in self.outcomes)
-        if defects >= _FEWEST_DEFECTS and missed > defects / 2:
-            found.append(
-                f"{missed} of {defects} defects pass as ok. What is small or faint needs more pixels: train with "
-                "--preset default or fine. Or teach some with `edgead teach MODEL --bad DEFECTS`, and measure the rest"
             )
         return found
 

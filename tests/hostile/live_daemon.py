@@ -40,7 +40,7 @@ class Slot:
 
     model = "0" * 64
     knows_kinds = False
-    earlier = "", ""
+    earlier = "", "", None
     thresholds = ThresholdRecord(review=0.4, reject=0.5)
 
     def __init__(self, pipeline, section, kept, *, threads=None, accept=None):

@@ -14,6 +14,7 @@ import pytest
 from fakes import TIMES
 from rich.console import Console
 
+from edgead.artifact.training_hashes import content_sha256
 from edgead.cli.console import evaluation_table
 from edgead.dataset.folders import find_test_images
 from edgead.images.files import load_image
@@ -99,11 +100,18 @@ def test_mistakes_come_the_worst_first(data):
 
 
 def test_where_most_defects_pass_it_says_what_finds_them(data):
-    evaluation = evaluate(Brightness(), find_test_images(data))
-    assert evaluation.warnings() == []
+    def said(evaluation, **manifest):
+        return evaluation._of_defects(SimpleNamespace(manifest=SimpleNamespace(**{"training": {}, **manifest})))
+
+    evaluation, bank = evaluate(Brightness(), find_test_images(data)), SimpleNamespace(grows=True)
+    assert said(evaluation, head=bank) == []
     (dark,) = evaluation.missed()
-    (said,) = replace(evaluation, outcomes=[*evaluation.outcomes, *[dark] * 2]).warnings()
-    assert said.startswith("3 of 5 defects pass as ok.") and "`edgead teach MODEL --bad DEFECTS`" in said
+    most = replace(evaluation, outcomes=[*evaluation.outcomes, *[dark] * 2])
+    (advice,) = said(most, head=bank)
+    assert advice.startswith("3 of 5 defects pass as ok.") and "`edgead teach MODEL --bad DEFECTS`" in advice
+    assert said(most, head=SimpleNamespace(grows=False)) == []  # an imported model is not taught
+    taught = {"known_defects": [{"sha256": content_sha256(dark.image.path), "kind": "stain"}]}
+    assert said(evaluation, head=bank, training=taught)[0].startswith("1 of 3 defects were taught to this model")
 
 
 def test_without_masks_there_are_no_pixel_metrics(data):

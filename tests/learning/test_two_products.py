@@ -104,7 +104,7 @@ def test_a_training_on_two_products_says_so_first_and_goes_on(mixed, tmp_path):
         sheet.is_file() and str(sheet) in ended.stderr and ended.stderr.count(warning) == 2
     )  # before it learns, and last
     listed = sheet.with_suffix(".txt").read_text("utf-8").splitlines()
-    assert listed == [f"weave{number}.png" for number in range(8)]
+    assert listed == [str(mixed / f"weave{number}.png") for number in range(8)]
 
 
 def test_the_page_asks_before_it_learns_two_products(mixed, tmp_path):

@@ -89,7 +89,7 @@ def test_a_model_that_is_refused_leaves_the_one_in_service(slot, signed, keys):
     sign(second, read_private_key(keys / "other.key"), by="Mallory")
     with pytest.raises(UntrustedModelError, match="is signed by Mallory .* none of the keys that are trusted"):
         slot.active.swap(second)
-    assert (slot.active.model, slot.active.earlier) == (before, ("", ""))
+    assert (slot.active.model, slot.active.earlier) == (before, ("", "", None))
     sign(second, read_private_key(keys / "site.key"), by="Anna")
     slot.active.swap(second)
     assert slot.active.model != before

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from edgead.cli.app import Json, StoreUrl, app, print_report
-from edgead.cli.console import stage_bars, stderr
+from edgead.cli.console import stage_bars, stderr, warn
 from edgead.errors import SettingsError
 from edgead.line.evidence.production.formats import Annotations, Format
 from edgead.line.evidence.production.periods import By
@@ -102,6 +102,8 @@ def evidence(
             raise SettingsError("--output is missing: a new folder, or a file such as -o verdicts.zip")
         wanted = VerdictQuery(begin, end, pipeline, decision, batch, recipe, marked)
         report = _save(access, wanted, store if images or table in _ANNOTATED else None, table, output)
+        if table in _ANNOTATED and not marked:
+            warn(["labels are the model's opinion where nobody marked a part; --marked exports marked parts alone"])
     print_report(report, json, lambda: _sentence(report))
 
 

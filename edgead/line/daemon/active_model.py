@@ -129,10 +129,12 @@ class ActiveModel:
         return detector is not None and detector.manifest.kinds is not None and not is_stale(detector.manifest)
 
     @property
-    def earlier(self) -> tuple[str, str]:
-        """Path and manifest hash of the model that `roll_back` brings back; empty without one."""
+    def earlier(self) -> tuple[str, str, float | None]:
+        """Path, manifest hash and review limit of the model that `roll_back` brings back; empty without one."""
         previous = self._previous
-        return (str(previous.artifact.path), previous.manifest.manifest_sha256) if previous else ("", "")
+        if previous is None:
+            return "", "", None
+        return str(previous.artifact.path), previous.manifest.manifest_sha256, thresholds_of(previous).review
 
     def settle_superseded(self, record: Callable[[ThresholdRecord, ThresholdRecord], None]) -> None:
         """Record that a calibration replaced the thresholds that a person set; see `PipelineThresholds`."""

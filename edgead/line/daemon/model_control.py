@@ -20,7 +20,7 @@ from edgead.line.daemon.active_model import PATIENCE_S, ActiveModel, Recipes, Sl
 from edgead.line.daemon.drift import PipelineDrift
 from edgead.line.daemon.judging import Kind, PipelineState, Receivers
 from edgead.line.daemon.kept_models import KeptModels
-from edgead.line.daemon.marked_parts import MarkedParts
+from edgead.line.daemon.marked_scores import MarkedScorer
 from edgead.line.daemon.self_test import SelfTestError
 from edgead.line.daemon.thresholds import (
     HeldOutScores,
@@ -77,7 +77,7 @@ class SteeredModel(ABC):
         self._store = wiring.receivers.store
         self._drift = PipelineDrift(name, self._recipes.slots, section.drift, wiring.drift_folder)
         self._state = PipelineState(name)
-        self._marked = MarkedParts(name, section.recipes, self.slot, self._store)
+        self._marked = MarkedScorer(name, section.recipes, self.slot, self._store)
         self.failed_model: Path | None = None  # given up last, if nothing was chosen since
         if wiring.model is not None:
             self.slot.path = wiring.model

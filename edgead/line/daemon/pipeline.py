@@ -269,7 +269,7 @@ class Pipeline(SteeredModel):
     def status(self) -> PipelineStatus:
         """Report the state and the counts."""
         thresholds, inspector = self.slot.thresholds, self._judging.inspector
-        earlier, earlier_sha256 = self.slot.earlier
+        earlier, earlier_sha256, earlier_review = self.slot.earlier
         return PipelineStatus(
             name=self.name,
             camera=self.section.camera,
@@ -298,6 +298,7 @@ class Pipeline(SteeredModel):
             can_roll_back=bool(earlier),
             earlier_model=earlier,
             earlier_sha256=earlier_sha256,
+            earlier_review=earlier_review,
             knows_kinds=self.slot.knows_kinds,
             drift=self._drift.state,
             realtime_problem=self._realtime_problem,

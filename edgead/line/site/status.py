@@ -69,6 +69,7 @@ class PipelineStatus(Answer):
     can_roll_back: bool
     earlier_model: Annotated[str, Field(description="Model that a roll-back brings back; empty without one.")] = ""
     earlier_sha256: str = ""
+    earlier_review: Annotated[Number | None, Field(description="Score up to which its parts are OK.")] = None
     knows_kinds: Annotated[bool, Field(description="Whether the model in service knows kinds of defects.")] = False
     drift: DriftState | None
     realtime_problem: Annotated[str | None, Field(description="Error if the system refused `realtime`.")] = None

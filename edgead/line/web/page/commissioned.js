@@ -86,8 +86,8 @@ async function go(view, draft) {
     return el("option", { value: name }, thresholds ? t("{pipeline}, in place of {model}", { pipeline: name, model: modelName(model) }) : name);
   });
   ask({
-    title: t("Put the model into service"), action: t("Test and change"), danger: true, done: t("The model is in its place"),
-    lead: (view.trial.parts.length ? "" : `${t("No bad part was tried: step 5 shows whether it finds yours.")} `) + t("It is loaded and tested. If it passes, it judges from the next part on; a model that was in service is kept for a roll-back, under System."),
+    title: t("Put the model into service"), action: t("Test and change"), danger: true, done: t("The model has passed its test"),
+    lead: (view.trial.parts.length ? "" : `${t("No bad part was tried: step 5 shows whether it finds yours.")} `) + t("It is loaded and tested. If it passes, it judges from the next part on; a model that was in service is kept for a roll-back, under System, until edgead ends."),
     fields: [
       unlike(draft.result) && el("label", { class: "check" }, el("input", { type: "checkbox", required: true }), `${unlike(draft.result)} ${t("I have looked: they belong to it.")}`),
       field("commission-model", t("Name of the model"), { name: "model", required: true, maxlength: "64", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", value: free }),
@@ -103,7 +103,8 @@ function shown(view, gone, pipeline) {
   view.given = pipeline;
   by("commission-gone").hidden = false;
   by("commission-yaml").hidden = !gone.yaml;
-  const inFile = pipeline ? t("{pipeline} judges by the new model now. So that it does after a restart too, write this into the site file:", { pipeline }) : t("The model lies beside the others. Write this into the site file, with a name for the pipeline, and start edgead again:");
+  by("commission-see").hidden = !pipeline; // until edgead starts again, nothing judges by the model of a new one
+  const inFile = pipeline ? t("{pipeline} judges by the new model now. So that it does after a restart too, write this into the site file:", { pipeline }) : t("The model lies beside the others, and nothing judges by it yet. Write what stands below each key of these lines below the same key of the site file, with a name instead of NAME; then end edgead in its terminal, and start it again as before:");
   say(by("commission-gone-words"), gone.yaml ? inFile : t("{pipeline} judges by the new model from now on, also after a restart.", { pipeline }));
   say(by("commission-yaml"), gone.yaml);
   say(by("commission-gone-folder"), t("The model's folder: {folder}. A device needs a copy of it, which judges by the model's own limit: one that is set on this page reaches the folder by the command that Limits shows.", { folder: gone.model }));

@@ -138,7 +138,7 @@ export function changeModel(pipeline, models) {
   const options = models.known.map((name) => el("option", { value: name, selected: name === current }, name === current ? t("{model} (in service)", { model: name }) : name));
   ask({
     title: t("Model of {pipeline}", { pipeline: pipeline.name }), action: t("Test and change"), danger: true, done: t("The model was changed"),
-    lead: t("The other model is loaded beside and tested with its golden images. If it passes, it judges from the next part on; the one in service is kept for a roll-back."),
+    lead: t("The other model is loaded beside and tested with its golden images. If it passes, it judges from the next part on; the one in service is kept for a roll-back until edgead ends."),
     fields: [el("label", { for: "model" }, t("Model")), el("select", { id: "model", name: "model" }, options), nameField()],
     send: (values) => post(`/api/pipelines/${pipeline.name}/model`, values),
   });
@@ -194,16 +194,16 @@ export function resume({ name }, names) {
 const postEach = (names, what, values) => Promise.all(names.map((name) => post(`/api/pipelines/${name}/${what}`, values)));
 
 export async function rollBack(pipeline) {
-  const { model, earlier_model: earlier, earlier_sha256: sha256 } = pipeline;
+  const { model, earlier_model: earlier, earlier_sha256: sha256, earlier_review: review } = pipeline;
   const asked = `/api/verdicts?limit=${NEWEST}&mark=bad&pipeline=${encodeURIComponent(pipeline.name)}`;
   const bad = await get(asked).then(({ verdicts }) => verdicts.filter((verdict) => verdict.model === sha256), () => []);
-  const passed = bad.filter(({ decision }) => decision === "ok").length;
+  const passed = bad.filter(({ image_score: scored }) => scored <= review).length; // by the limit in force then
   ask({
     title: t("Roll back the model of {pipeline}?", { pipeline: pipeline.name }), action: t("Roll back"), danger: true, done: t("Rolled back"),
     lead: earlier === model
       ? t("“{model}” judges as before its last change, from the next part on; a second roll-back brings it back as it is now.", { model: modelName(model) })
       : t("“{earlier}” judges again in place of “{model}”, from the next part on; a second roll-back brings the one of now back.", { earlier: modelName(earlier), model: modelName(model) }),
-    fields: [passed > 0 && el("p", { class: "form-error" }, t("Parts marked bad that it let pass: {passed} of {all} that it judged", { passed, all: bad.length })), nameField()],
+    fields: [passed > 0 && el("p", { class: "form-error" }, t("Parts marked bad that pass then: {passed} of {all} that it judged", { passed, all: bad.length })), nameField()],
     send: (values) => post(`/api/pipelines/${pipeline.name}/roll-back`, values),
   });
 }

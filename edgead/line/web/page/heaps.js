@@ -66,7 +66,7 @@ export class Heaps {
     const words = heap.clear ? t("clear: half of these rejects make this heap again") : t("doubtful: a sort of half of these rejects gives other heaps. Look at each image");
     const asSorted = String(heap.rejects.map(({ verdict }) => verdict)) === String(heap.sorted?.map(({ verdict }) => verdict)); // a person may have changed it
     const clear = heap.clear != null && asSorted && el("p", { class: "muted" }, words);
-    const images = heap.rejects.map((reject, index) => el("li", {}, el("label", {}, image(reject, this.pipeline), el("span", { class: "tick" }, el("input", { type: "checkbox", value: reject.verdict }), t("image {number}", { number: index + 1 })))));
+    const images = heap.rejects.map((reject, index) => el("li", {}, el("label", {}, image(reject, this.pipeline), el("span", { class: "tick" }, el("input", { type: "checkbox", value: reject.verdict }), t("image {number}", { number: index + 1 }))), el("a", { href: `#evidence/${reject.verdict}/${this.pipeline}` }, t("Look at it"))));
     return el("section", { class: "heap", tabindex: "-1", "aria-label": title }, el("header", {}, el("h3", {}, title), el("div", { class: "actions" }, all, here)), clear, el("ol", { class: "thumbs" }, images), el("label", { for: field }, t("Kind of heap {heap}", { heap: number })), name);
   }
 

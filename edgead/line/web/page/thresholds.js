@@ -76,6 +76,7 @@ function open(pipeline, known) {
       el("table", { class: "comparison preview" }, el("thead", {}, el("tr", {}, head)), compared),
       el("div", { class: "row" }, el("div", {}, el("label", { for: "reject" }, t("Reject above the raw score")), fields.reject), ofReview),
       el("label", { class: "check" }, banded, t("Another limit, for review")),
+      carried(pipeline, pipeline.thresholds),
       nameField(),
     ],
     send: ({ by }) => {
@@ -115,12 +116,15 @@ function rows({ good, newest, others, marked }, before, after) {
   ].filter(Boolean);
 }
 
+// The page's limits are of a pipeline; a copy of the model's folder has its own.
+const carried = ({ model }, { reject, review }) =>
+  el("p", { class: "muted" }, t("They hold for this pipeline. The model's folder, and so a copy of it, gets them by {command}", { command: `edgead calibrate ${model} --reject ${reject} --review ${review}` }));
+
 function confirm(pipeline, asked, scale, { bad, unknown }) {
   const { review, reject } = pipeline.thresholds;
   const changed = (before, after) => (before === after ? t("stays {value}", { value: before }) : [el("del", {}, before), " \u2192 ", el("ins", {}, after)]);
   const line = (label, before, after) => el("p", { class: "change" }, `${label} `, changed(before, after));
   const level = asked.reject === reject ? null : scaled(asked.reject, scale);
-  const command = `edgead calibrate ${pipeline.model} --reject ${asked.reject} --review ${asked.review}`;
   const escapes = bad.filter((value) => value > review && value <= asked.review).length;
   // Asked for where the daemon has said why it doubts: given before, it would hide that.
   const why = el("label", { hidden: true }, t("Why, where it lets pass what is stopped now"), el("input", { name: "reason", maxlength: "500" }));
@@ -135,7 +139,7 @@ function confirm(pipeline, asked, scale, { bad, unknown }) {
       (asked.reject > reject || asked.review > review) && !bad.some((value) => value > review) && el("p", { class: "form-error" }, t("A higher limit lets more defects pass, and no part that is marked bad is stopped now and would show how many.")),
       escapes > 0 && el("p", { class: "form-error" }, t("Parts marked bad that would pass and do not now: {number}", { number: escapes })),
       unknown > 0 && asked.review > review && el("p", { class: "form-error" }, t("Parts marked bad that another model judged, so that nobody knows whether they pass: {number}", { number: unknown })),
-      el("p", { class: "muted" }, t("They hold for this pipeline. The model's folder, and so a copy of it, gets them by {command}", { command })),
+      carried(pipeline, asked),
       why,
     ],
     send: async ({ reason }) => {

@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 MOST = 100  # parts marked good, and as many marked bad
 
 
-class MarkedParts:
-    """Newest parts of a pipeline that people marked, without those of `recipes`; safe from any thread."""
+class MarkedScorer:
+    """Scorer of the newest parts of a pipeline that people marked, without those of `recipes`; safe from any thread."""
 
     def __init__(self, pipeline: str, recipes: Collection[str], slot: ActiveModel, store: EvidenceStore):
         self._pipeline, self._recipes, self._slot, self._store = pipeline, recipes, slot, store
