@@ -9,8 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import pytest
+
+pytest.importorskip("onnx", reason="training needs the workstation's packages")
+
+import onnx
 from command_line import run_here
 from daemons import check_records, conveyor, make_site, started, wait_for
 from edgead.export import import_model as module

@@ -25,7 +25,6 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
 from edgead.synthetic.line import part_seed, render
-from edgead.workstation.trainer.pretraining_images import draw_texture
 
 pytestmark = pytest.mark.slow
 
@@ -201,6 +200,9 @@ def test_defects_among_the_good_images_are_named_and_refused(model_copy, good, t
 def other(tmp_path_factory) -> Path:
     """Four images of another product, in other proportions than the line's."""
     folder = tmp_path_factory.mktemp("other")
+    pytest.importorskip("torch", reason="training needs the workstation's packages")
+    from edgead.workstation.trainer.pretraining_images import draw_texture
+
     texture = draw_texture(np.random.default_rng(3), 240)[:160]
     for brighter in range(4):
         write_image(folder / f"{brighter}.png", np.clip(texture.astype(int) + brighter, 0, 255).astype(np.uint8))

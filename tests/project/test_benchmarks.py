@@ -155,7 +155,7 @@ def test_benchmarks_explain_themselves(name, capsys):
     try:
         benchmark = importlib.import_module(f"benchmarks.{name}")
     except ModuleNotFoundError as error:
-        libraries = ("torch", "onnx", "faiss", "matplotlib", "scipy", "threadpoolctl")
+        libraries = ("torch", "onnx", "faiss", "matplotlib", "scipy", "sklearn", "threadpoolctl")
         if error.name not in libraries and not str(error.name).startswith("edgead_"):  # of plug-ins
             raise
         pytest.skip(f"could not import {error.name!r}: No module named {error.name!r}")
