@@ -329,7 +329,7 @@ def evaluated(
         name,
         product.name,
         advice[0] if advice else f"{NO_CAUSE}, at {found[1].strip() if found else said}",
-        {"GOOD_IMAGES": good, "NEW_MODEL": new},
+        {"GOOD_IMAGES": good, "NEW_MODEL": new, "DEFECTS": folder / "bad"},
         reference=reference or product.rates,
         before=after(model),
         after=lambda _: after(new if new.is_dir() else model),
