@@ -154,7 +154,7 @@ def test_eval_and_report_name_images_unlike_the_golden_ones_as_predict_does(mode
     assert report("report", model, tmp_path, "-o", page)["warnings"] == [warning]
     words = unescape(page.read_text(encoding="utf-8"))
     assert f"<b>Warning:</b> {warning}." in words and "edgead calibrate" not in words
-    assert report("eval", model, line_data)["warnings"] == []
+    assert all("defects pass as ok" in one for one in report("eval", model, line_data)["warnings"])
 
 
 @pytest.mark.slow

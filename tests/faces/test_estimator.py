@@ -193,7 +193,7 @@ def test_files_of_the_same_name_and_arrays_are_all_learnt(images, tmp_path):
 def test_thresholds_that_are_made_again_are_those_that_judge(images, line_data):
     estimator = dummy(options={"group": "none"}).fit(images)
     before = estimator.offset_
-    estimator.model_.calibrate(line_data / "test" / "good", false_reject_rate=0.2, accept_outliers=True)
+    estimator.model_.calibrate(line_data / "test" / "good", false_reject_rate=0.2, accept_outliers=True, reason="x")
     assert estimator.offset_ == -estimator.model_.threshold != before
 
 
