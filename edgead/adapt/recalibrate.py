@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edgead.adapt.finalize import collect_scores, measure_good, measure_views
+from edgead.adapt.finalize import GoodScores, collect_scores, measure_good, measure_views
 from edgead.adapt.kept_images import can_keep, keep_images, others_kept
 from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
 from edgead.artifact.limits import Limits
@@ -29,7 +29,7 @@ from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import strictest_rate
 from edgead.calibration.two_sample import same_distribution_p_value
 from edgead.dataset.folders import Progress, check_images, common_folder, name_in, tell_unreadable
-from edgead.dataset.groups import AUTO, group_images
+from edgead.dataset.groups import AUTO, Groups, group_images
 from edgead.detector import Detector
 from edgead.detector.golden_likeness import unlike_golden
 from edgead.errors import SettingsError
@@ -61,15 +61,53 @@ class AskedRates:
 
 
 @dataclass(frozen=True, slots=True)
+class GoodParts:
+    """Good images to calibrate with.
+
+    `images` are those without copies, `looks` how each looks, by its path. `copies` of others count once, `unreadable`
+    images (their faults) not at all. `found` says how the groups were found; `group_of` is the group of each image,
+    empty if each is its own. `sha256` is a hash of the contents.
+    """
+
+    images: list[Path]
+    looks: dict[str, Look]
+    copies: int
+    unreadable: list[str]
+    found: Groups
+    group_of: list[int]
+    sha256: str
+
+    @classmethod
+    def read(cls, detector: Detector, paths: Sequence[Path], group: str) -> GoodParts:
+        """Read images that the detector's model has not learnt; see `recalibrate`."""
+        looks: dict[str, Look] = {}
+        usable, unreadable, _ = check_images(
+            paths,
+            skip_bad=True,
+            read=detector.read_image,
+            look=lambda path, image: looks.update({str(path): look_of(image)}),
+        )
+        refuse_learnt(detector.artifact, usable)
+        unique, digest = without_copies(usable)
+        found = group_images(unique, group, common_folder(unique))
+        group_of = [] if found.are_single else found.of(unique)
+        return cls(unique, looks, len(usable) - len(unique), unreadable, found, group_of, digest)
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each image below their common folder."""
+        top = common_folder(self.images)
+        return [name_in(top, path) for path in self.images]
+
+
+@dataclass(frozen=True, slots=True)
 class Recalibration:
     """New thresholds, not written yet, and the facts that they are based on.
 
     The old threshold rejects the share `rejected_before` of the images; The medians are those of the scores that the
-    old thresholds came from, and of the scores of the images. `copies` of others count once, `unreadable` images (their
-    faults) not at all. `account` says how the `groups` were found, `outliers` which images score far above the others.
-    `views` are for the drift watch. `images` are those without copies, `kept_scores` their scores by the graph that was
-    learnt (empty if the model keeps no images), `group_of` their groups (empty if each is its own), `of_bad` the scores
-    of the bad parts.
+    old thresholds came from, and of the scores of the images. `outliers` says which images score far above the others.
+    `views` are for the drift watch. `kept_scores` are those of the images by the graph that was learnt (empty if the
+    model keeps no images), `of_bad` the scores of the bad parts.
 
     The `doubts` of `change` say why the thresholds may miss defects; such thresholds are written only with a reason.
     """
@@ -79,20 +117,15 @@ class Recalibration:
     rejected_before: Rate
     median_before: float
     median_after: float
-    copies: int
-    groups: int
-    account: str
+    good: GoodParts
     outliers: str
     views: list[CameraView]
-    images: list[Path]
     kept_scores: list[float]
-    group_of: list[int]
-    unreadable: list[str]
     of_bad: list[float]
 
     def warnings(self) -> list[str]:
         """Return warnings for the person who calibrates."""
-        found = tell_unreadable(self.unreadable, len(self.images) + self.copies)
+        found = tell_unreadable(self.good.unreadable, len(self.good.images) + self.good.copies)
         p_value = self.change.same_scores_p_value
         if p_value is not None and p_value < DIFFERENT_BELOW:
             found.append(
@@ -104,8 +137,8 @@ class Recalibration:
         found += [f"the new limit may be blind: {doubt}" for doubt in self.change.doubts]
         if self.outliers:
             found.append(f"{self.outliers}: the thresholds let them pass. Look whether they are good")
-        if self.copies:
-            found.append(f"{self.copies} images are copies of others and count once")
+        if self.good.copies:
+            found.append(f"{self.good.copies} images are copies of others and count once")
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,11 +147,11 @@ class Recalibration:
         return {
             **self.change.model_dump(mode="json"),
             "old_threshold_rejects": {"count": self.rejected_before.count, "total": self.rejected_before.total},
-            "groups": self.groups,
-            "groups_account": self.account,
+            "groups": self.good.found.count,
+            "groups_account": self.good.found.account,
             "outliers": self.outliers,
             "bad_parts": {"count": passing, "total": len(self.of_bad)},
-            "unreadable_images": self.unreadable,
+            "unreadable_images": self.good.unreadable,
             "warnings": self.warnings(),
             **({} if volumes is None else {"volumes": len(volumes.scores), "volume_threshold": volumes.reject}),
         }
@@ -162,51 +195,30 @@ def recalibrate(
     before = _calibration_of(detector)
     if not paths:
         raise SettingsError("no good images to calibrate with")
-    looks: dict[str, Look] = {}
-    usable, unreadable, _ = check_images(
-        paths,
-        skip_bad=True,
-        read=detector.read_image,
-        look=lambda path, image: looks.update({str(path): look_of(image)}),
-    )
-    refuse_learnt(detector.artifact, usable)
-    unique, digest = without_copies(usable)
-    found = group_images(unique, asked.group, common_folder(unique))
-    groups = [] if found.are_single else found.of(unique)
+    good = GoodParts.read(detector, paths, asked.group)
+    unique, groups = good.images, good.group_of
     rate = asked.false_reject_rate
     if rate is None:  # the model's own, if it has one
-        rate = before.false_reject_rate if before.scores else strictest_rate(len(unique), found.count)
+        rate = before.false_reject_rate if before.scores else strictest_rate(len(unique), good.found.count)
     check_support(len(unique), rate, groups)
     measured = (detector.measure(detector.read_image(path)) for path in unique)
-    good = collect_scores(measured, len(unique), progress)
-    scores = good.scores
+    measured_good = collect_scores(measured, len(unique), progress)
+    scores = measured_good.scores
     outliers = _outliers(unique, scores)
     if outliers and not asked.accept_outliers:
         raise _refused_outliers(outliers, scores, rate)
     review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
-    after = good.calibrate(rate, review, groups=groups, paths=unique)
+    after = measured_good.calibrate(rate, review, groups=groups, paths=unique)
     of_bad = refuse_thresholds(detector, bad, before, after) if before.scores else []
-    top = common_folder(unique)
-    names = [name_in(top, path) for path in unique]
     rejected = Rate.of_groups([score > before.reject for score in scores], groups)
-    doubted = _apart(detector, names, scores, groups) if rejected.rate >= MIN_APART else []
-    unlike = unlike_golden(detector, looks, share=MAX_REJECTED)
-    doubted += doubts(before, after.reject, scores, good.medians, groups, unlike=unlike)
-    if len(of_bad) < ENOUGH_BAD:
-        doubted += _raised(before, after, names, scores)
-    if detector.manifest.of_several and len({path.parent for path in unique}) == 1:
-        doubted.append(
-            "the model has one limit for several products, and all images are from one folder: give images of each, or "
-            "defects of the others may pass"
-        )
     change = threshold_change(
         detector.graph.precision,
         before,
         after,
         images=len(unique),
-        images_sha256=digest,
+        images_sha256=good.sha256,
         same_scores_p_value=_same_scores(before, scores, groups),
-        doubts=doubted,
+        doubts=_doubts(detector, good, measured_good, after, rejected, tested=len(of_bad) >= ENOUGH_BAD),
     )
     golden = [detector.artifact.path / one.image for one in detector.graph.golden]
     medians_of_scores = float(np.median(before.scores or [0.0])), float(np.median(scores))
@@ -215,15 +227,10 @@ def recalibrate(
         after,
         rejected,
         *medians_of_scores,
-        copies=len(usable) - len(unique),
-        groups=found.count,
-        account=found.account,
+        good,
         outliers=outliers,
         views=measure_views(detector, unique, golden, groups) if golden else [],
-        images=unique,
         kept_scores=_kept_scores(detector, unique, scores, progress),
-        group_of=groups,
-        unreadable=unreadable,
         of_bad=of_bad,
     )
 
@@ -234,6 +241,24 @@ def _refused_outliers(outliers: str, scores: Sequence[float], rate: float) -> Se
         "weaker ones too. Take good ones with --accept-outliers: without them the threshold would reject "
         f"{_left_out(scores, rate)}"
     )
+
+
+def _doubts(
+    detector: Detector, good: GoodParts, measured: GoodScores, after: Calibration, rejected: Rate, *, tested: bool
+) -> list[str]:
+    """Say why new thresholds may miss defects. Known defects have `tested` them or not."""
+    before, names, scores = _calibration_of(detector), good.names, measured.scores
+    found = _apart(detector, names, scores, good.group_of) if rejected.rate >= MIN_APART else []
+    unlike = unlike_golden(detector, good.looks, share=MAX_REJECTED)
+    found += doubts(before, after.reject, scores, measured.medians, good.group_of, unlike=unlike)
+    if not tested:
+        found += _raised(before, after, names, scores)
+    if detector.manifest.of_several and len({path.parent for path in good.images}) == 1:
+        found.append(
+            "the model has one limit for several products, and all images are from one folder: give images of each, or "
+            "defects of the others may pass"
+        )
+    return found
 
 
 def _raised(before: Calibration, after: Calibration, names: Sequence[str], scores: Sequence[float]) -> list[str]:
@@ -389,10 +414,10 @@ def _keep(artifact: Artifact, found: Recalibration) -> list[Kept]:
     return keep_images(
         artifact.path,
         artifact.manifest,
-        found.images,
+        found.good.images,
         found.kept_scores,
         false_reject_rate=found.calibration.false_reject_rate,
-        groups=found.group_of,
+        groups=found.good.group_of,
         prefix=f"{len(artifact.manifest.threshold_changes)}-",
     )
 

@@ -92,8 +92,16 @@ def test_a_network_that_takes_too_long_is_ended_at_its_first_image(
     assert isinstance(error, ArtifactError) and "takes more than 0.3 s for an image" in str(error)
 
 
+@pytest.fixture
+def few_objects():
+    """Garbage collection of what the test makes alone: that of all the run takes seconds."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.mark.faults
-def test_a_network_that_is_given_up_stops_nothing_else(tmp_path, monkeypatch):
+def test_a_network_that_is_given_up_stops_nothing_else(tmp_path, monkeypatch, few_objects):
     onnx.save(many_products(2000, 60), tmp_path / "model.onnx")
     monkeypatch.setattr(openvino_runtime, "FIRST_RUN_S", 0.1)
     core = openvino.Core()

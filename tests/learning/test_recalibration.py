@@ -171,7 +171,7 @@ def test_copies_count_once(model_copy, good, tmp_path):
     again = Path(shutil.copy(paths[3], tmp_path / "again.png"))
     with Detector.load(model_copy) as detector:
         found = recalibrate(detector, [*paths, again], AskedRates())
-        assert (found.change.images, found.copies) == (19, 1)
+        assert (found.change.images, found.good.copies) == (19, 1)
         assert found.change.images_sha256 == recalibrate(detector, paths[::-1], AskedRates()).change.images_sha256
         with pytest.raises(SettingsError, match="no good images"):
             recalibrate(detector, [], AskedRates())

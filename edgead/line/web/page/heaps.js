@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { ask, nameField } from "./dialogs.js";
-import { by, complain, el, say, toast } from "./dom.js";
+import { by, el, say, toast } from "./dom.js";
 import { t } from "./words.js";
 
 export class Heaps {
@@ -30,7 +30,7 @@ export class Heaps {
   }
 
   send(what) {
-    post(`/api/pipelines/${this.pipeline}/heaps${what}`, {}).then((found) => this.take(found)).catch(complain);
+    post(`/api/pipelines/${this.pipeline}/heaps${what}`, {}).then((found) => this.take(found));
   }
 
   // Names and moves stay until other heaps come.

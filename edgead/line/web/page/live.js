@@ -3,7 +3,7 @@
 import { get, post, upload } from "./api.js";
 import { ScoreChart } from "./chart.js";
 import { pause, resume } from "./dialogs.js";
-import { badge, by, clock, complain, count, el, kindOf, say, scoreText, titleOf, toast } from "./dom.js";
+import { badge, by, clock, count, el, kindOf, say, scoreText, titleOf, toast } from "./dom.js";
 import { offerFiles } from "./folder.js";
 import { LiveImage } from "./live_image.js";
 import { showLatency } from "./live_latency.js";
@@ -37,7 +37,7 @@ export class LiveView {
     this.sent = new Map(); // images that were sent and squeezed, or that the model has learnt, by the id of their verdict
     this.chart = new ScoreChart(by("chart"), by("chart-caption"), open);
     this.rejects = new RejectStrip(open);
-    this.tiles = new Tiles((name) => this.choose(name).catch(complain));
+    this.tiles = new Tiles((name) => this.choose(name));
     this.image = new LiveImage({
       wanted: () => (this.lost ? null : this.pipeline),
       find: (id) => this.verdicts.findLast((verdict) => verdict.id === id),
@@ -83,7 +83,7 @@ export class LiveView {
 
   // Loads again, since people may have marked or renamed something.
   again() {
-    if (this.pipeline) this.load(this.pipeline).catch(complain);
+    if (this.pipeline) this.load(this.pipeline);
   }
 
   showStatus(status) {
@@ -92,7 +92,7 @@ export class LiveView {
     const names = status.pipelines.map((pipeline) => pipeline.name);
     this.tiles.showStatus(status, this.pipeline, () => this.now());
     if (!names.includes(this.pipeline)) {
-      if (names.length) this.choose(names[0]).catch(complain);
+      if (names.length) this.choose(names[0]);
       return;
     }
     if (!this.state().judged) this.forget();
@@ -187,7 +187,7 @@ export class LiveView {
 
   fire() {
     const { pipeline } = this;
-    post(`/api/pipelines/${pipeline}/trigger`).then(() => toast(t("The next part of {pipeline} is judged", { pipeline }))).catch(complain);
+    post(`/api/pipelines/${pipeline}/trigger`).then(() => toast(t("The next part of {pipeline} is judged", { pipeline })));
   }
 
   // Judges files one after the other; each verdict is shown as that of any part.

@@ -1,11 +1,11 @@
 // The page: signing in, the views, the state of the connection.
 
 import { NoticesView } from "./alarms.js";
-import { get, post, session, whenSignedOut } from "./api.js";
+import { Problem, get, post, session, whenSignedOut } from "./api.js";
 import { showChanges } from "./changes.js";
 import { CommissionView } from "./commission.js";
 import { endName, whenChanged } from "./dialogs.js";
-import { by, clock, say } from "./dom.js";
+import { by, clock, complain, say } from "./dom.js";
 import { EvidenceView, linkTo } from "./evidence.js";
 import { enterKiosk, leaveKiosk, offerKiosk } from "./kiosk.js";
 import { KindsView } from "./kinds.js";
@@ -161,4 +161,9 @@ whenChanged(() => {
 });
 by("mark-recent").addEventListener("click", () => markRecent(live.pipeline));
 addEventListener("hashchange", route);
+addEventListener("unhandledrejection", (event) => {
+  if (!(event.reason instanceof Problem)) return; // a fault of the page stays in the console
+  event.preventDefault();
+  complain(event.reason);
+});
 begin().then(watch);

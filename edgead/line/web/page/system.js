@@ -104,7 +104,7 @@ function pipelineCard(pipeline) {
     [
       el("button", { "data-needs": "operate", onclick: (event) => selfTest(pipeline, event.target) }, t("Self-test")),
       limits && el("button", { "data-needs": "engineer", onclick: () => changeThresholds(pipeline) }, t("Limits")),
-      el("button", { "data-needs": "engineer", onclick: () => get(`/api/pipelines/${pipeline.name}/models`).then((models) => changeModel(pipeline, models)).catch(complain) }, t("Change model")),
+      el("button", { "data-needs": "engineer", onclick: () => get(`/api/pipelines/${pipeline.name}/models`).then((models) => changeModel(pipeline, models)) }, t("Change model")),
       pipeline.drift?.state === "warning" && el("button", { "data-needs": "engineer", onclick: () => acceptDrift(pipeline) }, t("Accept drift")),
       pipeline.can_roll_back && el("button", { "data-needs": "engineer", onclick: () => rollBack(pipeline) }, t("Roll back")),
     ].filter(Boolean),
