@@ -35,6 +35,7 @@ BENCHMARKS = (
     "large_images",
     "layers",
     "line_scan",
+    "packaged_backbones",
     "page_clients",
     "panel",
     "panel_int8",

@@ -1,4 +1,4 @@
-"""Frozen backbones as ONNX: those in the package (written by `python -m edgead.export.backbone`), and any of torch.
+"""Frozen backbones as ONNX: those of torch, and every precision of theirs and of the packaged ones.
 
 A graph takes an image and the learnt scale and metric as inputs, and returns patch features. It contains nothing learnt
 from good images, so that one file serves every product. The int8 graphs are quantised once, over the ranges of noise of
@@ -7,36 +7,27 @@ all scales and contrasts; see benchmarks/RESULTS.md for a comparison with the ra
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
-import torch
-from edgead.export.cpu_graph import for_cpus
 from edgead.export.float16 import to_float16
 from edgead.export.graph import trace
 from edgead.export.quantize import SCHEMES, measure_ranges, quantize
 from edgead.export.rounding import second_moments
-from onnx import numpy_helper
 from safetensors.torch import save as serialize
 
-from edgead.adapt.frozen_backbone import DESCRIPTION, LAYERS, LITE, PACKAGED, PAIRS, WEIGHTS_OF, FrozenBackbone
+from edgead.adapt.frozen_backbone import FrozenBackbone
 from edgead.artifact.inputs import Preprocessing
 from edgead.artifact.onnx_file import with_constants
 from edgead.workstation.backbones.patch_features import PatchFeatures
 from edgead.workstation.backbones.pretrained import build_backbone, layer_shapes
 
-# Sides of the images with which a graph with free sides is traced, and those of the noise.
-_TRACED, _NOISE = (448, 320), (448, 448)
+_NOISE = (448, 448)  # sides of the noise, if those of the graph are free
 _NOISE_IMAGES = 24
 _WEIGHTS = "weights.safetensors"
-_OF_PAIRS = f"{WEIGHTS_OF}{WEIGHTS_OF}"
-_FREE = (16, 512)  # step of a free side in pixels, and largest number of steps
 
 
 def patch_network(
@@ -127,49 +118,3 @@ def _with_sides(model: onnx.ModelProto) -> onnx.ModelProto:
     for side, length in zip(fixed.graph.input[0].type.tensor_type.shape.dim[1:3], _NOISE, strict=True):
         side.dim_value = side.dim_value or length
     return fixed
-
-
-def write_packaged(folder: Path = PACKAGED) -> None:
-    """Write the package's backbones: fp32 and int8, and the fp32 nodes for colours with relief."""
-    described = {}
-    for name in LITE:
-        spec = Preprocessing(image_size=_TRACED)
-        network = patch_network(name, LAYERS, _TRACED)
-        fp32 = trace(network, list(network.learnt), spec, free=_FREE)
-        pairs_of = patch_network(name, LAYERS, _TRACED, channels=6)
-        pairs = trace(pairs_of, list(pairs_of.learnt), spec.model_copy(update={"colour": "rgb_relief"}), free=_FREE)
-        _share_weights(pairs, fp32)
-        int8 = for_cpus(in_precision(fp32, "int8", tuple(network.channels)), network.channels)
-        files = {"fp32": fp32, PAIRS: pairs, "int8": int8}
-        hashes = {}
-        for kind, model in files.items():
-            del model.graph.value_info[:]
-            content = model.SerializeToString(deterministic=True)
-            (folder / f"{name}.{kind}.onnx").write_bytes(content)
-            hashes[kind] = hashlib.sha256(content).hexdigest()
-        described[name] = {"channels": network.channels, "sha256": hashes}
-    (folder / DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-
-
-def _share_weights(model: onnx.ModelProto, other: onnx.ModelProto) -> None:
-    """Remove the initializers of a network of pairs that equal those of the single-image network; use their names."""
-    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in other.graph.initializer}
-    named = {tensor.name: tensor.name.replace(_OF_PAIRS, WEIGHTS_OF, 1) for tensor in model.graph.initializer}
-    own = [
-        tensor
-        for tensor in model.graph.initializer
-        if not tensor.name.startswith(_OF_PAIRS)
-        or not np.array_equal(known.get(named[tensor.name], np.nan), numpy_helper.to_array(tensor))
-    ]
-    shared = named.keys() - {tensor.name for tensor in own}
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(own)
-    for node in model.graph.node:
-        node.input[:] = [named[name] if name in shared else name for name in node.input]
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m edgead.export.backbone", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=PACKAGED, help="by default that of the package")
-    torch.manual_seed(0)
-    write_packaged(parser.parse_args().folder)

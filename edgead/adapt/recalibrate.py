@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -113,14 +113,14 @@ class Recalibration:
     """
 
     change: ThresholdChange
-    calibration: Calibration
+    calibration: Calibration = field(repr=False)
     rejected_before: Rate
     median_before: float
     median_after: float
-    good: GoodParts
+    good: GoodParts = field(repr=False)
     outliers: str
-    views: list[CameraView]
-    kept_scores: list[float]
+    views: list[CameraView] = field(repr=False)
+    kept_scores: list[float] = field(repr=False)
     of_bad: list[float]
 
     def warnings(self) -> list[str]:

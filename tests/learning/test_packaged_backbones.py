@@ -89,8 +89,9 @@ def test_int8_laid_out_for_cpus_has_the_same_sums(size):
     pytest.importorskip("torch", reason=NOT_COMPARED)
     import onnx
     from edgead.export.backbone import _with_constants, noise
-    from edgead.export.cpu_graph import for_cpus
     from edgead.export.quantize import SCHEMES, measure_ranges, quantize
+
+    from benchmarks.packaged_backbones import for_cpus
 
     spec = Preprocessing(image_size=size)
     fp32 = packaged_backbone(LITE[0], spec, "fp32")
@@ -136,8 +137,9 @@ def test_a_file_of_another_content_is_refused(tmp_path, monkeypatch):
 def test_the_files_are_what_the_command_writes(tmp_path):
     pytest.importorskip("torch", reason=NOT_COMPARED)
     import onnx
-    from edgead.export.backbone import write_packaged
     from onnx import numpy_helper
+
+    from benchmarks.packaged_backbones import write_packaged
 
     write_packaged(tmp_path)
     described, written = (json.loads((folder / DESCRIPTION).read_text()) for folder in (PACKAGED, tmp_path))
@@ -151,4 +153,5 @@ def test_the_files_are_what_the_command_writes(tmp_path):
             sorted(float(np.square(numpy_helper.to_array(one), dtype=np.float64).sum()) for one in each)
             for each in (ours, theirs)
         ]
-        np.testing.assert_allclose(*sums, rtol=1e-6)
+        # Weights of 8 bits are rounded by sums of float products, whose last bits differ between libraries.
+        np.testing.assert_allclose(*sums, rtol=1e-3 if ".int8." in file.name else 1e-6)

@@ -65,11 +65,11 @@ class Sorted:
     found. `ok` were not sorted, as they are judged so; `problems` cannot be judged.
     """
 
-    images: list[ScoredImage]
-    clusters: Clusters
-    parts: list[int]
+    images: list[ScoredImage] = field(repr=False)
+    clusters: Clusters = field(repr=False)
+    parts: list[int] = field(repr=False)
     account: str
-    ok: list[ScoredImage]
+    ok: list[ScoredImage] = field(repr=False)
     problems: list[ImageProblem]
 
     def of_kind(self, number: int) -> list[ScoredImage]:

@@ -1,22 +1,84 @@
-"""Graph of a packaged backbone in int8, laid out for CPUs: the same sums in fewer and faster steps.
+"""Packaged backbones: make their ONNX files, fp32 and int8, and the fp32 nodes for colours with relief.
 
-ONNX Runtime convolves 8 bits with channels last, and fast where channels come in fours. An image has three, so its
-first convolution took a tenth of the network's time, and a fifth went into features that were turned around between
-nodes. Here four pixels side by side are one place of twelve channels, which gives two places of the output; that moves
-no byte, and all sums of 8 bits are the same. Features stay with channels last up to the metric, and those of the
-coarser layer are standardised before they are enlarged.
+    python -m benchmarks packaged_backbones [--folder edgead/backbones]
+
+The int8 graph is laid out for CPUs: the same sums in fewer and faster steps. ONNX Runtime convolves 8 bits with
+channels last, and fast where channels come in fours. An image has three, so its first convolution took a tenth of the
+network's time, and a fifth went into features that were turned around between nodes. Here four pixels side by side are
+one place of twelve channels, which gives two places of the output; that moves no byte, and all sums of 8 bits are the
+same. Features stay with channels last up to the metric, and those of the coarser layer are standardised before they are
+enlarged.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
+from edgead.export.backbone import in_precision, patch_network
+from edgead.export.graph import trace
 from onnx import helper, numpy_helper
 
+from edgead.adapt.frozen_backbone import DESCRIPTION, LAYERS, LITE, PACKAGED, PAIRS, WEIGHTS_OF
+from edgead.artifact.inputs import Preprocessing
+
+_TRACED = (448, 320)  # sides of the images with which a graph with free sides is traced
+_FREE = (16, 512)  # step of a free side in pixels, and largest number of steps
+_OF_PAIRS = f"{WEIGHTS_OF}{WEIGHTS_OF}"
 _BLOCK = 4  # pixels that are one place
 _LAST, _FIRST = [0, 2, 3, 1], [0, 3, 1, 2]  # from channels first to last, and back
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks packaged_backbones", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=PACKAGED, help="by default that of the package")
+    torch.manual_seed(0)
+    write_packaged(parser.parse_args(arguments).folder)
+
+
+def write_packaged(folder: Path) -> None:
+    """Write the package's backbones: fp32 and int8, and the fp32 nodes for colours with relief."""
+    described = {}
+    for name in LITE:
+        spec = Preprocessing(image_size=_TRACED)
+        network = patch_network(name, LAYERS, _TRACED)
+        fp32 = trace(network, list(network.learnt), spec, free=_FREE)
+        pairs_of = patch_network(name, LAYERS, _TRACED, channels=6)
+        pairs = trace(pairs_of, list(pairs_of.learnt), spec.model_copy(update={"colour": "rgb_relief"}), free=_FREE)
+        _share_weights(pairs, fp32)
+        int8 = for_cpus(in_precision(fp32, "int8", tuple(network.channels)), network.channels)
+        files = {"fp32": fp32, PAIRS: pairs, "int8": int8}
+        hashes = {}
+        for kind, model in files.items():
+            del model.graph.value_info[:]
+            content = model.SerializeToString(deterministic=True)
+            (folder / f"{name}.{kind}.onnx").write_bytes(content)
+            hashes[kind] = hashlib.sha256(content).hexdigest()
+        described[name] = {"channels": network.channels, "sha256": hashes}
+    (folder / DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+
+
+def _share_weights(model: onnx.ModelProto, other: onnx.ModelProto) -> None:
+    """Remove the initializers of a network of pairs that equal those of the single-image network; use their names."""
+    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in other.graph.initializer}
+    named = {tensor.name: tensor.name.replace(_OF_PAIRS, WEIGHTS_OF, 1) for tensor in model.graph.initializer}
+    own = [
+        tensor
+        for tensor in model.graph.initializer
+        if not tensor.name.startswith(_OF_PAIRS)
+        or not np.array_equal(known.get(named[tensor.name], np.nan), numpy_helper.to_array(tensor))
+    ]
+    shared = named.keys() - {tensor.name for tensor in own}
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(own)
+    for node in model.graph.node:
+        node.input[:] = [named[name] if name in shared else name for name in node.input]
 
 
 def for_cpus(model: onnx.ModelProto, channels: Sequence[int]) -> onnx.ModelProto:
