@@ -8,7 +8,7 @@ namespace {
 #include "isa/simd_baseline.inc"
 
 #include "coreset/coreset_kernels.inc"
-#include "nearest/nearest_kernels.inc"
+#include "nearest/distance_kernels.inc"
 #include "resize/shrink_kernels.inc"
 #include "smooth/smooth_kernels.inc"
 

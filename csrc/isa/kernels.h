@@ -2,7 +2,7 @@
 #pragma once
 
 #include "coreset/coreset_kernels.h"
-#include "nearest/nearest_kernels.h"
+#include "nearest/distance_kernels.h"
 #include "nearest/scan_kernels.h"
 #include "resize/shrink_kernels.h"
 #include "smooth/smooth_kernels.h"

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "nearest/centring.h"
-#include "nearest/nearest_kernels.h"
+#include "nearest/distance_kernels.h"
 #include "shared/aligned.h"
 #include "shared/rows.h"
 

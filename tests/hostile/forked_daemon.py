@@ -148,7 +148,7 @@ def run_learning_daemon(site: str) -> None:
     service kills the daemon after as many steps of the file system as stand there.
     """
     from edgead.line.daemon.commission import draft_work
-    from edgead.line.daemon.teaching.lesson import LessonProcess
+    from edgead.line.daemon.teaching.lesson_process import LessonProcess
 
     folder = Path(site).parent
     draft_work.LearningProcess = partial(CopyingLearner, folder / "learnable")  # type: ignore[misc,assignment]
@@ -200,7 +200,7 @@ class CopyingLearner:
 
 def teach_by_copying(process: Any, task: Any, within_s: float) -> Any:
     """Be `LessonProcess.run` of a model that keeps its limits."""
-    from edgead.line.daemon.teaching.lesson import LessonResult
+    from edgead.line.daemon.teaching.lesson_process import LessonResult
 
     copy_with_note(task.model, task.output, [str(task.output), *map(str, task.good)])
     return LessonResult(report={"before": {}, "after": {}})

@@ -21,7 +21,7 @@ from started_threads import started_threads
 import edgead
 from edgead.line.daemon import pipeline as pipelines
 from edgead.line.daemon.broadcast import VerdictFeed
-from edgead.line.daemon.judging import Judging
+from edgead.line.daemon.judge_and_deliver import Judging
 from edgead.line.daemon.notices import Notices
 from edgead.line.daemon.site_runtime import SiteRuntime
 from edgead.line.evidence.images_within_quota import ImageKeeper

@@ -20,8 +20,8 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.line.daemon.active_model import ActiveModel
 from edgead.line.daemon.broadcast import VerdictFeed
-from edgead.line.daemon.judging import PipelineState
 from edgead.line.daemon.logs import JsonFormatter
+from edgead.line.daemon.pipeline_state import PipelineState
 from edgead.line.daemon.reload import Difference, site_diff
 from edgead.line.daemon.service_manager import Notifier
 from edgead.line.daemon.supervisor import RestartBudget, Supervisor

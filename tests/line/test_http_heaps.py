@@ -23,7 +23,7 @@ from edgead.detector.known_kinds import bank_sha256
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.line.daemon.teaching.heaps import Heaps
-from edgead.line.daemon.teaching.lesson import LessonProcess
+from edgead.line.daemon.teaching.lesson_process import LessonProcess
 from edgead.line.daemon.teaching.lessons import Lessons
 from edgead.unlabelled.sorting import worker
 

@@ -29,7 +29,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.kinds import LEAST_BAD
 from edgead.errors import SettingsError
 from edgead.line.daemon.active_model import ActiveModel
-from edgead.line.daemon.teaching.lesson import LessonOrder, LessonProcess, LessonResult, ended
+from edgead.line.daemon.teaching.lesson_process import LessonOrder, LessonProcess, LessonResult, ended
 from edgead.line.daemon.teaching.lessons import Lessons
 from edgead.line.daemon.thresholds import KeptThresholds
 from edgead.line.site.models import ModelsSection
@@ -345,15 +345,15 @@ def test_what_the_process_is_given_and_how_its_end_is_read(tmp_path):
 def test_a_process_that_fails_or_takes_too_long_says_so(tmp_path, monkeypatch):
     task = LessonOrder(tmp_path / "none", [tmp_path / "none.png"], [], tmp_path / "o", tmp_path / "s", "ben", "")
     failing = "import sys; print('note: x'); print('error: no such\\nmodel', file=sys.stderr); sys.exit(2)"
-    monkeypatch.setattr("edgead.line.daemon.teaching.lesson._PROGRAM", failing)
+    monkeypatch.setattr("edgead.line.daemon.teaching.lesson_process._PROGRAM", failing)
     assert LessonProcess().run(task, 60).reason == "no such\nmodel"
-    monkeypatch.setattr("edgead.line.daemon.teaching.lesson._PROGRAM", "import time; time.sleep(60)")
+    monkeypatch.setattr("edgead.line.daemon.teaching.lesson_process._PROGRAM", "import time; time.sleep(60)")
     assert LessonProcess().run(task, 0.2).reason.startswith("not ready within 0.2 s")
 
 
 def test_the_lines_of_a_process_are_counted_while_it_runs(monkeypatch):
     printing = "import time; print(flush=True); print(flush=True); time.sleep(60)"
-    monkeypatch.setattr("edgead.line.daemon.teaching.lesson._PROGRAM", printing)
+    monkeypatch.setattr("edgead.line.daemon.teaching.lesson_process._PROGRAM", printing)
     process = LessonProcess()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(process.output, "none", [], 60)

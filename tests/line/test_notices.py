@@ -14,8 +14,9 @@ from verdicts import Line
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.likeness import Misfit, Size
 from edgead.line.daemon.alarms import AlarmWatch, Finding, FrameCounts
-from edgead.line.daemon.judging import Misfits, PipelineState
+from edgead.line.daemon.judge_and_deliver import Misfits
 from edgead.line.daemon.notices import NoticeLedger, Notices
+from edgead.line.daemon.pipeline_state import PipelineState
 from edgead.line.drift import DriftState
 from edgead.line.site.alarms import AlarmsSection
 from edgead.line.site.load import load_site

@@ -12,7 +12,7 @@ pytest.importorskip("edgead.line.daemon.active_model")
 from edgead.artifact.limits import HIGHEST, LOWEST
 from edgead.errors import SettingsError
 from edgead.line.daemon.active_model import ActiveModel, Recipes
-from edgead.line.daemon.judging import Judging, Receivers
+from edgead.line.daemon.judge_and_deliver import Judging, Receivers
 from edgead.line.daemon.thresholds import KeptThresholds
 from edgead.line.site.schema import PipelineSection
 from edgead.sources.contract import FrameCounter

@@ -14,7 +14,7 @@ from patience import MAX_S, wait_until
 
 from edgead.errors import NotNowError, NoVerdictInTimeError, SettingsError
 from edgead.images.files import ImageError
-from edgead.line.daemon.judging import ImageRequests
+from edgead.line.daemon.frame_choice import ImageRequests
 from edgead.sources import SourceError, open_source
 from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.sources.settings import CameraSection

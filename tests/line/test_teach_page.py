@@ -18,7 +18,7 @@ from patience import wait_for, wait_until
 
 from edgead.artifact.earlier_versions import earlier_versions
 from edgead.artifact.folder import Artifact
-from edgead.line.daemon.teaching.lesson import DoubtfulPart, LessonState
+from edgead.line.daemon.teaching.lesson_process import DoubtfulPart, LessonState
 from edgead.synthetic.line import schedule
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")

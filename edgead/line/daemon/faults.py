@@ -11,7 +11,7 @@ from edgead.line.daemon.alarms import Finding
 from edgead.serialization.notice import NoticeKey, Severity
 
 if TYPE_CHECKING:
-    from edgead.line.daemon.judging import Misfits
+    from edgead.line.daemon.judge_and_deliver import Misfits
     from edgead.line.daemon.pipeline import Pipeline
     from edgead.line.evidence import EvidenceStore
     from edgead.sinks.queued import QueuedSink

@@ -18,9 +18,10 @@ from edgead.calibration.blind import BlindLimitError
 from edgead.errors import EdgeadError, SettingsError
 from edgead.line.daemon.active_model import PATIENCE_S, ActiveModel, Recipes, SlotBusyError, named
 from edgead.line.daemon.drift import PipelineDrift
-from edgead.line.daemon.judging import Kind, PipelineState, Receivers
+from edgead.line.daemon.judge_and_deliver import Receivers
 from edgead.line.daemon.kept_models import KeptModels
 from edgead.line.daemon.marked_scores import MarkedScorer
+from edgead.line.daemon.pipeline_state import Kind, PipelineState
 from edgead.line.daemon.self_test import SelfTestError
 from edgead.line.daemon.thresholds import (
     HeldOutScores,

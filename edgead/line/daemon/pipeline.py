@@ -16,7 +16,8 @@ from edgead.errors import EdgeadError, NotNowError, SettingsError
 from edgead.images.files import UnfitImageError
 from edgead.images.likeness import Size
 from edgead.line.daemon.alarms import FrameCounts
-from edgead.line.daemon.judging import FrameSelection, ImageRequests, JudgementError, Judging
+from edgead.line.daemon.frame_choice import FrameSelection, ImageRequests
+from edgead.line.daemon.judge_and_deliver import JudgementError, Judging
 from edgead.line.daemon.model_control import SteeredModel, Wiring
 from edgead.line.daemon.supervisor import RestartBudget, Supervisor
 from edgead.line.site.schema import LimitsSection, PipelineSection

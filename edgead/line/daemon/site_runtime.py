@@ -16,7 +16,7 @@ from edgead.files.atomic import UNFINISHED
 from edgead.files.folder_lock import FolderLock
 from edgead.line.daemon.fleet.member import FleetMember
 from edgead.line.daemon.hanging_calls import all_within
-from edgead.line.daemon.judging import Receivers
+from edgead.line.daemon.judge_and_deliver import Receivers
 from edgead.line.daemon.kept_models import KeptModels
 from edgead.line.daemon.model_control import Wiring
 from edgead.line.daemon.notices import Notices

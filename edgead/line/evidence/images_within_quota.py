@@ -1,4 +1,4 @@
-"""Keeper of images: writes those of rejects and reviews, with frames from before and after, in its own thread."""
+"""Keeper of images: writes those of rejects and reviews, and deletes the oldest beyond the quota, in its own thread."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import numpy as np
 from edgead.artifact.folder import Artifact
 from edgead.detector.known_kinds import is_stale
 from edgead.errors import SettingsError
-from edgead.line.daemon.teaching.lesson import LessonProcess, judge_by_new_version
+from edgead.line.daemon.teaching.lesson_process import LessonProcess, judge_by_new_version
 from edgead.line.site.schema import current
 from edgead.unlabelled.sorting.name_kinds import UNKNOWN_LEVEL, KindExamples, joined, keep_kinds, kept_examples
 

@@ -14,7 +14,7 @@ from edgead.artifact.earlier_versions import keep_and_replace
 from edgead.artifact.folder import Artifact
 from edgead.artifact.kinds import LEAST_BAD
 from edgead.errors import SettingsError
-from edgead.line.daemon.teaching.lesson import (
+from edgead.line.daemon.teaching.lesson_process import (
     LessonFolder,
     LessonOrder,
     LessonProcess,
