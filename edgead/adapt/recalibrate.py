@@ -20,7 +20,7 @@ from edgead.adapt.kept_images import can_keep, keep_images, others_kept
 from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
 from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration, CameraView, Kept, Manifest, ThresholdChange, Thresholds
-from edgead.artifact.training_hashes import content_sha256, refuse_learnt
+from edgead.artifact.training_hashes import content_sha256, count_taught, refuse_learnt
 from edgead.calibration.blind import MAX_REJECTED, BlindLimitError, doubts
 from edgead.calibration.cause_of_rejects import cause_of
 from edgead.calibration.conformal import check_support, share_above
@@ -107,7 +107,7 @@ class Recalibration:
     The old threshold rejects the share `rejected_before` of the images; The medians are those of the scores that the
     old thresholds came from, and of the scores of the images. `outliers` says which images score far above the others.
     `views` are for the drift watch. `kept_scores` are those of the images by the graph that was learnt (empty if the
-    model keeps no images), `of_bad` the scores of the bad parts.
+    model keeps no images), `of_bad` the scores of the bad parts, of which `taught_bad` are known defects of the model.
 
     The `doubts` of `change` say why the thresholds may miss defects; such thresholds are written only with a reason.
     """
@@ -117,6 +117,7 @@ class Recalibration:
     rejected_before: Rate
     median_before: float
     median_after: float
+    taught_bad: int
     good: GoodParts = field(repr=False)
     outliers: str
     views: list[CameraView] = field(repr=False)
@@ -135,6 +136,11 @@ class Recalibration:
                 "parts like these images"
             )
         found += [f"the new limit may be blind: {doubt}" for doubt in self.change.doubts]
+        if self.taught_bad:
+            found.append(
+                f"{self.taught_bad} of {len(self.of_bad)} bad parts were taught to this model as known defects: they "
+                "say nothing of new ones; give others"
+            )
         if self.outliers:
             found.append(f"{self.outliers}: the thresholds let them pass. Look whether they are good")
         if self.good.copies:
@@ -210,6 +216,7 @@ def recalibrate(
     review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
     after = measured_good.calibrate(rate, review, groups=groups, paths=unique)
     of_bad = refuse_thresholds(detector, bad, before, after) if before.scores else []
+    taught = count_taught(detector.manifest, bad)
     rejected = Rate.of_groups([score > before.reject for score in scores], groups)
     change = threshold_change(
         detector.graph.precision,
@@ -218,7 +225,7 @@ def recalibrate(
         images=len(unique),
         images_sha256=good.sha256,
         same_scores_p_value=_same_scores(before, scores, groups),
-        doubts=_doubts(detector, good, measured_good, after, rejected, tested=len(of_bad) >= ENOUGH_BAD),
+        doubts=_doubts(detector, good, measured_good, after, rejected, tested=len(of_bad) - taught >= ENOUGH_BAD),
     )
     golden = [detector.artifact.path / one.image for one in detector.graph.golden]
     medians_of_scores = float(np.median(before.scores or [0.0])), float(np.median(scores))
@@ -227,6 +234,7 @@ def recalibrate(
         after,
         rejected,
         *medians_of_scores,
+        taught,
         good,
         outliers=outliers,
         views=measure_views(detector, unique, golden, groups) if golden else [],
@@ -270,7 +278,7 @@ def _raised(before: Calibration, after: Calibration, names: Sequence[str], score
     return [
         f"it rises to {rise:.0f}, where 100 was the limit, and defects that score in between pass then. Look at the "
         f"{len(above)} images above the old limit, {', '.join(above[:SHOWN])} first, or test the new one with at least "
-        f"{ENOUGH_BAD} defects: --bad DEFECTS"
+        f"{ENOUGH_BAD} defects that were not taught: --bad DEFECTS"
     ]
 
 

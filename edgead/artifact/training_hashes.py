@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgead.artifact.folder import Artifact
-from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.manifest import Manifest, Preprocessing
 from edgead.artifact.preprocess import as_frame, read_frame
 from edgead.errors import SettingsError
 from edgead.images.files import ImageError, file_sha256
@@ -83,6 +83,12 @@ def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
             f"{artifact.path} has learnt from {len(learnt)} of {len(paths)} images, {learnt[0].name} first: thresholds "
             "from them would guarantee too much; give good images that it has not seen"
         )
+
+
+def count_taught(manifest: Manifest, paths: Sequence[Path]) -> int:
+    """Count the images among `paths` that were taught to the model as known defects."""
+    known = {one["sha256"] for one in manifest.training.get("known_defects", ())}
+    return sum(content_sha256(path) in known for path in paths) if known else 0
 
 
 def folds_of_learnt(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int | None]:

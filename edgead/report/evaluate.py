@@ -13,7 +13,7 @@ import numpy as np
 
 from edgead import metrics
 from edgead.artifact.manifest import VolumeCalibration
-from edgead.artifact.training_hashes import content_sha256
+from edgead.artifact.training_hashes import count_taught
 from edgead.calibration.cause_of_rejects import cause_of
 from edgead.dataset.folders import GOOD, LabelledImage, Progress, common_folder, name_in, resize_map, tell_unreadable
 from edgead.dataset.groups import Groups
@@ -131,9 +131,9 @@ class Evaluation:
 
     def _of_defects(self, detector: Detector) -> list[str]:
         """Say how many defects the model was taught, and what to do if most of them pass."""
-        found, known = [], {one["sha256"] for one in detector.manifest.training.get("known_defects", ())}
+        found = []
         paths = [one.image.path for one in self.outcomes if one.image.is_defective]
-        if taught := sum(content_sha256(path) in known for path in paths) if known else 0:
+        if taught := count_taught(detector.manifest, paths):
             found.append(
                 f"{taught} of {len(paths)} defects were taught to this model as known ones: their figures say nothing "
                 "of new defects; measure others"

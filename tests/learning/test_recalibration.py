@@ -19,6 +19,7 @@ from edgead.adapt.recalibrate import AskedRates, recalibrate, thresholds_by_hand
 from edgead.api.model import Model
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.artifact.manifest import SCHEMA_VERSION
+from edgead.artifact.training_hashes import content_sha256
 from edgead.calibration.blind import BlindLimitError
 from edgead.calibration.conformal import MARGIN, conformal_threshold
 from edgead.detector import Detector
@@ -112,6 +113,14 @@ def test_a_limit_that_rises_much_needs_defects_that_have_tested_it_or_a_reason(m
         assert recalibrate(detector, paths, AskedRates(0.025)).change.doubts == []  # as a person asks
         tested = recalibrate(detector, paths, AskedRates(), bad=bad)
     assert tested.change.doubts == [] and tested.to_dict()["bad_parts"] == {"count": 0, "total": 3}
+    # Defects that were taught test nothing.
+    artifact = Artifact.load(model_copy)
+    training = {**artifact.manifest.training, "known_defects": [{"sha256": content_sha256(bad[0]), "kind": "noise"}]}
+    write_manifest(artifact.path, artifact.manifest.model_copy(update={"training": training}))
+    with Detector.load(model_copy) as detector:
+        tested = recalibrate(detector, paths, AskedRates(), bad=bad)
+    assert "defects that were not taught" in tested.change.doubts[0]
+    assert "1 of 3 bad parts were taught to this model as known defects" in " ".join(tested.warnings())
 
 
 def test_images_of_one_product_make_no_limit_for_several_unless_with_a_reason(model_copy, good, tmp_path):
