@@ -44,8 +44,10 @@ function open(pipeline, known) {
     const now = meant(fields.reject.value, reject);
     return { reject: now, review: banded.checked ? meant(fields.review.value, review) : now };
   };
+  const inForce = carried(pipeline, pipeline.thresholds);
   const show = () => {
     const asked = limits();
+    inForce.hidden = asked.reject !== reject || asked.review !== review;
     ofReview.hidden = !banded.checked;
     fields.review.disabled = !banded.checked;
     if (slides) {
@@ -76,7 +78,7 @@ function open(pipeline, known) {
       el("table", { class: "comparison preview" }, el("thead", {}, el("tr", {}, head)), compared),
       el("div", { class: "row" }, el("div", {}, el("label", { for: "reject" }, t("Reject above the raw score")), fields.reject), ofReview),
       el("label", { class: "check" }, banded, t("Another limit, for review")),
-      carried(pipeline, pipeline.thresholds),
+      inForce,
       nameField(),
     ],
     send: ({ by }) => {
