@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from edgead.artifact.graph import Graph
+from edgead.calibration.blind import MAX_REJECTED
 from edgead.calibration.group_conformal import one_of_each
 from edgead.calibration.two_sample import same_distribution_p_value
 
@@ -98,6 +99,13 @@ def cause_of(
             f"calibrating on one passes defects of the others: learn this product apart: {apart}."
         )
         return Cause("other", said)
+    if is_shift and count > MAX_REJECTED * len(drawn):  # a limit from these parts alone is refused
+        said = (
+            f"All scores are higher than at the training, and {rejected} of {total} good parts are rejected: another "
+            "light, or parts that the model has not learnt? Teach those that are good, with defects in this light as "
+            f"the test: {teach[:-1]} --bad DEFECTS`."
+        )
+        return Cause("shift", said)
     if is_shift:
         said = (
             "All scores are higher than at the training: calibrate on good parts it has not learnt, with defects in "
