@@ -36,7 +36,7 @@ class _Section(BaseModel):
 
 
 class Reject(_Section):
-    """Real reject that a defect was copied from; `label` names the source of its mask.
+    """Real reject from which defects were copied or learnt; `label` names the source of its mask.
 
     Rejects of one `group` show the same part, or belong together in another way.
     """

@@ -111,7 +111,7 @@ def _notes_of_plain(found: DataSet) -> list[str]:
 
 
 def different_names(paths: Sequence[Path]) -> list[str]:
-    """Warn where the names of a folder's images begin with few different words, as those of kinds of defects do."""
+    """Warn, in a list, if images of one folder have names with 2 to 8 different first words, like `good` and `dent`."""
     first = [_FIRST_WORD.match(path.name) for path in paths]
     words = Counter(word[0] for word in first if word)
     if words.total() < len(first) or not 1 < len(words) <= _MOST_WORDS or len({path.parent for path in paths}) > 1:

@@ -79,8 +79,8 @@ class CameraConnection:
     def read(self) -> Frame:
         """Wait for the next frame.
 
-        Raises NoFrameYetError: no frame yet: the camera waits for its trigger, or has sent only a part; call again.
-        Raises SourceError: reading failed, or the data is no image; the end of a stream is a failure too.
+        Raises NoFrameYetError: the camera still waits for its trigger, or for more lines of the frame; call again.
+        Raises SourceError: no data came in time, reading failed, the data is no image, or the stream has ended.
         """
         begin = time.monotonic()
         while True:

@@ -110,7 +110,7 @@ def find_phases(streams: Sequence[np.ndarray], period: float, grid: tuple[int, i
 
 
 def _way(frames: np.ndarray, moments: Moments, bank: PlacedRows) -> np.ndarray:
-    """Find the cheapest path of a whole stream through the cycle: positions in cycles, float64 (n,)."""
+    """Find the cheapest path of a whole stream through the cycle: each frame's position in cycles, float64 (n,)."""
     costs = np.zeros(moments.count, np.float32)
     steps = np.zeros((len(frames), moments.count), np.int8)
     for number, frame in enumerate(frames):

@@ -1,7 +1,7 @@
-"""Known defects from marked ones: their patches, and how their score joins that of unknown defects.
+"""Known defects, learnt from marked parts: their patches, and how their score joins the score of unknown defects.
 
-The score of known defects lifts the image score. The lift is the steepest with which the limit stays where the score of
-unknown defects alone would put it for most of the false-reject rate. See `edgead.heads.known_defects`;
+The score of known defects lifts the image score, as steeply as possible: the limit must stay where the score of unknown
+defects alone would put it for most of the false-reject rate. See `edgead.heads.known_defects`;
 `benchmarks/known_defects.py` has the measurements behind the constants.
 """
 
@@ -51,7 +51,7 @@ _AROUND = (3, 3)
 
 @dataclass(frozen=True, slots=True)
 class Defects:
-    """Marked defects that a model knows: mean patch of each, float32 (n, d), hash of its image, and its kind.
+    """Marked defects that a model knows: of each, the mean patch, float32 (n, d), the hash of the image, and the kind.
 
     `kinds` are the names of the folders of the images.
     """
@@ -169,7 +169,7 @@ def join_with_unknown(
     folds: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> KnownDefects:
-    """Find, on good images, how the score of known defects joins that of unknown defects.
+    """Find, on good images, how the score of known defects joins the score of unknown defects.
 
     `artifact`: artifact with the arrays of known defects, able to read these images.
     `unknown`: scores of the images by the head without known defects; learnt images are scored without their fold.
@@ -187,8 +187,8 @@ def fit_join(unknown: Sequence[float], known: np.ndarray, rate: float, groups: S
     `known` (ndarray of shape (n, kinds)): scores of the same images for each kind of known defects.
     `rate`: false-reject rate of the limit.
     `groups`: group of each image; empty if every image is a group of its own.
-    Returns starts and slopes of the lift; all slopes are 0 if even the flattest lift would leave less to unknown
-        defects.
+    Returns starts and slopes of the lift; all slopes are 0 if even the flattest lift would leave unknown defects too
+        little.
     Raises CalibrationError: there are too few good images for the rate.
     """
     of_unknown = np.asarray(unknown, float)
@@ -249,7 +249,7 @@ def known_scores(
 def scores_by_others(
     artifact: Artifact, defects: Defects, paths: Sequence[Path], progress: Progress | None = None
 ) -> list[float]:
-    """Score each marked part with the other marked defects only: an estimate for further parts like them.
+    """Score each marked part by the other marked defects only: an estimate for later parts with such defects.
 
     `artifact`: artifact that knows the defects.
     `paths`: images among those of the defects.

@@ -91,7 +91,7 @@ def find_calibration_images(
 ) -> ThresholdImages:
     """Return the named images, or those that the model keeps, for calibration.
 
-    For named images, `group` says which belong together, with each other or with taught ones; see
+    For named images, `group` is the rule by which they and taught images belong together; see
     `edgead.dataset.groups.group_images`.
 
     Raises ArtifactError: the model keeps no images, or scores them differently than before; the message says what to
@@ -176,27 +176,27 @@ class TeachPlan:
     images : sequence of Path
         Good parts, such as those that were falsely rejected; may be empty if defects are learnt.
     held_out_share : float
-        This share of the images is not learnt; it shows how the model judges parts like the taught ones.
+        Share of the images that is not learnt, to show how the model judges parts like the taught parts.
     calibration : sequence of Path
         Good images for the thresholds, neither taught nor trained on; by default those that the model keeps.
     group : str
-        Which images belong together, see `edgead.dataset.groups.group_images`: a whole group is learnt, held out or
-        calibrated on.
+        Rule by which images belong together, see `edgead.dataset.groups.group_images`: a whole group is learnt, held
+        out or calibrated on.
     reason : str
-        Why images far from all good parts shall be learnt (see `edgead.adapt.teach.guard`) and thresholds written that
-        may miss defects (see `edgead.calibration.blind`); recorded in the manifest. Empty to refuse both.
+        Reason why images far from all good parts shall be learnt (see `edgead.adapt.teach.guard`) and thresholds
+        written that may miss defects (see `edgead.calibration.blind`); recorded in the manifest. Empty refuses both.
     by : str
         Person who teaches; recorded in the manifest.
     sheet : Path, optional
         File for an overview of the images to learn; written even if they are refused.
     bad : sequence of Path
-        Defective parts. Together with those that the model knows, three or more become known defects, see
-        `edgead.adapt.teach.defects`. A lesson is refused if one of them, stopped before, would be ok.
+        Defective parts. With the marked parts that the model knows, three or more become known defects, see
+        `edgead.adapt.teach.defects`. A lesson is refused if a part that was stopped before would be ok.
     output : Path, optional
         Where the taught model is written; by default it replaces the model.
     in_force : (float, float), optional
-        Limits for review and reject that the line judges by, where a person set them: parts are compared by these, and
-        after the lesson by these moved by as much as the model's own limit.
+        Limits for review and reject by which the line judges, if a person set them: the lesson compares parts by these
+        limits, and afterwards by the same limits, moved by as much as the model's own limit.
     """
 
     images: Sequence[Path]
@@ -221,7 +221,7 @@ class Prepared:
 
     `offered` are all good images, doubtful ones first, then by score; `digest` is a hash of their names and contents.
     Thresholds will be made from `good`. `merged` is the memory bank with the new patches, `width` the smallest distance
-    between two rows of the old one. `defects` includes those that the model already knows. `left_out` images lack the
+    between two rows of the old bank. `defects` includes those that the model already knows. `left_out` images lack the
     bit depth or heights that the model reads, such as older marked images. `warnings` are shown before it is learnt.
     """
 
@@ -400,9 +400,9 @@ def _split(paths: list[Path], share: float, groups: Groups) -> tuple[list[Path],
 
 
 def _harmless(manifest: Manifest) -> float:
-    """Return the distance up to which a patch alone cannot bring an image to review.
+    """Return the largest distance from the memory bank at which a patch alone cannot bring an image to review.
 
-    Patches closer than this are not learnt, which saves the old rows that would be dropped for them.
+    Patches closer than this are not learnt, so that no old rows are dropped for them.
     """
     weight, limits = nearest_head(manifest.head).patch_weight, manifest.learnt_graph.calibration
     return 0.0 if limits is None or not weight else limits.review / weight

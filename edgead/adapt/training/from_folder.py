@@ -161,7 +161,7 @@ def train_from_folder(
 
 
 class _Training:
-    """A detector before it learns, with its images: those that can be read, their preprocessing and their split."""
+    """A detector before it learns, with the readable images, their preprocessing and their split."""
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class _Training:
         return [self._fold_of[path] for path in paths if self._fold_of]
 
     def look(self, features: np.ndarray) -> None:
-        """Say that the images to learn look like two products, once, if they do by their mean features."""
+        """Warn once if the images to learn look like two products by their mean features."""
         if self._two or self.split.groups.rule == FOLDERS or self.preprocessing.tiles is not None:
             return
         if heap := smaller_heap(features):
@@ -223,7 +223,7 @@ class _Training:
         return learn_images(model, paths, self.preprocessing, self.split.groups, device=self._device, **course)
 
     def depends_on(self) -> dict[str, Any]:
-        """Return all that the trained detector depends on: a checkpoint of anything else is not continued."""
+        """Return all that the trained detector depends on: a checkpoint with other values is not continued."""
         names = os.fsencode("".join(path.name for path in self.split.training))
         return {
             "detector": self.model.name,
@@ -262,7 +262,7 @@ class _Training:
         }
 
     def plan(self) -> CalibrationPlan:
-        """Name the images of the thresholds; score them by more trainings, if the final detector has learnt them."""
+        """Name the images of the thresholds; if the final detector has learnt them, score them by further trainings."""
         split, spec, seed = self.split, self.preprocessing, self.model.config.seed
         paths = split.calibration if self.model.calibrated else self._paths
         groups, scores = split.groups.of(paths), None
@@ -320,7 +320,7 @@ def learn_images(
     folds: Sequence[int] = (),
     **course: Any,
 ) -> Trained:
-    """Train on images, or on as many of their tiles as a training takes, with their groups and the fold of each."""
+    """Train on images, or on at most `learnt_at_most` tiles of them; a tile has the group and fold of its image."""
     images = Images(paths, preprocessing).some(learnt_at_most(preprocessing, len(paths)), model.config.seed)
     spread = images.spread(folds) if folds else ()
     return model.fit(images, groups=images.spread(groups.of(paths)), folds=spread, **course)

@@ -78,8 +78,8 @@ def load_cloud(path: Path) -> Cloud:
 
     A point with a coordinate that is no number, or at exactly (0, 0, 0), is a hole.
 
-    Raises ImageError: the file is missing, too large, truncated, damaged, holds no point, or claims more than it can
-        hold.
+    Raises ImageError: the file is missing, too large, truncated, damaged, holds no point, or claims more points than it
+        can hold.
     Raises SettingsError: the library that reads it is not installed.
     """
     read = _READERS.get(path.suffix.lower())

@@ -48,7 +48,7 @@ class TunePlan:
 
 @dataclass(frozen=True, slots=True)
 class ImageSplit:
-    """Good images of a search, split into those to learn from and those to evaluate with; no group is in both.
+    """Good images of a search, split into images to learn from and images to evaluate with; no group is in both.
 
     `groups`: groups of all these images.
     """

@@ -151,7 +151,7 @@ def size_of(folder: ImageFolder, kept: Iterable[VerdictImages]) -> int:
 
 
 def zip_images(folder: ImageFolder, kept: Iterable[VerdictImages]) -> Iterator[bytes]:
-    """Make a ZIP file of images; yield a piece of the file for each verdict.
+    """Make a ZIP file of images; yield a piece of the file for each verdict, then the ZIP's directory.
 
     Images are not compressed, since JPEGs do not shrink. Images that retention removes meanwhile are left out.
     """
