@@ -96,7 +96,7 @@ class TwoProducts:
         )
 
     def write_beside(self, model: Path) -> str:
-        """Draw some images of either cluster and list those of the smaller one, beside a model; return the warning."""
+        """Beside a model, draw some images of either cluster and list the smaller cluster; return the warning."""
         sheet = model.absolute().with_name(f"{model.name}-two-products.jpg")
         write_image(sheet, self.sheet())
         names = sheet.with_suffix(".txt")

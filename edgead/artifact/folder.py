@@ -29,8 +29,9 @@ ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.ru
 class Artifact:
     """An opened artifact: `path`, the validated `manifest`, and the `signatures` that lay beside it, unchecked.
 
-    A loaded artifact checks each file against the manifest when it is read, so a folder that was exchanged since gives
-    an error, not other data. An `Artifact` made by its constructor is a draft: its files need not match the manifest.
+    A loaded artifact compares each file with the manifest when the file is read: a folder that was exchanged since
+    gives an error, not other data. An `Artifact` made by its constructor is a draft: its files need not match the
+    manifest.
     """
 
     def __init__(self, path: Path, manifest: Manifest):

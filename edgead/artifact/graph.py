@@ -1,4 +1,4 @@
-"""Graph of an artifact, as runtimes load it: an ONNX file with the arrays that are its inputs, or an OpenVINO IR."""
+"""Graph of an artifact, as runtimes load it: an ONNX file with arrays for its inputs, or an OpenVINO IR."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Graph:
     def read_whole(self) -> bytes:
         """Read the ONNX file and turn the arrays into constants in it, for an engine whose only input is the image.
 
-        Raises ArtifactError: see `read`; also if an array cannot be read, or the graph has no input of its name.
+        Raises ArtifactError: see `read`; also if an array cannot be read, or the graph has no input of that name.
         """
         content = self.read()
         try:

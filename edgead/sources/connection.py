@@ -16,7 +16,7 @@ from edgead.types import Frame, FrameLines
 
 
 class Capture(Protocol):
-    """Part of the interface of `cv2.VideoCapture` that a connection uses."""
+    """Those methods of `cv2.VideoCapture` that a connection uses."""
 
     def get(self, propId: int, /) -> float: ...
     def read(self) -> tuple[bool, Any]: ...
@@ -40,7 +40,7 @@ class CorruptFrameError(SourceError):
 
 
 class NoFrameYetError(SourceError):
-    """Missing frame: none has come yet, since the camera waits for a trigger, or for more lines of a frame."""
+    """Signal that no frame has come yet, since the camera waits for a trigger, or for more lines of a frame."""
 
     def __init__(self, *, may_last: bool):
         super().__init__("no frame has come so far")

@@ -23,8 +23,8 @@ _JOIN_S = 1.0
 class Mailbox:
     """Slot for one frame, through which a reader thread passes its newest frame to a consumer.
 
-    A queue would either grow or drop the newest frame; a line needs the newest one, and the number of frames
-    that it missed, which `dropped` counts.
+    A queue would either grow or drop the newest frame; a line needs the newest frame, and the number of frames that it
+    missed, which `dropped` counts.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class LiveLimits:
 
 
 class LiveSource:
-    """Source of frames at the pace of a camera; the consumer always gets the newest one.
+    """Source of frames at the pace of a camera; the consumer always gets the newest frame.
 
     Everything that can hang (opening, reading) happens in the reader thread, so that every error is reported
     within the limits. The end of a live stream is a fault, as a camera does not end by itself.

@@ -101,7 +101,7 @@ class Separation:
 def own_separation(
     scarred: Scarred, groups: Sequence[int], rule: BankRule, space: Space, head: NearestHead
 ) -> Separation:
-    """Measure the separation by a small bank of every third row and column of patches; compares precisions in seconds.
+    """Measure the separation by a bank of every third row and column of patches: precisions are compared in seconds.
 
     `scarred`: images of several groups.
     `groups`: group of each image.

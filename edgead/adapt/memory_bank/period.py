@@ -64,7 +64,7 @@ def autocorrelation(rows: np.ndarray, most: int) -> np.ndarray:
 
 
 def _refined(alike: np.ndarray, first: int, clear: float) -> float:
-    """Refine the period: over n cycles, rounding to whole frames costs only 1/n of a frame per cycle."""
+    """Refine the period by n cycles together: rounding to whole frames then costs only 1/n of a frame per cycle."""
     period = _top(alike, first)
     count = 2
     while (lag := round(count * period)) < len(alike) - 1:

@@ -152,7 +152,7 @@ class Method(ABC, Generic[Config]):
 
     @abstractmethod
     def __init__(self, config: Config, *, weights: Path | None = None, pretrained: bool = True):
-        """Build the untrained detector with packaged weights, those of `weights`, or (not `pretrained`) random ones."""
+        """Build the untrained detector: weights of the package, of the file `weights`, or (not `pretrained`) random."""
         self.config = config
 
     @property
@@ -290,7 +290,7 @@ class Method(ABC, Generic[Config]):
         """Learn from images.
 
         `images` (sequence of ndarray of shape (h, w, 3), uint8, RGB): already preprocessed to `preprocessing`; good
-            ones, unless `learns_from` says otherwise.
+            images, unless `learns_from` says otherwise.
         `groups`, `folds`, `progress`, `checkpoint`, `device`, `seen`: see `Course`.
         Raises SettingsError: there are too few images for the method.
         Raises DatasetError: a folder that the settings name holds no images.

@@ -50,7 +50,7 @@ _MAX_ROWS = 12
 
 @dataclass(frozen=True, slots=True)
 class ThresholdImages:
-    """Good images to calibrate on, their groups, and for learnt images the folds without which they are scored.
+    """Good images to calibrate on, their groups, and for learnt images the fold left out when each is scored.
 
     `kept` has the manifest's entries if these are the images that the model keeps; otherwise it is empty.
     """

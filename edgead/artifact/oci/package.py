@@ -28,7 +28,7 @@ _MAX_NAME_BYTES = 255
 
 
 class PackageError(EdgeadError):
-    """Content of a digest that is no usable model; another attempt cannot help, as the content is fixed."""
+    """Content that is no usable model; another attempt cannot help, as the digest fixes the content."""
 
 
 class Blob(BaseModel, frozen=True):
