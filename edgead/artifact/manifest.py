@@ -360,7 +360,7 @@ class Manifest(StrictSection):
 
     @property
     def of_several(self) -> bool:
-        """Whether it learnt several products: from a folder each, or from images that look like two."""
+        """Whether the model learnt several products: from a folder each, or from images that look like two."""
         return "two_products" in self.training or self.training.get("groups", {}).get("rule") == "folders"
 
     def with_graph(self, precision: str, **changes: Any) -> Manifest:

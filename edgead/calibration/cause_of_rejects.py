@@ -114,7 +114,7 @@ def cause_of(
 
 
 def _of_names(names: Sequence[str], is_rejected: Sequence[bool]) -> str:
-    """Find words in names whose parts are nearly all rejected while few of the others are; empty if none."""
+    """Find words such that nearly all parts with the word in their name are rejected, and few others; empty if none."""
     rejected, words = sum(is_rejected), [_words(name) for name in names]
     for place in dict.fromkeys(place for found in words for place in found):
         all_of = Counter(found.get(place, "") for found in words)

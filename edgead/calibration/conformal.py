@@ -50,7 +50,7 @@ def rounded_up(rate: float) -> str:
 
 
 def looser(rate: float, count: int) -> str:
-    """Sentence on what a rate that this number of images or groups supports costs, beside the one asked for."""
+    """Sentence that offers a rate which this number of images or groups supports, beside the asked rate."""
     least = rounded_up(1 / (count + 1))
     cost = f"{100 * float(least):.3g} % of good parts, not {100 * rate:.3g} %"
     return f"A rate of {least}, which these support, rejects up to {cost}"

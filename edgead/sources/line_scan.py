@@ -125,7 +125,7 @@ class Joiner:
         return complete
 
     def lose(self, *, strips: int = 0, frames: int = 0) -> None:
-        """Discard the partial frame and begin a new one after lost strips, which count with the last strip's height.
+        """Discard the partial frame and begin a new one after lost strips, each counted with the last strip's height.
 
         `strips`: number of strips that did not arrive.
         `frames`: number of complete frames that were not delivered; their lines count as lost.

@@ -178,9 +178,9 @@ class SupervisedCamera:
     A live camera that fails, hangs or stops is reconnected after `retry_first_s`, then after twice as long each time up
     to `retry_most_s`, shortened at random by up to a half so that cameras do not reconnect together. A recording is
     read in this process, each frame once: the next frame waits until the last was taken, and a recording that fails
-    after its first frame stays closed; the built-in line with a rate does not wait. Without frames nothing is judged,
-    and no frame is invented. `status` checks the age of the newest frame and whether the thread is alive, as a dead
-    thread cannot report itself.
+    after its first frame keeps the state "lost"; the built-in line with a rate does not wait. Without frames nothing is
+    judged, and no frame is invented. `status` checks the age of the newest frame and whether the thread is alive, as a
+    dead thread cannot report itself.
 
     `name`: source name in every frame.
     `scheduling`: scheduling of the camera's thread and reader process, from the next connection on. Health is measured

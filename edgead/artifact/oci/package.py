@@ -104,7 +104,7 @@ def digest_of(content: bytes) -> str:
 
 
 def belongs(name: str) -> bool:
-    """Whether a file of a model's folder belongs to the package; engines built by a device and hidden files do not."""
+    """Whether a file of a model's folder belongs in the package: no hidden file, and no engine that a device built."""
     parts = PurePosixPath(name).parts
     return parts[0] != ENGINES and not any(part.startswith(".") for part in parts)
 

@@ -1,6 +1,6 @@
-"""Judgement of a frame: a trigger or request chooses it; its verdict is recorded, counted and sent.
+"""Judgement of a frame, which a trigger or a request chooses; the verdict is recorded, counted and sent.
 
-Also the state of a pipeline with its reason: a pipeline may have faults of several kinds at once.
+Also the state of a pipeline, and the reason: a pipeline may have faults of several kinds at once.
 """
 
 from __future__ import annotations
@@ -249,12 +249,12 @@ class FrameSelection:
 
 
 class JudgementError(EdgeadError):
-    """A failure of the detector on an image that it should have judged."""
+    """Failure of the detector on an image that it should have judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receivers:
-    """Receivers of a verdict; `publish` must not wait. `before` is how many earlier frames are kept for the store."""
+    """Receivers of a verdict; `publish` must not wait. `before` is the number of earlier frames kept for the store."""
 
     store: EvidenceStore
     sinks: tuple[QueuedSink, ...]

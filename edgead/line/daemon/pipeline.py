@@ -1,4 +1,4 @@
-"""A pipeline: the frames of one camera, judged by one model, in a thread of its own."""
+"""Pipeline: the frames of one camera, judged by one model, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LOADING_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Pause of a pipeline: its text for people, its end on the monotonic clock, and the frames of the pauses before."""
+    """Pause of a pipeline: text for people, end on the monotonic clock, and number of frames in earlier pauses."""
 
     text: str
     until_s: float
@@ -99,7 +99,7 @@ class _PassedFrames:
         self._recorded = count()
 
     def record(self) -> None:
-        """Record the frames since the last call, as frames of now."""
+        """Record the frames since the last call, with the present time."""
         with self._lock:
             before, self._recorded = self._recorded, self._count()
             self._store.production.passed.add(self._pipeline, self._recorded - before)
@@ -202,7 +202,7 @@ class Pipeline(SteeredModel):
         return self._judging.latest
 
     def fire(self, part: Part = NO_PART) -> None:
-        """Judge the next frame that the camera captures, as that of the given part.
+        """Judge the next frame that the camera captures, as a frame of the given part.
 
         Raises SettingsError: the trigger takes no requests, or no requests that name a part, or the pipeline does not
             run.

@@ -110,7 +110,7 @@ def rates_of(count: int, parts: int) -> dict[str, Any]:
 
 
 class DraftError(EdgeadError):
-    """A refused step of a draft; the message says what to do."""
+    """Refused step of a draft; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Draft:
 
     @property
     def other_sizes(self) -> list[str]:
-        """Names of the images of another size than most have; none where no size is that of most."""
+        """Names of the images of another size than most images have; none if no size is that of most."""
         for name in self.images:
             if name not in self._sizes:
                 with suppress(OSError), (self.folder / IMAGES / name).open("rb") as file:
@@ -152,7 +152,7 @@ class Draft:
 
     @property
     def parts(self) -> int:
-        """Number of parts: names of sent files may tell that several images show one."""
+        """Number of parts: names of sent files may tell that several images show the same part."""
         files = self.files
         named = by_stem([Path(files.get(name, name)) for name in self.images])
         return len({*named.keys}) if named else len(self.images)
@@ -335,7 +335,7 @@ class Draft:
 
     @property
     def source(self) -> str:
-        """Text that changes whenever a newly learnt model would: it names images, region, ignored places and preset."""
+        """Text of images, region, ignored places and preset: if it changes, a newly learnt model would change too."""
         drawn = self.state.drawn
         return f"{' '.join(self.images)} | {drawn.region} | {drawn.ignored}" + f" | {drawn.preset}" * (
             drawn.preset != "auto"

@@ -180,7 +180,7 @@ class CameraLine:
 
 @dataclass(frozen=True, slots=True)
 class LearningStep:
-    """Progress of learning: its current stage, and how much of that is done."""
+    """Progress of learning: the current stage, and how much of this stage is done."""
 
     stage: str = "begin"
     done: int = 0
@@ -336,7 +336,7 @@ class DraftWork:
             self._problem = None
 
     def take(self) -> dict[str, Any]:
-        """Take the camera's newest frame as a good part; return its name, or that of the image that it repeats."""
+        """Take the camera's newest frame as a good part; return its name, or the name of the image that it repeats."""
         frame = self._line.fresh()
         with self._lock:
             self._refuse_while_busy()
@@ -355,7 +355,7 @@ class DraftWork:
             return self._draft.sent
 
     def send(self, data: bytes, file: str = "") -> dict[str, Any]:
-        """Take the bytes of an image `file` as a good part; return its name, or that of the image that it repeats.
+        """Take the bytes of an image `file` as a good part; return its name, or the name of the image that it repeats.
 
         Raises ImageError: the bytes are no image, or one of another size than places are drawn on: other files may do.
         Raises DraftError: other files would be refused too.

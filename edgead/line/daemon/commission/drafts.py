@@ -233,7 +233,7 @@ class Commissioning:
 
 
 def _is_there(learnt: Path, place: Path) -> bool:
-    """Return whether this very model is at `place`, as after a kill; raise DraftError if another is there.
+    """Return whether this same model is at `place`, as after a kill; raise DraftError if another model is there.
 
     A signature does not make it another model: the manifest's hash does not cover signatures.
     """
