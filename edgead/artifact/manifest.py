@@ -135,7 +135,7 @@ class Calibration(Thresholds):
 
     @classmethod
     def none_yet(cls, map_threshold: float, map_typical: float) -> Calibration:
-        """Make the calibration before any score: every image goes to review; the map levels only serve the display."""
+        """Make a calibration without scores: every image goes to review; the map's levels only serve the display."""
         return cls(
             method="none",
             review=LOWEST,

@@ -27,7 +27,7 @@ class VolumeScore:
 
 
 def volume_score(scores: Sequence[float]) -> VolumeScore:
-    """Compute a volume's score from its slices' in order: the highest mean of `NEIGHBOURS` of them, or of all if fewer.
+    """Compute a volume's score from its slices' scores in order: highest mean of `NEIGHBOURS` scores, or of all if few.
 
     >>> volume_score([1, 1, 4, 1, 3, 3, 3, 1])
     VolumeScore(score=3.0, worst=4)

@@ -50,7 +50,7 @@ class Reject(_Section):
 
 
 class MadeImage(_Section):
-    """One made image; paths lie below the folder. `reject` and `transform` are of versions that moved defects."""
+    """Made image; paths lie below the folder. Only versions that moved defects wrote `reject` and `transform`."""
 
     image: _Name
     mask: _Name

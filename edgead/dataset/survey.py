@@ -73,7 +73,7 @@ class Survey:
 def survey(data: Path, progress: Progress | None = None) -> Survey:
     """Read every image and every mask of a data set once.
 
-    Raises DatasetError, ImageError: it is no data set, or an incomplete one.
+    Raises DatasetError, ImageError: the folder is no data set, or an incomplete one.
     """
     found = read_layout(data) or _of_folders(data)
     sizes: Counter[tuple[int, int]] = Counter()

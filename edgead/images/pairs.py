@@ -100,7 +100,7 @@ def belongs_to_colours(path: Path) -> bool:
 
 
 def files_of(path: Path) -> list[Path]:
-    """List the files that an image is read from: its own, and its height file if there is one."""
+    """List the files that an image is read from: its own file, and its height file if there is one."""
     heights = height_file(path)
     return [path] if heights is None else [path, heights]
 
@@ -109,7 +109,7 @@ def load_deep(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> np
     """Read an image file with its depth, and with its heights if they are beside it.
 
     Returns a pair; or the result of `load_image` with `keep_depth`.
-    Raises ImageError: see `load_image`; also if the heights are missing, of another size, or no heights.
+    Raises ImageError: see `load_image`; also if the heights are missing, of another size, or no numbers of heights.
     """
     path = Path(path)
     image = load_image(path, max_megapixels=max_megapixels, keep_depth=True)

@@ -35,7 +35,7 @@ class Mailbox:
         self._changed = threading.Condition()
 
     def put(self, frame: Frame, unseen: int = 0) -> None:
-        """Store a frame; one that nobody took is dropped and counted, as are `unseen` frames lost right before it."""
+        """Store a frame; a frame that nobody took before it is dropped and counted, as are `unseen` lost frames."""
         with self._changed:
             self.dropped += unseen + (self._frame is not None)
             self._frame = frame

@@ -115,7 +115,7 @@ class FolderScanner:
 
 
 class Journal:
-    """Record of the images taken from a folder, in a file there, so that none is taken again after a restart.
+    """Record of the images taken from a folder, in a file in it, so that no image is taken again after a restart.
 
     `names`: signature of each taken image by name; a changed file under the same name is a new image.
     Raises OSError: the file cannot be read or written, or another user has put one there.

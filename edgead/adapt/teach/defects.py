@@ -69,7 +69,7 @@ class Defects:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """Arrays for the head: kinds with fewer than `LEAST_BAD` defects are joined; still fewer get no array."""
+        """Arrays for the head: kinds with fewer than `LEAST_BAD` defects are joined; if still fewer, without a kind."""
         names = [kind if self.kinds.count(kind) >= LEAST_BAD else "" for kind in self.kinds]
         named = sorted({name for name in names if names.count(name) >= LEAST_BAD or len(set(names)) == 1})[:MAX_KINDS]
         of_kind = np.array([named.index(name) if name in named else NO_KIND for name in names], np.float32)

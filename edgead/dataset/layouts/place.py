@@ -27,7 +27,7 @@ class DataSetPath:
     """Data set given by the user: a folder, or a file that lists images.
 
     `path`: the folder or the file.
-    `folder`: the folder, or that of the file.
+    `folder`: the folder, or the folder of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,10 +71,10 @@ class DataSetPath:
 
         `name`: a path, with slashes or backslashes; or a URL, such as s3://BUCKET/KEY, of which the path is used.
         `source`: file that contains the name, for messages.
-        `bases`: folders to which it may be relative; by default that of the data set.
-        `root`: folder in which it must be; by default that of the data set.
-        `by_end`: whether the name is from another place, like a URL: it stands for the file whose path is its longest
-            end.
+        `bases`: folders to which the name may be relative; by default the data set's folder.
+        `root`: folder in which the file must be; by default the data set's folder.
+        `by_end`: whether the name is from another place, like a URL: it stands for the file whose relative path is the
+            longest end of the name.
         Returns the first candidate that exists; else the first candidate, which the registry then reports as missing.
         Raises DatasetError: the path is outside of `root`.
         """

@@ -61,7 +61,7 @@ class FrameCounts:
 
 
 class AlarmWatch:
-    """Watch for the alarms of one pipeline: the pipeline's thread calls `add`, the thread of `Notices` all else.
+    """Watch for the alarms of one pipeline: the pipeline's thread calls `add`, the thread of `Notices` the rest.
 
     `standing`: kinds of alarms that are already raised, as after a restart.
     `clock`: seconds, monotonic.

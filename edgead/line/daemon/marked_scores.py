@@ -29,7 +29,7 @@ class MarkedScorer:
         self._again: dict[tuple[str, str], float] = {}  # by id and model
 
     def scores(self) -> MarkedScores:
-        """Score them by the model in service, between two frames; raise SettingsError if there is none."""
+        """Score these parts by the model in service, between two frames; raise SettingsError if there is no model."""
         detector = self._slot.require()
         alike = good_scores_of(detector).models
         found: dict[Opinion, list[float]] = {"good": [], "bad": []}

@@ -91,7 +91,7 @@ class Subscription:
 
 
 class _PassedFrames:
-    """Frames that went by without a verdict in time, by reason, recorded in the store; safe from any thread."""
+    """Counter of frames without a verdict in time, by reason, recorded in the store; safe from any thread."""
 
     def __init__(self, pipeline: str, store: EvidenceStore, count: Callable[[], Counter[str]]):
         self._pipeline, self._store, self._count = pipeline, store, count

@@ -128,7 +128,7 @@ class DriftSection(Section):
 
 
 class OtherWatchError(SettingsError):
-    """Refused stored state, which is of another model, or of other settings."""
+    """Stored state that cannot be restored: it is of another model, or of other settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class DriftWatch:
 
     Scores of learnt images come from models that had learnt less than the final model, so they may be higher than the
     scores of similar new parts. A separate channel compares parts with these scores, and bets on higher scores only:
-    such a bet is not won more often by that.
+    for that reason no such bet is won more often.
 
     Parameters
     ----------

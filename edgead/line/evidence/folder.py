@@ -28,7 +28,7 @@ class ImageFolder:
 
     A shelf is a numbered folder for some hundred ids, which begin with a time. If the clock was set back to before the
     shelf's first id, a new shelf begins. So names sort by arrival, except among neighbours, and the oldest images are
-    found without the database when the disk is full. If several pipelines judge a capture, its second folder is `ID.2`.
+    found without the database if the disk is full. If several pipelines judge a capture, its second folder is `ID.2`.
     """
 
     def __init__(self, root: Path):

@@ -75,7 +75,7 @@ def prepare_tables(engine: Engine) -> None:
     All steps are one transaction: if it is interrupted, the tables are as before.
 
     Raises EvidenceError: the tables were made by a newer edgead, by one too old to upgrade, or cannot be changed.
-    Raises DamagedTablesError: the stored version is not a version.
+    Raises DamagedTablesError: the stored version is no number of a version.
     Raises SQLAlchemyError: the database cannot be reached or written; see `problem_of`.
     """
     with engine.connect() as connection:

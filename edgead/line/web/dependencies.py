@@ -1,4 +1,4 @@
-"""FastAPI dependencies: the daemon, its parts that a request names, the caller and the caller's language."""
+"""FastAPI dependencies: the daemon, its cameras and pipelines by name, the caller and the caller's language."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Ward, "Hierarchical grouping to optimize an objective function", Journal of the American Statistical Association 1963;
 Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory 1982, started from Ward's result.
-The choice of the number is ours: the largest for which clusterings of two halves agree nearly as well as the best.
+The choice of the number of kinds is ours: the largest for which clusterings of two halves agree nearly as well as for
+the best number.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class _Tree:
         self._merges = sorted(_ward(self._descriptors), key=lambda merge: merge[0])
 
     def cut(self, count: int) -> np.ndarray:
-        """Cut into `count` kinds, or as many as there are different parts; return labels from 0 on."""
+        """Cut into `count` kinds, or fewer if there are fewer different parts; return labels from 0 on."""
         labels = np.arange(len(self._descriptors))
         equal = _EQUAL * self._merges[-1][0] if self._merges else 0.0
         for number, (height, one, other) in enumerate(self._merges):

@@ -96,7 +96,7 @@ def check_places(drawn: DraftSettings, frame_size: tuple[int, int]) -> None:
 
 
 def rates_of(count: int, parts: int) -> dict[str, Any]:
-    """Return `parts`, the false-reject rate that images of so many allow, the next stricter one, and its parts."""
+    """Return `parts`, the false-reject rate that so many parts allow, the next stricter rate, and its parts."""
     rate = strictest_rate(count, parts) if count >= FEWEST_IMAGES else None
     stricter = [offered for offered in OFFERED_RATES if rate is None or offered < rate]
     following = stricter[-1] if stricter else None

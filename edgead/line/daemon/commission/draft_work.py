@@ -238,7 +238,7 @@ class LearningProcess:
             self._ended(self._why(code) if problem == "" else problem)
 
     def _hear(self, order: dict[str, Any]) -> str | None:
-        """Send the worker its order, read its messages; return its problem, None on success, "" without either."""
+        """Send the worker its order, read its messages; return a problem, None for success, "" without either."""
         problem: str | None = ""
         assert self._process.stdin is not None and self._process.stdout is not None
         # Its input stays open while it works: the process ends when this one does.

@@ -195,7 +195,7 @@ class Commissioning:
         return row
 
     def _beside(self, camera: str, pipeline: str | None) -> Path:
-        """Return the folder with a pipeline's model; without a pipeline, with that of another, best of this camera."""
+        """Return the folder that holds a pipeline's model; without a pipeline, another's, preferably of this camera."""
         sections = self._daemon.site.pipelines
         if pipeline is None:
             of_camera = [name for name, section in sections.items() if section.camera == camera]

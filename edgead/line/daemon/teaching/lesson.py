@@ -1,4 +1,4 @@
-"""Lesson: the process that teaches a copy of a pipeline's model, the images of marked parts, and their folder.
+"""Lesson: the process that teaches a copy of a pipeline's model, the images of marked parts, and the lesson's folder.
 
 The process is `edgead teach`, with the lowest priority and a time limit; the sorting of rejects runs the same way.
 """

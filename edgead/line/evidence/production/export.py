@@ -230,7 +230,7 @@ class Export:
 def write_export(export: Export, write: Write, progress: Progress) -> int:
     """Write the images, then the table of their verdicts; return the number of verdicts with images.
 
-    Raises OSError: it cannot be written.
+    Raises OSError: a file cannot be written.
     Raises EvidenceError: the database cannot be read.
     """
     table, written = export.table(progress), 0

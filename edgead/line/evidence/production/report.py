@@ -49,7 +49,7 @@ class ReportQuery:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Group of a report: one shift, day, order, batch or recipe; the last two have no begin and no end."""
+    """Group of a report: one shift, day, order, batch or recipe; batches and recipes have no begin and no end."""
 
     name: str
     begin: datetime | None

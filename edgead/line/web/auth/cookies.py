@@ -1,6 +1,6 @@
 """Cookies of a browser: its session, its panel, and a panel's role raised by a PIN.
 
-Session cookies hold only a random number, known only to this process, and end with it.
+Session cookies hold only a random number, which only this process knows; they end with the process.
 """
 
 from __future__ import annotations
