@@ -1,9 +1,8 @@
 """Graphs of other tools: their inputs and outputs, found in the graph, given by the user, or refused as unclear.
 
-The graph itself is not changed, and keeps its own resizing and normalisation. A wrapper gives it the interface of
-edgead's graphs: it converts a uint8 RGB image (1, h, w, 3) to the graph's input, the map to `patch_scores` (1, h, w),
-and the score to `image_score` (1,). With only a map, its maximum is the score; with only a score, the map has that
-value everywhere.
+A graph is not changed, and keeps its own resizing and normalisation. A wrapper gives it the interface of edgead's
+graphs: it converts a uint8 RGB image (1, h, w, 3) to the graph's input, the map to `patch_scores` (1, h, w), and the
+score to `image_score` (1,). With only a map, the score is its maximum; with only a score, the map is constant.
 """
 
 from __future__ import annotations

@@ -20,8 +20,7 @@ class Normalisation:
     """Normalisation (x - mean) / std of a uint8 x, with one std and one integer mean for all channels.
 
     DequantizeLinear computes the same with scale 1 / std and zero point mean, so the normalised image is quantised
-    without any error. EfficientNet-Lite networks have such a normalisation, others get it from `share_normalisation` if
-    possible.
+    without any error. EfficientNet-Lite networks have such a one, others may get it from `share_normalisation`.
     """
 
     cast: str

@@ -15,8 +15,7 @@ def layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """List the convolutions by name of their torch module, in the order of the graph.
 
     Products of features, such as the metric, are excluded: they make scores (whitening, adaptor, discriminator) and are
-    cheap compared with the convolutions. With 8 bits, rounding and clipping to the range of good images would directly
-    be errors of the score.
+    cheap compared with the convolutions. With 8 bits, rounding and clipping would directly be errors of the score.
     """
     weights = {tensor.name for tensor in model.graph.initializer} - {METRIC}
     return {
@@ -89,8 +88,7 @@ def transformer(model: onnx.ModelProto) -> set[str]:
 def matches(model: onnx.ModelProto) -> set[str]:
     """List the names of softmaxes in a convolutional network, and of nodes between them and the layers before.
 
-    Such softmaxes depend on differences of unscaled products of features, which exceed half floats even if the features
-    do not.
+    Such softmaxes depend on differences of unscaled products of features, which exceed half floats unlike the features.
     """
     if transformer(model):
         return set()

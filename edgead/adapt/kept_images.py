@@ -65,8 +65,7 @@ def keep_images(
     """Write the images that a model with a memory bank was calibrated on; return the manifest's entries.
 
     There are none if the images are too many. The `scores` are by the graph that was learnt; the kept images must
-    support the `false_reject_rate` again. `groups` is empty if every image is its own group, `folds` if no image was
-    learnt.
+    support the `false_reject_rate` again. `groups` is empty if there are none, `folds` if no image was learnt.
     """
     group_of = list(groups) if len(groups) else list(range(len(paths)))
     picks = _enough(group_of, false_reject_rate) if len(folds) else list(range(len(paths)))

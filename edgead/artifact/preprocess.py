@@ -410,8 +410,8 @@ def _to_frame(region: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
 def covered(spec: Preprocessing, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """Rows and columns of the network's input that are not padding, for a frame of this shape.
 
-    No row or column is padding unless the frame keeps its proportions (`spec.fill` is `reflect`): then the frame lies
-    in the middle.
+    There is padding only if the frame keeps its proportions (`spec.fill` is `reflect`): then the frame lies in the
+    middle.
     """
     room_y, room_x = spec.image_size
     if spec.fill == "stretch":

@@ -50,13 +50,11 @@ def cause_of(
 ) -> Cause | None:
     """Find why more good parts are rejected than chance allows; None if chance allows it, or there are no old scores.
 
-    `names`, `scores`, `groups`: name, score and group of each image. Names include folders; without groups every image
-        is a group of its own.
+    `names`, `scores`, `groups`: name (with folders), score and group of each image; without groups each is its own.
     `graph`, `model`: graph that gave the scores, and the model's folder.
     `unlike`: whether some images differ from the golden images, so that no limit shall be made from them.
     `known_good`: false if nobody has said that the parts are good: then only a rejection of nearly all has a cause.
-    `of_several`: the model has learnt several products, so that a new limit for these parts would apply to the others
-        too.
+    `of_several`: the model has learnt several products, so that a new limit for these parts would concern all.
     """
     limits = graph.calibration
     if limits is None or not limits.scores or not scores:

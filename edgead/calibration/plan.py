@@ -21,8 +21,7 @@ def plan_calibration(
     """Choose how many of the good images, or groups, to hold out, and the false-reject rate.
 
     A fifth is held out, more if the requested rate needs it, never more than half: the memory bank needs the rest.
-    Without a requested rate, the strictest of `OFFERED_RATES` that a fifth supports is taken, even if few images lie
-    above it.
+    Without a requested rate, the strictest of `OFFERED_RATES` that a fifth supports, comfortably or not, is taken.
 
     `count`: number of groups of images, or of images if every image is its own group.
     `what`: name of the counted things in messages: `IMAGES` or `GROUPS`.

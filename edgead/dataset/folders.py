@@ -5,8 +5,7 @@ another layout, or be a file that lists images: see `edgead.dataset.layouts`.
 
 If a folder contains the folders `rgb` and `height`, or `xyz` as in MVTec 3D-AD, the images are in `rgb`.
 
-Folders of several products below one folder are selected by a pattern, never guessed, as a folder of defects may lie
-beside them.
+Folders of several products are selected by a pattern, never guessed, as a folder of defects may lie beside them.
 """
 
 from __future__ import annotations

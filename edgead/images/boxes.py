@@ -60,8 +60,7 @@ def find_boxes(
 def place_in(point: tuple[float, float], frame: tuple[int, ...]) -> str:
     """Name the ninth of a frame of shape (H, W) or (H, W, 3) that a point (x, y) lies in.
 
-    The grid is AnomalyGPT's (Gu et al., AAAI 2024): a point on a line between two ninths belongs to the upper or left
-    one.
+    The grid is AnomalyGPT's (Gu et al., AAAI 2024): a point on a line belongs to the upper or left ninth.
 
     >>> place_in((99, 5), (60, 100)), place_in((50, 30), (60, 100)), place_in((50, 59), (60, 100))
     ('top right', 'centre', 'bottom')

@@ -100,8 +100,7 @@ class Trained:
 class Course:
     """Circumstances of a training, whatever the method.
 
-    `groups`: group of each image: methods that compare images compare only images of different groups; empty if each is
-        its own group.
+    `groups`: group of each image: only images of different groups are compared; empty if each is its own group.
     `folds`: fold of each image, for a method that `leaves_out`: see `memory_bank.folds`. Empty if the method shall
         choose.
     `checkpoint` (edgead.workstation.trainer.checkpoint.Checkpoint): state to continue an interrupted training; methods

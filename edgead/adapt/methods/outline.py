@@ -25,8 +25,7 @@ class Outline:
     `presets`: purpose of each preset, by its name.
     `settings`: names of the configuration's fields, in their order; None if the method's file does not contain all of
         them, or there are several configurations (`Method.variant`).
-    `leaves_out`: whether the method learns in folds (see `Method`); None if it makes no limits, or if only a base class
-        says so.
+    `leaves_out`: whether the method learns in folds (see `Method`); None if it makes no limits, or a base class tells.
     """
 
     purpose: str

@@ -79,8 +79,7 @@ class PatchCoreConfig(MethodConfig):
         Image score: patch scores are averaged over windows of `window` patches a side, and the `top_patches` largest
         averages are averaged. 1 and 1 give the paper's maximum.
     margin : int
-        Number of outermost rings of patches that the image score leaves out, as they see the network's padding. The
-        paper has 0.
+        Number of outermost rings of patches that the image score leaves out: they see padding. The paper has 0.
     sigma_px : float
         Smoothing of the anomaly map: sigma in pixels; 4 is the paper's.
     seed : int

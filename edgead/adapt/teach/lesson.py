@@ -42,8 +42,7 @@ class JudgedPart:
 
     `scaled_score` is the score on the scale of `edgead.types.scaled_score`.
 
-    `good_above` counts the good images of the thresholds that score as high or higher: a limit that stops this part
-    stops them as well.
+    `good_above` counts good images (of the thresholds) that score as high: a limit that stops this part stops them too.
     """
 
     image: str

@@ -180,8 +180,7 @@ class TeachPlan:
     calibration : sequence of Path
         Good images for the thresholds, neither taught nor trained on; by default those that the model keeps.
     group : str
-        Rule by which images belong together, see `edgead.dataset.groups.group_images`: a whole group is learnt, held
-        out or calibrated on.
+        Rule by which images belong together, see `edgead.dataset.groups.group_images`; a group is never divided.
     reason : str
         Reason why images far from all good parts shall be learnt (see `edgead.adapt.teach.guard`) and thresholds
         written that may miss defects (see `edgead.calibration.blind`); recorded in the manifest. Empty refuses both.

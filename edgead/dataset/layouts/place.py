@@ -73,8 +73,7 @@ class DataSetPath:
         `source`: file that contains the name, for messages.
         `bases`: folders to which the name may be relative; by default the data set's folder.
         `root`: folder in which the file must be; by default the data set's folder.
-        `by_end`: whether the name is from another place, like a URL: it stands for the file whose relative path is the
-            longest end of the name.
+        `by_end`: whether the name is from another place, like a URL: the file is taken whose path is its longest end.
         Returns the first candidate that exists; else the first candidate, which the registry then reports as missing.
         Raises DatasetError: the path is outside of `root`.
         """

@@ -29,8 +29,8 @@ class Layout:
     """Layout of data sets: its name, its expected files and its reader.
 
     `expected`: description of the layout's files, for messages.
-    `read`: function from a data set's path to its images, or None for another layout; raises DatasetError if the data
-        set is incomplete.
+    `read`: function from a data set's path to its images, or None for another layout; raises DatasetError if files are
+        missing.
     """
 
     name: str

@@ -32,8 +32,7 @@ class PartCode:
     Another thread reads the codes: the time depends on the image, and nothing can interrupt the reading.
 
     `pipeline`: name for the log.
-    `counts`: "read"; "unread": no code, several, or none in time; "differs": read, but not the serial number that the
-        trigger gave.
+    `counts`: "read"; "unread": no code, several, or none in time; "differs": read, but not the trigger's serial number.
     """
 
     def __init__(self, pipeline: str, section: CodeSection):

@@ -275,8 +275,7 @@ class PartJudge:
 def part_verdict(name: str, section: PartSection, part: OpenPart) -> tuple[Frame, PartVerdict]:
     """Make the verdict of a part; return it with the frame of the view that represents the part.
 
-    This is the first view, in the order of the site file, with the part's decision; for a fault, with the worst
-    decision.
+    This is the first view, in the site file's order, with the part's decision; for a fault, with the worst decision.
     """
     views = [part.views[pipeline] for pipeline in section.pipelines if pipeline in part.views]
     decisions = [view.verdict.decision for view in views]

@@ -16,8 +16,7 @@ from edgead.line.evidence.tables import passed_frames
 class PassedFrames:
     """Counts of frames, which wait until `write` brings them into the database; safe from any thread.
 
-    Counts are kept by the minute, as shifts begin at whole minutes: so each frame counts in the shift that it went by
-    in.
+    Counts are by the minute: shifts begin at whole minutes, so each frame counts in the shift that it went by in.
 
     `moving`: held while counts move into the database; a reader of both holds it, so that no frame counts twice.
     """

@@ -69,8 +69,7 @@ class PlcTrigger:
     """Trigger that accepts the first frame captured after a PLC's request, and answers with its verdict.
 
     The PLC is the server, as for the sink: most PLCs have a server, the PLC needs no address of the device, and nothing
-    on the device can be reached from the PLC's network. If the PLC does not answer, the trigger tries to connect until
-    it does.
+    on the device is open to the PLC's network. If the PLC does not answer, the trigger tries to connect until it does.
     """
 
     def __init__(self, link: PlcLink, options: HandshakeOptions):

@@ -23,8 +23,7 @@ MUTUAL = "mutual"
 class PileScorer(Protocol):
     """Screening method, which scores unlabelled images by comparing them with each other.
 
-    A package adds a method by `[project.entry-points."edgead.screeners"]` with `NAME = "module:Class"`; the class takes
-    a
+    A package adds it by `[project.entry-points."edgead.screeners"]` with `NAME = "module:Class"`; the class takes a
     `ScreenPlan`, and raises SettingsError if it does not support the plan.
 
     `preprocessing`: preprocessing of images.

@@ -2,8 +2,7 @@
 
 Ward, "Hierarchical grouping to optimize an objective function", Journal of the American Statistical Association 1963;
 Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory 1982, started from Ward's result.
-The choice of the number of kinds is ours: the largest for which clusterings of two halves agree nearly as well as for
-the best number.
+The number of kinds is chosen as the largest for which clusterings of two halves agree nearly as well as the best.
 """
 
 from __future__ import annotations

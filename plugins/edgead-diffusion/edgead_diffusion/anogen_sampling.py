@@ -20,8 +20,7 @@ def masked_noise_loss(predicted: Tensor, noise: Tensor, masks: Tensor) -> Tensor
     """Compute the error of the predicted noise within the defect, averaged over all pixels (stage 1).
 
     `predicted`, `noise` (Tensor of shape (n, c, h, w)): noise at the size of the latents.
-    `masks` (Tensor of shape (n, 1, h', w')): 1 in the defect; a pixel of the latents that the defect touches counts
-        fully.
+    `masks` (Tensor of shape (n, 1, h', w')): 1 in the defect; pixels of the latents that it touches count fully.
     """
     overlaps = F.interpolate(masks, size=predicted.shape[-2:], mode="bilinear", align_corners=False) != 0
     return ((predicted - noise).square() * overlaps).mean()

@@ -99,8 +99,8 @@ def read_inp_former(file: Path) -> dict[str, Tensor]:
 def convert(source: Path, destination: Path, name: str | None = None) -> dict[str, Any]:
     """Write a tower's weights as safetensors, by timm's names, and return facts about them.
 
-    The text tower of a whole CLIP is written too, with names that begin with `TEXT`; of a trained INP-Former, only the
-    backbone is written.
+    The text tower of a whole CLIP is written too, with names that begin with `TEXT`; of an INP-Former, only the
+    backbone.
 
     `source`: file of the authors, of timm or of OpenCLIP.
     `destination`: file, replaced atomically.

@@ -99,8 +99,7 @@ class FiloWords(nn.Module):
     def forward(self, images: Tensor, good: Sentences, anomalous: Sentences, places: int) -> tuple[Tensor, Tensor]:
         """Embeddings of images (n, d) -> the good text of length 1 (n, d), and the anomalous text of each place.
 
-        The anomalous text is the mean of a place's sentences of length 1, (n, places, d); sentences go through the
-        places in turn.
+        The anomalous text, (n, places, d), is the mean of a place's sentences of length 1; places follow in turn.
         """
         bad = self._encode(self.anomalous(images), anomalous)
         return (

@@ -39,8 +39,7 @@ class LsfaConfig(PatchCoreConfig):
     Attributes
     ----------
     image_size : (int, int)
-        At 224 px there are 28 x 28 patches, where the authors have 56 x 56; the cost of attention grows with the square
-        of the number of patches.
+        At 224 px there are 28 x 28 patches, where the authors have 56 x 56; attention costs the square of this number.
     steps : int
     batch_images : int
     learning_rate : float

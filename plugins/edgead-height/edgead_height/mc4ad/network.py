@@ -91,8 +91,7 @@ class PushNetwork(nn.Module):
     def two_forces(self, channels: Tensor) -> tuple[Tensor, Tensor]:
         """float32 (n, h, w, 3) -> the internal and the external force, in units of `unit_of`.
 
-        Both are (2 n, 3, h / 4, w / 4): each map is followed by its cast (`with_cast`), in which a dent is an equal
-        bump.
+        Both are (2 n, 3, h / 4, w / 4): each map and its cast (`with_cast`), in which a dent is an equal bump.
         """
         mm = self.in_mm(channels)
         largest = _UNITS * self.unit_of(mm)[:, None]

@@ -92,7 +92,7 @@ class Geco(nn.Module):
 def noise_squares(shape: tuple[int, int, int], low: float, high: float, rng: RandomSource) -> np.ndarray:
     """Draw squares of one random value each for slices of `shape` (n, h, w); float64, 0 outside squares.
 
-    As in the authors' code, a slice gets up to two squares of one size, up to half of the longer side, and the second
+    As in the authors' code, a slice gets up to two squares of one size, at most half of the longer side; the second
     erases the first.
 
     `low`, `high`: smallest and largest value of the slices.

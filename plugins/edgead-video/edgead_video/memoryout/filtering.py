@@ -53,8 +53,7 @@ def balance(routing: Routing, chosen: int) -> Tensor:
 class Experts(nn.Module):
     """Parallel experts: each normalises, narrows by `down`, activates by SiLU and widens by `up`.
 
-    All experts are computed for each token, in two products: as experts are narrow, that costs less than sorting
-    tokens.
+    All experts are computed for each token, in two products: as they are narrow, that costs less than sorting tokens.
 
     `dim`: length of a token.
     `bottleneck`: width of an expert; smaller than `dim`.
@@ -89,8 +88,7 @@ class Filter(nn.Module):
 
     `dim`: length of a token.
     `bottleneck`: width of each expert.
-    `experts`, `chosen`: number of experts beside the expert that all tokens share, and number of experts that each
-        token uses.
+    `experts`, `chosen`: number of experts beside the shared one, and number of experts that each token uses.
     """
 
     def __init__(self, dim: int, bottleneck: int, experts: int, chosen: int):
