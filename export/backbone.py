@@ -1,4 +1,4 @@
-"""Frozen backbones as ONNX: exported from torch, and converted, as the packaged ones, to every precision.
+"""Frozen backbones as ONNX: exported from torch; these and the packaged backbones are converted to any precision.
 
 A graph takes an image and the learnt scale and metric as inputs, and returns patch features. It contains nothing learnt
 from good images, so that one file serves every product. The int8 graphs are quantised once, with ranges measured on

@@ -117,10 +117,10 @@ def find_calibration_images(
 
 
 class RangeImages(Sequence[np.ndarray]):
-    """Images for the ranges of an int8 graph: good ones, every second one with drawn anomalies.
+    """Images that give an int8 graph's ranges of values: good images, every second with drawn anomalies.
 
-    Ranges of good images alone would clip values that only defects cause. The anomalies are those of DRAEM's training,
-    on images of the same good parts; no image of a defect is needed or used.
+    Ranges of good images alone would clip values that only defects cause. The anomalies are drawn as in DRAEM's
+    training, on images of the same good parts; no image of a defect is needed or used.
 
     `good` (sequence of ndarray of shape (h, w, 3), uint8, RGB): preprocessed images.
     """

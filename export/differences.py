@@ -17,7 +17,7 @@ from edgead.detector import Measurement
 
 
 def changed_weights(fp32: onnx.ModelProto, model: onnx.ModelProto) -> list[str]:
-    """List the weights in `model` that differ from those of `fp32` by more than rounding.
+    """List the weights in `model` that differ from the weights in `fp32` by more than rounding.
 
     Rounding is at most: a step of the quantisation for weights, which are rounded up or down
     (`edgead.export.rounding`), half a step for biases, and half a unit in the last place for half floats.

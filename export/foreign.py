@@ -36,7 +36,7 @@ Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
 def check_format(path: Path) -> None:
-    """Raise SettingsError if a file's suffix is not that of a supported graph."""
+    """Raise SettingsError unless a file has the suffix of a supported graph."""
     if (suffix := path.suffix.lower()) not in (".onnx", ".xml"):
         raise SettingsError(
             f"{path}: edgead imports ONNX (.onnx) and OpenVINO IR (.xml with its .bin), not "

@@ -123,7 +123,7 @@ def _read(path: Path) -> onnx.ModelProto:
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Yield all tensors of a model, including those within nodes; some may be empty."""
+    """Yield all tensors of a model, including tensors within nodes; some may be empty."""
     yield from model.graph.initializer
     for node in _with_inner([*model.graph.node, *(node for one in model.functions for node in one.node)]):
         for attribute in node.attribute:

@@ -301,7 +301,8 @@ def _own_size(shapes: set[tuple[int, ...]], roi: Sequence[int] | None) -> tuple[
 def _check_limits(artifact: Artifact, good: GoodScores, paths: Sequence[Path]) -> None:
     """Raise SettingsError if good images have the highest score that the graph can give, as no defect exceeds it.
 
-    Equal scores may have other reasons, so images unlike any part are tested too: a higher score is no error.
+    Equal scores may have other reasons, so images unlike any part are tested too: if these score higher, nothing is
+    raised.
     """
     highest = max(good.scores)
     tied = sum(score == highest for score in good.scores)

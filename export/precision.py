@@ -62,7 +62,7 @@ class PrecisionPlan:
     least_gain: float = 0.0
 
     def check(self) -> None:
-        """Raise SettingsError unless the precision is one of those made from fp32."""
+        """Raise SettingsError unless the precision can be made from fp32."""
         if self.precision not in TOLERANCES:
             raise SettingsError(f"precision {self.precision!r}: choose one of fp32, {', '.join(TOLERANCES)}")
         if not VERIFY_FACTOR * self.score_tolerance <= MAX_TOLERANCE:
@@ -79,7 +79,7 @@ def add_precision(
 ) -> Artifact:
     """Add a graph to the artifact at `path`, or replace it; nothing changes unless it is within its tolerance.
 
-    Raises ToleranceError: the new graph's scores differ too much from those of fp32, or it is not fast enough.
+    Raises ToleranceError: the new graph's scores differ too much from fp32's, or the graph is not fast enough.
     Raises SettingsError: the precision is unknown, it is int8 of a transformer, or there are too few images.
     """
     plan.check()

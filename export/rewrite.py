@@ -16,7 +16,7 @@ from edgead.workstation.methods.load import load_network
 
 
 class ExportError(EdgeadError):
-    """New graph whose scores differ from those that the thresholds were made with."""
+    """New graph whose scores differ from the scores that the thresholds were made from."""
 
 
 class ToleranceError(ExportError):

@@ -60,9 +60,9 @@ Run = Callable[[np.ndarray], tuple[np.ndarray, float, int]]
 class Standalone:
     """Result of writing: the file's facts, and its largest differences from edgead on `images` golden images.
 
-    `size` is width and height of the images that it takes; `score_error` and `map_error` are the largest ones on the
-    compared `runtimes`. `warning` states that another graph was calibrated later, that the model learnt images of
-    another format, or that OpenVINO's values of an int8 graph differ; else it is empty.
+    `size` is width and height of the images that the file takes; `score_error` and `map_error` are the largest
+    differences on the compared `runtimes`. `warning` states that another graph was calibrated later, that the model
+    learnt images of another format, or that OpenVINO's values of an int8 graph differ; else it is empty.
     """
 
     file: Path
@@ -93,8 +93,8 @@ def write_standalone(
     """Write a graph that needs no edgead, after a check that it gives edgead's verdicts on the golden images.
 
     `file`: file to write, replaced if it exists.
-    `precision`: precision of the graph and thresholds to use; by default the one that the model opens.
-    `size`: width and height of the images that it takes; by default those of the golden images.
+    `precision`: precision of the graph and thresholds to use; by default the precision that the model opens.
+    `size`: width and height of the images that the file takes; by default as the golden images have.
     `batch`: whether it takes any number of images, (n, height, width, 3), and judges one after the other.
     Raises SettingsError: the model has a step that a graph cannot express, or no such precision; golden images have
         several sizes, the size does not fit the model's region or is too large, or the file is inside the model.

@@ -79,7 +79,7 @@ def verify(artifact: Artifact, paths: Sequence[Path], progress: StageProgress) -
 def compare_with_torch(artifact: Artifact, paths: Sequence[Path] = (), *, progress: Progress | None = None) -> Parity:
     """Compare the deployed detector, in the precision that it learnt in, with the torch network or a substitute.
 
-    The images are by default the golden ones.
+    The images are by default the golden images.
     """
     torch_scores = TorchScores(artifact)
     paths = list(paths) or [artifact.path / golden.image for golden in artifact.learnt_graph.golden]
@@ -109,7 +109,7 @@ def compare(
 ) -> ImageComparison:
     """Measure an image by the detector and compare with the expected score and map.
 
-    The expected score is judged by the thresholds of `judge`, by default those of the graph that was learnt.
+    The expected score is judged by the thresholds of `judge`, by default the graph that was learnt.
     """
     score, anomaly_map = expected
     measured = detector.measure(image)

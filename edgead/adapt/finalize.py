@@ -36,7 +36,7 @@ class CalibrationPlan:
     The images are not learnt, unless they have `folds` (each is scored as if its fold had not been learnt) or `scores`
     from cross-validation. `groups` has the group of each image; it is empty if every image is a group of its own.
     Without a `false_reject_rate` no thresholds are made; the images then become golden images. If the images have
-    `names`, the manifest lists the names of those with the highest scores.
+    `names`, the manifest lists the names of the images that score highest.
     """
 
     images: Sequence[Path]

@@ -282,7 +282,7 @@ def _same_scores(before: Calibration, scores: Sequence[float], groups: Sequence[
 
 
 def _calibration_of(detector: Detector) -> Calibration:
-    """Return the model's own thresholds, as the detector may have been given temporary ones."""
+    """Return the model's own thresholds, as the detector may have been given temporary thresholds."""
     path, before = detector.artifact.path, detector.artifact.graph(detector.graph.precision).calibration
     if before is None:
         raise ArtifactError(f"{path} has no thresholds: retrain it with `edgead train`")
@@ -319,7 +319,7 @@ def thresholds_by_hand(
 ) -> tuple[ThresholdChange, Calibration]:
     """Set thresholds by hand; nothing is written. None keeps a threshold; review never exceeds reject.
 
-    Raises SettingsError: thresholds that are not finite, or a review threshold above the one that rejects.
+    Raises SettingsError: a threshold is not finite, or the review threshold is above the reject threshold.
     """
     graph = artifact.graph(precision)
     before = graph.calibration
@@ -408,7 +408,7 @@ def _remove_others(model: Path, manifest: Manifest) -> None:
 
 
 def _keep(artifact: Artifact, found: Recalibration) -> list[Kept]:
-    """Write the images of a calibration, in addition to those that the manifest still names."""
+    """Write the images of a calibration, beside the kept images that the manifest still names."""
     if not found.kept_scores:
         return []
     return keep_images(

@@ -78,7 +78,7 @@ class Artifact:
         return tuple(sorted(self.manifest.graphs, key=PRECISIONS.index))
 
     def graph(self, precision: str | None = None) -> Graph:
-        """Look up the graph of a precision, by default the one that the manifest names.
+        """Look up the graph of a precision, by default of the precision that the manifest names.
 
         Raises SettingsError if the artifact has no such graph; says which it has and how to make one.
         """
@@ -130,7 +130,7 @@ class Artifact:
         return read_file(self.path, name, expected)
 
     def array(self, name: str) -> np.ndarray:
-        """Read one of the arrays, float32 (rows, columns), read only.
+        """Read one of the model's learnt arrays, float32 (rows, columns), read only.
 
         Raises ArtifactError: the manifest has no array of that name, or its file has another hash.
         """

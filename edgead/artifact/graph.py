@@ -50,9 +50,9 @@ class ArrayFile:
 class Graph:
     """Graph of one precision, with its own thresholds and golden scores.
 
-    `score_tolerance` is the largest relative difference that golden scores may have from those on record. `arrays` are
-    the graph's inputs after the image, in order: learnt values are inputs so that many products can share one graph.
-    If `constants` is set the graph is an OpenVINO IR, and this is its second file (weights).
+    `score_tolerance` is the largest relative difference of golden scores from the recorded scores. `arrays` are the
+    graph's inputs after the image, in order: learnt values are inputs so that many products can share one graph. If
+    `constants` is set the graph is an OpenVINO IR, and this is its second file (weights).
     """
 
     precision: str

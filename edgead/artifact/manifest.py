@@ -153,8 +153,9 @@ class ThresholdChange(StrictSection):
 
     `images` is the number of good images that were scored and `images_sha256` their hash: 0 for thresholds set by hand,
     or moved by a lesson without images of its own. With `kept`, the model keeps the images of this calibration.
-    `same_scores_p_value` compares their scores with those of the previous calibration. `doubts` are the warnings about
-    the new thresholds, see `edgead.calibration.blind`; `reason` is why the user accepted them nevertheless.
+    `same_scores_p_value` compares the images' scores with the scores of the previous calibration. `doubts` are the
+    warnings about the new thresholds, see `edgead.calibration.blind`; `reason` is why the user accepted them
+    nevertheless.
     """
 
     changed_at: datetime
@@ -268,7 +269,7 @@ class Manifest(StrictSection):
     kept : list of Kept
         Good images that the model keeps, in the order of their scores; see `edgead.adapt.kept_images`.
     views : list of CameraView
-        Camera views of good images, one of each group: the first images of a camera are compared with them.
+        Camera views of good images, one of each group, with which a camera's first images are compared.
     """
 
     schema_version: Literal[5] = SCHEMA_VERSION

@@ -122,7 +122,7 @@ def as_frame(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
 
     `image`: an image that `as_bgr` takes; if the spec keeps the depth, (H, W) of uint16 or floats, or a pair: see
         `edgead.images.pairs`. If only heights are read, a pair becomes its heights.
-    Raises ImageError: any other image: one that had 8 bits has no depth.
+    Raises ImageError: any other image, such as an 8-bit image if the spec keeps the depth.
     """
     return _in_colour(image, spec.colour)
 

@@ -1,4 +1,4 @@
-"""Hashes of the images that a model has learnt from, so that no threshold is set or tested with them."""
+"""Hashes of the images that a model has learnt from, so that no threshold is set or tested with these images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def keep_learnt(draft: Path, paths: Sequence[Path], spec: Preprocessing, folds: 
     """Append images to the list of learnt images of the model in `draft`: two lines for each, with its fold.
 
     One line has the SHA-256 of the file, the other the SHA-256 of the pixels, which identifies arrays, and images that
-    were decoded and stored in another file, as a page, a camera and the evidence do.
+    the page, a camera or the evidence store has decoded and stored in another file.
     """
     of_fold = [str(fold) for fold in folds] if len(folds) else [""] * len(paths)
     file = draft / FILE

@@ -20,7 +20,7 @@ NEIGHBOURS = 3
 
 @dataclass(frozen=True, slots=True)
 class VolumeScore:
-    """Score of a volume, and the index of its worst slice: the highest among those averaged in the score."""
+    """Score of a volume, and the index of its worst slice: the highest of the slices averaged in the score."""
 
     score: float
     worst: int

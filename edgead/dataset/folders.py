@@ -155,7 +155,7 @@ def _both_kinds(images: list[LabelledImage], where: Path) -> list[LabelledImage]
 def split_good(
     paths: Sequence[Path], held_out: int, seed: int, groups: Sequence[int] | None = None
 ) -> tuple[list[Path], list[Path]]:
-    """Split good images into those to learn from and those held out for thresholds, deterministically.
+    """Split good images into images to learn from and images held out for thresholds, deterministically.
 
     With `groups`, the group of each image, `held_out` is a number of whole groups. The choice does not depend on sizes
     of groups: only then are held-out groups exchangeable with new groups.

@@ -120,7 +120,7 @@ def likeness_warnings(
     stretched: bool = True,
     share: float = 0.0,
 ) -> list[str]:
-    """List warnings for images that differ from known ones, with advice; one sentence for each kind of difference.
+    """List warnings for images that differ from known images, with advice; one sentence for each kind of difference.
 
     `looks`: looks of the images, by name.
     `known`: looks of the images to compare with, at least one; may be the same images, to find odd images among them.

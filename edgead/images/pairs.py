@@ -68,7 +68,7 @@ def shown_of(image: np.ndarray) -> np.ndarray:
 
 
 def colour_folder(folder: Path) -> Path:
-    """Folder that holds the images of a folder: its `rgb`, if a folder of heights is beside that; else itself."""
+    """Folder that holds the images of a folder: its subfolder `rgb`, if one of heights is beside `rgb`; else itself."""
     return folder / COLOURS if _height_folder(folder / COLOURS) else folder
 
 

@@ -11,7 +11,7 @@ SAME_GREY_LEVELS = 2.0
 
 
 class Repeats:
-    """Memory of images by name, to find repeated images, such as those of a part that still lies under the camera."""
+    """Memory of images by name, to find repeats, such as a new image of a part that still lies under the camera."""
 
     def __init__(self) -> None:
         self._seen: dict[str, np.ndarray] = {}

@@ -130,8 +130,11 @@ class ImageVerdict(Verdict):
         Path
             The file that was written.
 
-        Raises ------ ImageError The path is a folder and the image has no name, the suffix is unknown, or the path is
-        the image's own file, or that file is gone.
+        Raises
+        ------
+        ImageError
+            The path is a folder and the image has no name, the suffix is unknown, or the path is the image's own file,
+            or that file is gone.
         OSError
             The file cannot be written.
         """

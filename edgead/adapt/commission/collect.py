@@ -1,6 +1,6 @@
 """Collection of good parts from a source: one lossless image of each, on disk, without repeated and blurred images.
 
-Blurred images are found by comparing their sharpness with that of all others.
+Blurred images are found by a comparison with the sharpness of all other images.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class CollectedImages:
     files: Mapping[str, str] = field(default_factory=dict)
 
     def called(self, name: str) -> str:
-        """Name that people know an image by: that of its original file, if it has one."""
+        """Name that people know an image by: the name of its original file, if it has one."""
         return self.files.get(name, name)
 
 

@@ -93,7 +93,7 @@ class Separation:
         return float(self.of_image.mean())
 
     def above(self, other: Separation) -> tuple[float, float]:
-        """Return this AUROC minus that of `other`, for the same images, and the standard error of the difference."""
+        """Return this AUROC minus the AUROC of `other`, on the same images, and the difference's standard error."""
         difference = self.of_image - other.of_image
         return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
 

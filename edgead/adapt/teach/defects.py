@@ -90,10 +90,10 @@ def known_defects(artifact: Artifact) -> Defects:
 
 
 def learn_defects(artifact: Artifact, paths: Sequence[Path], progress: Progress | None = None) -> Defects:
-    """Add marked defects to those that a model knows; if there are too many, the newest are kept.
+    """Add marked defects to the defects that a model knows; if there are too many, the newest are kept.
 
     `paths`: images of defective parts, one folder for each kind. If there is a mask, in `ground_truth/KIND` as in a
-        data set in MVTec layout, the patches inside it are learnt; otherwise those with the highest scores.
+        data set in MVTec layout, the patches inside it are learnt; otherwise the patches with the highest scores.
     """
     known = known_defects(artifact)
     digests = {path: content_sha256(path) for path in paths}
@@ -153,7 +153,7 @@ def _mask_of(path: Path, manifest: Manifest) -> Path | None:
 
 
 def _of_defect(weights: np.ndarray, masked: bool) -> np.ndarray:
-    """Return the indices of the defect's patches: those in the mask, or those with the highest scores."""
+    """Return the indices of the defect's patches: in the mask, or without a mask with the highest scores."""
     if masked:
         return np.flatnonzero(weights >= min(IN_MASK, float(weights.max())))
     return np.argsort(weights, kind="stable")[-PATCHES:]
@@ -252,7 +252,7 @@ def scores_by_others(
     """Score each marked part by the other marked defects only: an estimate for later parts with such defects.
 
     `artifact`: artifact that knows the defects.
-    `paths`: images among those of the defects.
+    `paths`: images, each of one of the defects.
     """
     head, spec = nearest_head(artifact.manifest.head), artifact.manifest.preprocessing
     assert head.known is not None

@@ -101,7 +101,7 @@ def examine(detector: Detector, paths: Sequence[Path], progress: Progress | None
 
 
 def warn_of_like_good(detector: Detector, bad: Sequence[Path], progress: Progress | None = None) -> list[str]:
-    """Return a list with a warning if bad parts score like good ones; without scores of good parts there is none."""
+    """Return a list with a warning if bad parts score like good parts; empty if no scores of good parts are known."""
     limits = detector.graph.calibration
     assert limits is not None
     highest = np.quantile(limits.scores, LIKE_GOOD) if limits.scores else -math.inf

@@ -62,7 +62,7 @@ class ThresholdImages:
     kept: Sequence[Kept] = ()
 
     def readable(self, artifact: Artifact) -> Artifact:
-        """Return the artifact for reading these images: kept ones are already cropped and aligned."""
+        """Return the artifact for reading these images: kept images are already cropped and aligned."""
         if not self.kept or kept_whole(artifact.manifest.preprocessing):
             return artifact
         return Artifact(artifact.path, artifact.manifest.with_preprocessing(roi=None, ignored=None, alignment=None))
@@ -89,7 +89,7 @@ class ThresholdImages:
 def find_calibration_images(
     artifact: Artifact, paths: Sequence[Path], *, taught: Sequence[Path], group: str
 ) -> ThresholdImages:
-    """Return the named images, or those that the model keeps, for calibration.
+    """Return the images for calibration: the named images, or without these the images that the model keeps.
 
     For named images, `group` is the rule by which they and taught images belong together; see
     `edgead.dataset.groups.group_images`.
@@ -174,11 +174,11 @@ class TeachPlan:
     Attributes
     ----------
     images : sequence of Path
-        Good parts, such as those that were falsely rejected; may be empty if defects are learnt.
+        Good parts, such as false rejects; may be empty if defects are learnt.
     held_out_share : float
         Share of the images that is not learnt, to show how the model judges parts like the taught parts.
     calibration : sequence of Path
-        Good images for the thresholds, neither taught nor trained on; by default those that the model keeps.
+        Good images for the thresholds, neither taught nor trained on; by default the images that the model keeps.
     group : str
         Rule by which images belong together, see `edgead.dataset.groups.group_images`; a group is never divided.
     reason : str
@@ -220,8 +220,9 @@ class Prepared:
 
     `offered` are all good images, doubtful ones first, then by score; `digest` is a hash of their names and contents.
     Thresholds will be made from `good`. `merged` is the memory bank with the new patches, `width` the smallest distance
-    between two rows of the old bank. `defects` includes those that the model already knows. `left_out` images lack the
-    bit depth or heights that the model reads, such as older marked images. `warnings` are shown before it is learnt.
+    between two rows of the old bank. `defects` includes the defects that the model already knows. `left_out` images
+    lack the bit depth or heights that the model reads, such as older marked images. `warnings` are shown before it is
+    learnt.
     """
 
     artifact: Artifact

@@ -36,7 +36,7 @@ def learn_again(
     `normal_dir`, `group`: by default as in the first training.
     Raises SettingsError: the model was taught after training, has thresholds not made from its images, or was trained
         with `--weights`.
-    Raises ArtifactError: the images are not those that the model was trained on.
+    Raises ArtifactError: the model was trained on other images.
     """
     artifact = Artifact.load(path)
     manifest, training = artifact.manifest, artifact.manifest.training

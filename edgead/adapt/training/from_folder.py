@@ -3,7 +3,7 @@
 Thresholds from few good images are cross-validated: each is scored by a detector that did not learn from it, as in
 cross-conformal prediction (Vovk, "Cross-conformal predictors", 2015), but without the detectors of the folds:
 jackknife+ (Barber et al. 2021) would score every part by all of them on the device. Instead, the final model has learnt
-from all images, so its scores of good parts are a little lower than those that the thresholds come from.
+from all images, so its scores of good parts are a little lower than the scores that the thresholds come from.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def train_from_folder(
     `destination`: directory of the artifact.
     `settings`: settings of the detector, see its config class; missing ones keep their defaults.
     `detector`: a name in `edgead.adapt.methods.METHODS`.
-    `weights`: weights of the backbone instead of the packaged ones; for efficient_ad, of the teacher.
+    `weights`: file of weights for the backbone instead of the package's; for efficient_ad, for the teacher.
     `device` ({"auto", "cpu", "cuda"}): device to train on.
     `precision` ({"auto", "fp32", "int8"}): precision of the graph; see
         `edgead.adapt.methods.method.Method.choose_precision`.

@@ -57,7 +57,7 @@ def _why_none(artifact: Artifact, found: Sequence[Signature], known: dict[str, P
 class ModelTrust:
     """Trusted keys of a site, read once with the site file.
 
-    `required`: whether a model must be signed by one of them.
+    `required`: whether a model must be signed by a trusted key.
     `keys`: files of public keys.
     `device_key`: file of this device's private key: models learned on the device are signed with it, and trusted.
     Raises SettingsError: a key cannot be read, or the package cryptography is missing.

@@ -141,7 +141,7 @@ def refuse_bare(annotated: Iterable[Path]) -> None:
 
 
 def names_in(folder: Path, names: Iterable[str]) -> list[str]:
-    """List those of `names` that are folders below `folder`."""
+    """List the names that are folders below `folder`."""
     return [name for name in names if (folder / name).is_dir()]
 
 

@@ -137,7 +137,7 @@ class ActiveModel:
         return str(previous.artifact.path), previous.manifest.manifest_sha256, thresholds_of(previous).review
 
     def settle_superseded(self, record: Callable[[ThresholdRecord, ThresholdRecord], None]) -> None:
-        """Record if a calibration has replaced the thresholds that a person set; see `PipelineThresholds`."""
+        """Record, once, that a calibration has replaced a person's thresholds, if so; see `PipelineThresholds`."""
         self._thresholds.settle_superseded(record)
 
     def load(self) -> None:
@@ -214,7 +214,7 @@ class ActiveModel:
         return DriftWatch(limits, golden_images(detector), section, views=detector.manifest.views)
 
     def swap(self, model: Path, record: Callable[[str], object] = lambda model: None) -> None:
-        """Load and test another model beside the one in service, and let it judge from the next frame on.
+        """Load and test another model beside the model in service, and let it judge from the next frame on.
 
         `record`: called with the model's `named` text after the test, before it judges; an exception refuses the model.
         Raises EdgeadError: the model cannot be used or is too slow for `budget_ms`, or another exchange is under way:

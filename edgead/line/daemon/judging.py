@@ -263,7 +263,7 @@ class Receivers:
 
 
 class Misfits:
-    """Record of frames whose size differs from the learnt ones: from the first such frame until several fit.
+    """Record of frames whose size differs from the learnt sizes: from the first such frame until several fit.
 
     `known`: whether a frame has been judged.
     `newest` ((str, Misfit)): recipe and difference of the newest frame that does not fit; None while frames fit.

@@ -22,7 +22,7 @@ MOST = 100  # parts marked good, and as many marked bad
 
 
 class MarkedScorer:
-    """Scorer of the newest parts of a pipeline that people marked, without those of `recipes`; safe from any thread."""
+    """Scorer of the newest marked parts of a pipeline, without parts of `recipes`; safe from any thread."""
 
     def __init__(self, pipeline: str, recipes: Collection[str], slot: ActiveModel, store: EvidenceStore):
         self._pipeline, self._recipes, self._slot, self._store = pipeline, recipes, slot, store

@@ -137,7 +137,7 @@ class SteeredModel(ABC):
         return tested.to_dict()
 
     def swap(self, model: Path, *, by: str = "edgead") -> None:
-        """Load another model beside the one in service, test it, and judge by it from the next frame on.
+        """Load another model beside the model in service, test it, and judge by it from the next frame on.
 
         Raises EdgeadError: the model cannot be used; the model in service goes on.
         """

@@ -257,7 +257,7 @@ class Pipeline(SteeredModel):
         self._runs()
 
     def _end_pause(self) -> None:
-        """End the pause without a person, if there is one."""
+        """End a pause, if there is one, for another reason than a person's `resume`."""
         if (pause := self._pause) is not None:
             self._pause = None
             self._audit("resume", "edgead", pause.text, {"uninspected": self._judging.uninspected - pause.before})

@@ -174,7 +174,7 @@ class PipelineThresholds:
 
         If the program is killed between record and store, the next start records the change again.
 
-        `record`: called with the person's thresholds and the calibration's, if `apply` has found newer ones.
+        `record`: called with the person's thresholds and the calibration's, if `apply` has found that these are newer.
         """
         if self._superseded is not None:
             scorer, before, now = self._superseded

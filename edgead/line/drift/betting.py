@@ -41,7 +41,7 @@ class Bag:
         return self._total
 
     def p_value(self, value: float, tie_break: float) -> float:
-        """Add a value; return its p-value: the share of all values above it, plus a random part of the equal ones.
+        """Add a value; return its p-value: the share of all values above it, plus a random share of equal values.
 
         `value`: finite.
         `tie_break`: random number, uniform on [0, 1), that decides about equal values.

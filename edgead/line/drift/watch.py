@@ -146,7 +146,7 @@ class DriftState:
 
 
 class DriftWatch:
-    """Watch that reports when parts or images no longer look like earlier ones.
+    """Watch that reports when parts or images no longer look like earlier parts or images.
 
     Channels: the scores and the median of the anomaly map of parts that pass, the share of parts that do not pass, and,
     with images, brightness, sharpness and place of the whole view. Each channel bets on conformal p-values among all

@@ -70,7 +70,7 @@ def begin_tables(engine: Engine, *, may_set_aside: bool) -> str | None:
 
 
 def prepare_tables(engine: Engine) -> None:
-    """Make missing tables, and upgrade those of an earlier edgead to this one's version.
+    """Make missing tables, and upgrade tables of an earlier edgead to this edgead's version.
 
     All steps are one transaction: if it is interrupted, the tables are as before.
 

@@ -32,8 +32,8 @@ class MutualRule:
 
     `interval`: a patch's score is its mean distance to this share of the other images, the nearest. A defect that a
         larger share of the parts has is invisible.
-    `trusted`: in a second round, patches are compared only with this share of the images, those with the lowest scores
-        in the first; 0 for no second round.
+    `trusted`: in a second round, patches are compared only with this share of the images, which scored lowest in the
+        first; 0 for no second round.
     `nearest`: the `interval` of the second round, a share of the trusted images.
     `reaches`: sides, in patches, of the neighbourhoods whose mean is compared; odd.
     `top`: share of an image's patches with the highest scores, whose mean is the image score.

@@ -98,7 +98,7 @@ def kept_examples(artifact: Artifact) -> KindExamples:
 def renamed(examples: KindExamples, names: Mapping[str, str]) -> KindExamples:
     """Rename kinds; kinds that get the same name are merged.
 
-    Raises SettingsError: an earlier name is no kind.
+    Raises SettingsError: no example is of a kind that `names` renames.
     """
     missing = [name for name in names if name not in examples.kinds]
     if missing:

@@ -59,7 +59,7 @@ class Blending:
         return x
 
     def _schedule(self) -> list[tuple[int, Tensor, Tensor]]:
-        """List each step with its cumulative product and that of the next step, from noise to image."""
+        """List each step with the cumulative products (`alphas`) of it and of the next step, from noise to image."""
         chosen = list(range(1, len(self.alphas) + 1, len(self.alphas) // self.steps))
         previous = [0, *chosen[:-1]]
         return [(t, self.alphas[t], self.alphas[p]) for t, p in zip(reversed(chosen), reversed(previous), strict=True)]

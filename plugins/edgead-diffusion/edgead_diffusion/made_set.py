@@ -96,7 +96,7 @@ def _belongs_to(diffusion: Diffusion, good: Sequence[Path], rejects: Sequence[Re
 
 
 def _make_all(learner: DefectLearner, recipe: Recipe, real: Real, shapes: Shapes) -> Iterator[Made]:
-    """Learn all kinds, then yield made images, evenly by kind, without those on which no defect was found."""
+    """Learn all kinds, then yield made images, evenly by kind; images on which no defect was found are left out."""
     kinds = sorted({record.kind for _, record in real})
     learner.learn(_examples(real, kinds, list(shapes), recipe.seed))
     found = 0

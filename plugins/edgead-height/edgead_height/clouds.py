@@ -154,7 +154,7 @@ def read_ply(stream: BinaryIO, size: int) -> Cloud:
 
 
 class _Element(NamedTuple):
-    """Element of a PLY file: its count, the types of its numbers by name, and their byte order."""
+    """Element of a PLY file, such as the vertices: count, types of the numbers by name, and byte order."""
 
     name: str
     number: int

@@ -107,7 +107,7 @@ class DescribePlan:
 def describe_images(
     detector: Detector, chat: Chat, paths: Iterable[Path], plan: DescribePlan
 ) -> Iterator[dict[str, Any]]:
-    """Judge images and ask for descriptions of those that are not ok; descriptions never change a decision.
+    """Judge images and ask for descriptions of images that are not ok; descriptions never change a decision.
 
     Yields
     ------

@@ -140,7 +140,7 @@ class Draft:
 
     @property
     def other_sizes(self) -> list[str]:
-        """Names of the images of another size than most images have; none if no size is that of most."""
+        """Names of the images of another size than most images have; none if no size is shared by most."""
         for name in self.images:
             if name not in self._sizes:
                 with suppress(OSError), (self.folder / IMAGES / name).open("rb") as file:
@@ -250,8 +250,8 @@ class Draft:
     def restore(self, name: str, row: Row = _NO_ROW) -> None:
         """Put an image back that was taken out.
 
-        Raises DraftError: no such image was taken out, there is no room, or the image repeats one of the draft or has
-            another size.
+        Raises DraftError: no such image was taken out, there is no room, or the image repeats an image of the draft or
+            has another size.
         """
         if name not in self.left_out:
             raise DraftError(f"image {name} cannot be put back: it is in the draft, or its room was needed")
@@ -296,7 +296,7 @@ class Draft:
 
     @property
     def sent(self) -> dict[str, str]:
-        """Names of the sent images, also of those taken out since, by the SHA-256 of the sent files."""
+        """Names of the sent images, also if taken out since, by the SHA-256 of the sent files."""
         there = {*self.images, *self.left_out}
         return {sha256: name for sha256, name in self.state.sent.items() if name in there}
 

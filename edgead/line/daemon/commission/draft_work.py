@@ -57,7 +57,7 @@ MODEL, MAPS, RESULT = "model", "maps", "result.json"
 
 
 def give_way() -> None:
-    """Give the calling thread a lower priority than those that judge: on Linux each thread has its own."""
+    """Give the calling thread a lower priority than judging threads have: on Linux each thread has its own."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
 
 
@@ -348,7 +348,7 @@ class DraftWork:
             return {"image": name, "like": repeated, "images": len(self._draft.images)}
 
     def begin_sending(self, by: str) -> dict[str, str]:
-        """Note who sends images; return those sent before, see `Draft.sent`."""
+        """Note who sends images; return the images sent before, see `Draft.sent`."""
         with self._lock:
             self._refuse_while_busy()
             self._draft.begin_sending(by)
@@ -357,7 +357,8 @@ class DraftWork:
     def send(self, data: bytes, file: str = "") -> dict[str, Any]:
         """Take the bytes of an image `file` as a good part; return its name, or the name of the image that it repeats.
 
-        Raises ImageError: the bytes are no image, or one of another size than places are drawn on: other files may do.
+        Raises ImageError: the bytes are no image, or its size is not the size that places are drawn on: other files may
+            do.
         Raises DraftError: other files would be refused too.
         """
         sha256 = hashlib.sha256(data).hexdigest()

@@ -105,7 +105,7 @@ class Commissioning:
         work.change(meant, revision, by, row)
 
     def begin_sending(self, camera: str, folder: str, images: int, by: str) -> dict[str, str]:
-        """Note in the audit that somebody sends a folder of images; return those sent before, see `Draft.sent`."""
+        """Note in the audit that somebody sends a folder of images; return the images sent before, see `Draft.sent`."""
         work = self.work(camera)
         after = f"{folder or 'files'}: {images} images for camera {camera}"
         with self._daemon.store.audited(by=by, action="send images", pipeline="", before=None, after=after):

@@ -85,7 +85,7 @@ class Tally:
 
     @property
     def uninspected(self) -> int:
-        """Number of frames without a verdict in time; `inspected` counts the late ones too, since they were decided."""
+        """Number of frames without a verdict in time; `inspected` counts late verdicts too."""
         return self.lost + self.late + self.in_fault + self.paused
 
     @property

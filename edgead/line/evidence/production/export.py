@@ -244,7 +244,7 @@ def write_export(export: Export, write: Write, progress: Progress) -> int:
 
 
 def export_to_zip(export: Export, path: Path, progress: Progress) -> int:
-    """Write table and images into a ZIP file; return the number of verdicts with images. It appears when complete."""
+    """Write table and images into a ZIP file, which appears when complete; return the count of verdicts with images."""
     written = 0
     with open_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open(f"verdicts.{export.kind}", "w", force_zip64=True) as table:

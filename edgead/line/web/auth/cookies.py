@@ -40,7 +40,7 @@ class BrowserSession:
 
 
 class Sessions:
-    """Table of sessions, limited per person and in all; beyond a limit, the oldest of the person with most ends.
+    """Table of sessions, limited per person and in all; beyond a limit, the busiest person's oldest session ends.
 
     A session ends after its lifetime, or earlier if its browser sends no request for `idle_s`.
     """

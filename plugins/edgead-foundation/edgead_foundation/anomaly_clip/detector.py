@@ -1,4 +1,4 @@
-"""AnomalyCLIP (Zhou et al. 2024): two learnt prompts for any product, and patch embeddings that stay local.
+"""AnomalyCLIP (Zhou et al. 2024): two learnt prompts for any product; patches attend to similar patches only.
 
 Network, prompts, losses and scores are those of the authors' code (`tests/test_words_authors.py`). The prompts are
 learnt once, from labelled images of other products, or read from the authors' files; the product itself is not learnt.

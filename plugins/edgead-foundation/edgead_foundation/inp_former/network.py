@@ -68,7 +68,7 @@ class InpNetwork(nn.Module):
 
 
 def enlargement(grid: int, pixels: int, map_size: int) -> Tensor:
-    """Compute the authors' resize of one side of a patch grid to that of their map, as a matrix (map_size, grid).
+    """Compute the authors' resize from one side of a patch grid to a side of their map, as a matrix (map_size, grid).
 
     The matrix resizes to the image with aligned corners, then to the map with aligned centres, and applies a Gaussian
     that reaches two positions to each side, with zero padding. Rows and columns have the same matrix.

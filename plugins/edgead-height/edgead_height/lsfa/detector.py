@@ -39,7 +39,7 @@ class LsfaConfig(PatchCoreConfig):
     Attributes
     ----------
     image_size : (int, int)
-        At 224 px there are 28 x 28 patches, where the authors have 56 x 56; attention costs the square of this number.
+        At 224 px there are 28 x 28 patches (the authors have 56 x 56); attention's cost is the square of their number.
     steps : int
     batch_images : int
     learning_rate : float

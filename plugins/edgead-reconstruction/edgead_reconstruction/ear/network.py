@@ -35,7 +35,7 @@ class UNet(nn.Module):
     def forward(self, image: Tensor, gates: Sequence[Attenuation] = ()) -> tuple[Tensor, list[Tensor]]:
         """Return the reconstructed images and each gate's logits, (n, 1, h', w'), finest first.
 
-        `gates` are those of FADeR: none, or one for each skip connection, finest first.
+        `gates`: FADeR's gates: none, or one for each skip connection, finest first.
         """
         *skips, x = self.encode(image)
         logits: list[Tensor] = []

@@ -36,7 +36,7 @@ class FaderConfig(ObscureConfig):
         Network whose features are attenuated: the network of `obscure` and `ear` (their masks differ, see `saliency`),
         or the network of `draem`, with its settings.
     gate_steps : int
-        Training steps of the gates, after those of the base.
+        Number of training steps of the gates, after the training of the base.
     gate_rate : float
         Learning rate of Adam for the gates; at a tenth of it, gates hardly close in so few steps.
     """

@@ -116,8 +116,8 @@ class Clips(NamedTuple):
     """Distinct frames of strips, with their features.
 
     `frames`: Tensor of shape (m, h, w, 3), uint8.
-    `seen`: Tensor of shape (m, 1 + places, c), float16.
-    `deep`: Tensor of shape (m, c).
+    `seen` (Tensor of shape (m, 1 + places, c), float16): features of each frame as a whole, then of its places.
+    `deep` (Tensor of shape (m, c)): deepest features of each frame.
     `strips` (ndarray of shape (n, FRAMES)): indices of each strip's frames.
     """
 
