@@ -1,7 +1,7 @@
 """Standalone ONNX file that computes map, score and decision from a decoded image.
 
-It contains all steps of `edgead.detector.Detector`: preprocessing, the network, the head, the map, the limits. No file
-is written unless its verdicts on the model's golden images equal edgead's.
+The file contains all steps of `edgead.detector.Detector`: preprocessing, the network, the head, the map, the limits. No
+file is written unless its verdicts on the model's golden images equal edgead's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Detection of two products in one folder: some images resemble each other, but not the rest.
 
 The mean features of the images are compared along their main directions. Good images of one product form one cluster,
-even if light and batches differ; those of two products form two clusters with a gap between. Ours; see
+even if light and batches differ; images of two products form two clusters with a gap between. Edgead's own; see
 benchmarks/RESULTS.md for results on the panel of data sets.
 """
 

@@ -1,7 +1,7 @@
 """Relief: three channels of a height map, without tilt and holes, for networks that learnt from photographs.
 
-The choice of channels is ours: height above the surroundings, slope across and slope down. Each maps the range of good
-parts to 0 to 255; values outside are kept up to as far again.
+The choice of channels is edgead's own: height above the surroundings, slope across and slope down. Each maps the range
+of good parts to 0 to 255; values outside are kept up to as far again.
 """
 
 from __future__ import annotations

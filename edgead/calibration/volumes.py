@@ -1,7 +1,7 @@
 """Scores of whole volumes from the scores of their slices, and thresholds that keep false-reject rates of volumes.
 
-Ours. A volume's score is the highest mean over neighbouring slices, so that one noisy slice counts only in part.
-Thresholds are conformal over volumes not learnt, one score each, so that dependence between slices does not matter.
+A volume's score (edgead's own) is the highest mean over neighbouring slices: one noisy slice counts little. Thresholds
+are conformal over volumes not learnt, one score each, so that dependence between slices does not matter.
 """
 
 from __future__ import annotations

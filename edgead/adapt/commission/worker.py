@@ -1,7 +1,7 @@
 """Process that trains for the daemon: it reads an order from standard input and writes JSON lines to standard output.
 
-It runs at the lowest priority and on one core, so that verdicts do not wait for it. It ends when its standard input
-closes, so it never outlives the daemon.
+The process runs at the lowest priority and on one core, so that verdicts do not wait for it. It ends when its standard
+input closes, so it never outlives the daemon.
 """
 
 from __future__ import annotations

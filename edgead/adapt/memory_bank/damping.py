@@ -1,8 +1,7 @@
 """Choice of damping: whether lengths of patch vectors count, tested with made scars on good images not learnt.
 
 Damped patches are compared by direction: light and contrast, which change lengths, count for less, and so do defects
-that change only lengths. The better choice depends on the product. Ours; see benchmarks/RESULTS.md for the
-measurements.
+that change only lengths. The better choice depends on the product. Edgead's own; measurements: benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ sqrt(|x|^2 + r^2), with r the median length over good patches. Long vectors are 
 follows contrast and light, which differ between good parts), short ones keep their length (scaled to 1, their noise
 would be compared), and layers with many channels do not outvote those with few.
 
-The metric: directions in which good parts differ from each other count for less. Ours; a relative of within-class
-covariance normalisation (Hatch and Stolcke, ICASSP 2006). The difference between a good patch and the nearest patch of
-other good parts is no defect: light, grain, a slight turn. The covariance of these residuals gives the directions of
-such changes; its inverse root gives all directions equal variance.
+The metric: directions in which good parts differ from each other count for less. Edgead's own; a relative of
+within-class covariance normalisation (Hatch and Stolcke, ICASSP 2006). The difference between a good patch and the
+nearest patch of other good parts is no defect: light, grain, a slight turn. The covariance of these residuals gives the
+directions of such changes; its inverse root gives all directions equal variance.
 """
 
 from __future__ import annotations
@@ -168,7 +168,8 @@ def equal_loudness(patches: np.ndarray, groups: Sequence[int] | np.ndarray, *, s
 
     Squared distances of the halves add up, and a defect seen in one half must not be hidden by the variation of good
     parts in the other. So each half alone scores each good image against other groups, by the image's farthest patches;
-    the factors make the squared scores of both halves deviate equally among images. Ours; see benchmarks/RESULTS.md.
+    the factors make the squared scores of both halves deviate equally among images. Edgead's own; see
+    benchmarks/RESULTS.md.
 
     `patches` (ndarray of shape (n, d), float32): multiplied by their metric; the same number from every image, image by
         image.

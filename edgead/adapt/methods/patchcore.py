@@ -1,7 +1,7 @@
 """PatchCore: Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022 (arXiv 2106.08265).
 
-It learns with the same graph, in the same precision, that runs on the device. With the packaged backbones it needs no
-torch.
+PatchCore learns with the same graph, in the same precision, that runs on the device. With packaged backbones it needs
+no torch.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class PatchCoreConfig(MethodConfig):
         Damp the length of standardised features, see `edgead.adapt.memory_bank.feature_space`. By default training
         chooses, see `edgead.adapt.memory_bank.damping`. The paper compares plain features.
     whiten : bool
-        Compare patches in a learnt metric, see `edgead.adapt.memory_bank.feature_space`. Ours, not the paper's.
+        Compare patches in a learnt metric, see `edgead.adapt.memory_bank.feature_space`. Not in the paper.
     coreset_sampling_ratio : float
         Largest share of all patches that goes into the memory bank.
     memory_bank_size : int

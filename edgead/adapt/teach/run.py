@@ -1,6 +1,6 @@
 """New version of a model from a prepared lesson: the merged memory bank, thresholds, golden images.
 
-It replaces the model; the previous version is kept beside it and can be restored.
+The new version replaces the model; the previous version is kept beside it and can be restored.
 """
 
 from __future__ import annotations

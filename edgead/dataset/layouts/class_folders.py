@@ -73,8 +73,8 @@ def read_btad(place: DataSetPath) -> Iterable[LabelledImage] | None:
 def read_good_and_bad(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read good and bad images in folders beside each other, such as `normal` and `anomaly`.
 
-    They may be inside `train` and `test`. Data sets of anomalib's Folder, and buckets of Lookout for Vision, are like
-    this. Masks, if any, are in `ground_truth/anomaly`.
+    These folders may be inside `train` and `test`. Data sets of anomalib's Folder, and buckets of Lookout for Vision,
+    are like this. Masks, if any, are in `ground_truth/anomaly`.
     """
     if (place.path / "train" / GOOD).is_dir() or (place.path.parent / "train" / GOOD).is_dir():
         return None  # MVTec AD, or its folder `test`

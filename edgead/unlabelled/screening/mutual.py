@@ -1,10 +1,10 @@
 """Mutual scores: distances of each unlabelled image's patches to the patches of most other images.
 
-Ours, after MuSc (Li et al., "MuSc: Zero-shot industrial anomaly classification and segmentation with mutual scoring of
-the unlabeled images", ICLR 2024, arXiv 2401.16753). From MuSc are the means over neighbourhoods of several sizes
-(`neighbourhood_mean`), the average over the images nearest to a patch (`interval_average`) and the constraint by
-similar images (`constrain`). Ours are the features, their scale and metric, the exclusion of images of the same part,
-the second round with trusted images, and the image score from patches. So the scores differ from MuSc's.
+Edgead's own, after MuSc (Li et al., "MuSc: Zero-shot industrial anomaly classification and segmentation with mutual
+scoring of the unlabeled images", ICLR 2024, arXiv 2401.16753). From MuSc are the means over neighbourhoods of several
+sizes (`neighbourhood_mean`), the average over the images nearest to a patch (`interval_average`) and the constraint by
+similar images (`constrain`). Edgead's are the features, their scale and metric, the exclusion of images of the same
+part, the second round with trusted images, and the image score from patches. So the scores differ from MuSc's.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ def _nearest_centre(rows: np.ndarray, labels: np.ndarray, descriptors: np.ndarra
 
 
 def _settled(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Move rows to the nearest centre until none moves (Lloyd), as Ward's merges are never undone."""
+    """Move rows to the nearest centre until no row moves (Lloyd), as Ward's merges are never undone."""
     for _ in range(_MAX_TURNS):
         nearer = _nearest_centre(rows, labels, rows)
         if np.array_equal(nearer, labels) or len(np.unique(nearer)) < labels.max() + 1:

@@ -1,6 +1,6 @@
 """Learners of defects: SeaS and AnoGen behind one interface, which learns numbered kinds and then makes defects.
 
-Unlike the authors' boxes for AnoGen, ours have the sizes of the rejects' boxes, and lie in or close to these.
+Unlike the authors' boxes for AnoGen, edgead's have the sizes of the rejects' boxes, and lie in or close to these.
 """
 
 from __future__ import annotations

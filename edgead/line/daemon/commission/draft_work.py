@@ -1,6 +1,6 @@
 """Work on the draft of one camera: collecting good parts beside the line, and learning in a process.
 
-It also decides which steps cannot run at the same time.
+`DraftWork` also decides which steps cannot run at the same time.
 """
 
 from __future__ import annotations

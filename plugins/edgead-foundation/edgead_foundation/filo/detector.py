@@ -56,8 +56,8 @@ class FiloConfig(MethodConfig):
     descriptions : str, optional
         YAML file of details by part: for `part` if `details` is empty, and for auxiliary products.
     place : str
-        Place in the words: "all" weighs all nine places equally, as in the authors' training; "map", ours, weighs them
-        by the resulting map; or one place, such as "center", which the authors use without a box.
+        Place in the words: "all" weighs all nine places equally, as in the authors' training; "map", edgead's, weighs
+        them by the resulting map; or one place, such as "center", which the authors use without a box.
     prompts : str, optional
         File of the authors' learnt modules: prompts, decoders, adapter.
     auxiliary : tuple of str

@@ -1,7 +1,7 @@
 """MC4AD on height maps, after Liang et al. (arXiv 2505.05901): the push that would undo a defect, in mm.
 
-The authors' are DA-Gen (random pushes of patches), the two forces and the losses; their network is a sparse one on
-point clouds. Ours are the small U-Net on heights and slopes, sizes of pushes in mm, smooth pushes and the image score.
+The authors' are DA-Gen (random pushes of patches), the two forces and the losses; their network is sparse, on point
+clouds. Edgead's are the small U-Net on heights and slopes, sizes of pushes in mm, smooth pushes and the image score.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class PushNetwork(nn.Module):
         return F.avg_pool2d(mm[:, :1], 4).abs().amax(dim=(2, 3)).clamp(min=_LEAST_MM)[..., None] / _UNITS
 
     def forward(self, channels: Tensor) -> Tensor:
-        """Float32 (n, h, w, 3) -> the push in mm that brings a place back, (n, h / 4, w / 4): up if it is too low."""
+        """Float32 (n, h, w, 3) -> the push in mm that brings a place back, (n, h / 4, w / 4): up for a low place."""
         joint = joint_of(*self.two_forces(channels))[:, 2].unflatten(0, (-1, 2))
         return self.unit_of(self.in_mm(channels)) * (joint[:, 1] - joint[:, 0]) / 2
 

@@ -2,7 +2,7 @@
 
 From the paper come the single deterministic mask, made of pretrained attention, the mosaic in place of the masked
 pixels, and one pass through an ordinary U-Net. The authors' code is not public and we did not have the paper's numbers:
-all numbers are ours, and losses and anomaly map are those of RIAD (Zavrtanik et al. 2021), on which EAR builds.
+all numbers are edgead's, and losses and anomaly map are those of RIAD (Zavrtanik et al. 2021), on which EAR builds.
 """
 
 from __future__ import annotations

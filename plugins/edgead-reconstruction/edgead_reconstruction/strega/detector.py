@@ -2,7 +2,7 @@
 Variational Autoencoder", Computers in Biology and Medicine 2022 (arXiv 2201.13271).
 
 Networks, losses, noise and opening by area are taken from the authors' code, https://github.com/soumickmj/StRegA. The
-classes of tissue are ours, and so are the numbers that the code does not set.
+classes of tissue are edgead's, and so are the numbers that the code does not set.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ def cosine_basis(patch: int, count: int) -> Tensor:
 def begin_with_last_frame(predictor: FramePredictor) -> None:
     """Set weights with which the prediction is the last frame, as closely as `dim` numbers for each patch allow.
 
-    Ours: from random weights, a predictor needs thousands of steps to learn as much.
+    Not the authors': from random weights, a predictor needs thousands of steps to learn as much.
     """
     dim, patch = predictor.appearance_in.out_features, predictor.patch
     basis = cosine_basis(patch, dim)
