@@ -109,7 +109,8 @@ def load_deep(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> np
     """Read an image file with its depth, and with its heights if they are beside it.
 
     Returns a pair; or the result of `load_image` with `keep_depth`.
-    Raises ImageError: see `load_image`; also if the heights are missing, of another size, or no numbers of heights.
+    Raises ImageError: see `load_image`; also if the heights are missing or of another size, or the file holds no
+        heights.
     """
     path = Path(path)
     image = load_image(path, max_megapixels=max_megapixels, keep_depth=True)

@@ -43,7 +43,7 @@ _LOADING_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Pause of a pipeline: text for people, end on the monotonic clock, and number of frames in earlier pauses."""
+    """Pause of a pipeline: text for people, end on the monotonic clock, and the number of frames of earlier pauses."""
 
     text: str
     until_s: float

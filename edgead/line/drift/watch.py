@@ -154,8 +154,8 @@ class DriftWatch:
     at most n / `average_run_length` false alarms are expected among n parts, all channels together.
 
     Scores of learnt images come from models that had learnt less than the final model, so they may be higher than the
-    scores of similar new parts. A separate channel compares parts with these scores, and bets on higher scores only:
-    for that reason no such bet is won more often.
+    scores of similar new parts. A separate channel compares parts with these scores, and bets only on scores that are
+    higher still: learnt scores that are too high make no such bet easier to win.
 
     Parameters
     ----------

@@ -50,6 +50,6 @@ class RecentFrames:
             self._bytes += size
 
     def find(self, id: str) -> np.ndarray | None:
-        """Return what was judged of a capture: image, values or pair of both; None if the frame is no longer held."""
+        """Return what was judged of a capture: an image, values or a pair; None if the frame is no longer held."""
         with self._lock:
             return self._images.get(id)

@@ -27,7 +27,7 @@ STALL_S = 30.0
 
 
 class BoundedConnection(H11Protocol):
-    """Connection that ends if the client does nothing for too long, or if there are too many, most from its address.
+    """Connection that ends if the client does nothing for too long, or its address has most of too many connections.
 
     Attributes
     ----------
