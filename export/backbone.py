@@ -1,8 +1,8 @@
-"""Frozen backbones as ONNX: those of torch, and every precision of theirs and of the packaged ones.
+"""Frozen backbones as ONNX: exported from torch; these and the packaged backbones are converted to any precision.
 
 A graph takes an image and the learnt scale and metric as inputs, and returns patch features. It contains nothing learnt
-from good images, so that one file serves every product. The int8 graphs are quantised once, over the ranges of noise of
-all scales and contrasts; see benchmarks/RESULTS.md for a comparison with the ranges of good images.
+from good images, so that one file serves every product. The int8 graphs are quantised once, with ranges measured on
+noise of all scales and contrasts; see benchmarks/RESULTS.md for a comparison with ranges measured on good images.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Calibration images of a precision: those that gave the thresholds in training, if they can be found."""
+"""Calibration images of a precision: the images that gave the thresholds in training, if they can be found."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from edgead.workstation.methods.draem.anomaly_textures import built_in_textures
 
 @dataclass(frozen=True, slots=True)
 class CalibrationImages:
-    """Good images in two parts; both contain the same images for a model that learnt in folds.
+    """Good images for two uses, in two lists; both lists are equal for a model that learnt in folds.
 
     `ranges`: images for the ranges of tensors.
     `held_out`: images for errors and thresholds.
     `source`: "training data" if the model was trained and calibrated with these images, else "other images".
-    `groups`: group of each held-out image; empty if every image is its own.
-    `folds`: fold to leave out when each held-out image is scored, if they were learnt.
+    `groups`: group of each held-out image; empty if every image is a group of its own.
+    `folds`: fold to leave out when each held-out image is scored, if the images were learnt.
     """
 
     ranges: Sequence[Path]
@@ -64,10 +64,10 @@ def find_calibration_images(
 ) -> CalibrationImages:
     """Find the good images in `data`, and hold out images that the model has not learnt.
 
-    Of the training's images, these are the ones it held out, or all if they were learnt in folds: then each is scored
-    without its own fold, as in the training. The same holds for all files of a model made on the page. Enough images
-    are held out for the model's guaranteed rate, by whole groups: an image is not held out if the model has learnt from
-    its group.
+    If `data` has the training's images, these are the images that training held out, or all if they were learnt in
+    folds: then each is scored without its own fold, as in the training. The same holds for all files of a model made on
+    the page. Enough images are held out for the model's guaranteed rate, by whole groups: an image is not held out if
+    the model has learnt from its group.
 
     `normal_dir`: folder of good images; by default as in the training.
     `group`: rule by which images belong together, see `edgead.dataset.groups.group_images`; by default as in the
@@ -117,10 +117,10 @@ def find_calibration_images(
 
 
 class RangeImages(Sequence[np.ndarray]):
-    """Images for the ranges of an int8 graph: good ones, every second one with drawn anomalies.
+    """Images that give an int8 graph's ranges of values: good images, every second with drawn anomalies.
 
-    Ranges of good images alone would clip values that only defects cause. The anomalies are those of DRAEM's training,
-    on images of the same good parts; no image of a defect is needed or used.
+    Ranges of good images alone would clip values that only defects cause. The anomalies are drawn as in DRAEM's
+    training, on images of the same good parts; no image of a defect is needed or used.
 
     `good` (sequence of ndarray of shape (h, w, 3), uint8, RGB): preprocessed images.
     """

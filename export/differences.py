@@ -17,10 +17,10 @@ from edgead.detector import Measurement
 
 
 def changed_weights(fp32: onnx.ModelProto, model: onnx.ModelProto) -> list[str]:
-    """List the weights in `model` that differ from those of `fp32` by more than rounding.
+    """List the weights in `model` that differ from the weights in `fp32` by more than rounding.
 
-    Rounding is up to a step of the quantisation, as weights are rounded up or down (`edgead.export.rounding`), half a
-    step for biases, and half a unit in the last place of a half float.
+    Rounding is at most: a step of the quantisation for weights, which are rounded up or down
+    (`edgead.export.rounding`), half a step for biases, and half a unit in the last place for half floats.
     """
     expected = _constants(fp32)
     found = _constants(model)
@@ -62,10 +62,10 @@ def _is_rounded(values: np.ndarray, expected: np.ndarray) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """Differences from fp32; all except the correlation of image scores are relative, those of scores to `score_scale`.
+    """Differences from fp32, relative except the correlation of image scores; of scores, relative to `score_scale`.
 
-    They are the mean and largest difference of image scores, the signed mean (which the thresholds compensate), and the
-    largest difference of a map's pixel, averaged over the images.
+    Stored are the mean and the largest difference of image scores, the signed mean (which the thresholds compensate),
+    and the largest difference of a map's pixel, averaged over the images.
     """
 
     images: int
@@ -77,9 +77,9 @@ class Differences:
 
 
 def differences(expected: Iterable[Measurement], measured: Iterable[Measurement]) -> Differences:
-    """Compare two graphs' measurements of the same images, given as iterators, as no map is kept.
+    """Compare two graphs' measurements of the same images, given as iterators so that no map stays in memory.
 
-    `expected` are those of fp32.
+    `expected` are the measurements by fp32.
     """
     pairs, map_errors = [], []
     for x, y in zip(expected, measured, strict=True):

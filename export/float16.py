@@ -11,7 +11,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Convert a float graph to half floats; `model` is not changed.
 
-    Nodes after the last layer with weights stay in float, and so do those that `matches` names: squared distances and
+    Nodes after the last layer with weights stay in float, and so do the nodes named by `matches`: squared distances and
     products of features would exceed the range of half floats.
     """
     inside = (body(model) | transformer(model)) - matches(model)
@@ -25,9 +25,9 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _join(graph: onnx.GraphProto, outside: set[str]) -> None:
-    """Remove the half floats that the converter puts between two nodes that stay in float.
+    """Remove the casts to half floats that the converter puts between two nodes that stay in float.
 
-    They would destroy the neutral inputs of a frozen backbone, whose squared lengths exceed half floats.
+    Such casts would destroy the neutral inputs of a frozen backbone, whose squared lengths exceed half floats.
     """
     by_float = {name for node in graph.node if node.name in outside for name in node.output}
     whole = {

@@ -1,8 +1,8 @@
 """Graphs of other tools: their inputs and outputs, found in the graph, given by the user, or refused as unclear.
 
-A graph is not changed, with its own resizing and normalisation. It is wrapped to have the interface of edgead's graphs:
-a uint8 RGB image (1, h, w, 3) is converted to its input, its map to `patch_scores` (1, h, w), and its score to
-`image_score` (1,). With only a map, its maximum is the score; with only a score, the map has that value everywhere.
+A graph is not changed, and keeps its own resizing and normalisation. A wrapper gives it the interface of edgead's
+graphs: it converts a uint8 RGB image (1, h, w, 3) to the graph's input, the map to `patch_scores` (1, h, w), and the
+score to `image_score` (1,). With only a map, the score is its maximum; with only a score, the map is constant.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
 def check_format(path: Path) -> None:
-    """Raise SettingsError if a file's suffix is not that of a supported graph."""
+    """Raise SettingsError unless a file has the suffix of a supported graph."""
     if (suffix := path.suffix.lower()) not in (".onnx", ".xml"):
         raise SettingsError(
             f"{path}: edgead imports ONNX (.onnx) and OpenVINO IR (.xml with its .bin), not "
@@ -98,7 +98,7 @@ class Input:
         return (self.batch, *size, CHANNELS) if self.layout == "nhwc" else (self.batch, CHANNELS, *size)
 
     def first(self, value: np.ndarray) -> np.ndarray:
-        """Select the first image's part of an output."""
+        """Select the values of the first image of a batch in an output."""
         return value[:1] if self.batch > 1 and value.ndim else value
 
 
@@ -134,7 +134,7 @@ class ForeignGraph(ABC):
 
     @abstractmethod
     def open(self, given: Input, size: tuple[int, int]) -> Run:
-        """Open the original graph for images of this size; raises SettingsError if it does not run."""
+        """Open the original graph for images of this size; raises SettingsError if the graph does not run."""
 
     @abstractmethod
     def write(self, draft: Path, manifest: Manifest, given: Input, outputs: Outputs) -> None:
@@ -183,7 +183,7 @@ def find_layout(port: Port, asked: str | None) -> str:
 
 
 def find_size(port: Port, layout: str, asked: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Determine height and width of the input: the graph's or the requested ones; None if it takes any.
+    """Determine height and width of the input: the graph's or the requested ones; None if the graph takes any.
 
     Raises SettingsError: the graph takes another size than requested, or a too large one.
     """

@@ -1,8 +1,8 @@
 """Facts on a graph's input that tools record: names of outputs, metadata.json, properties of the file.
 
-Three tools are known. anomalib 2 has resizing and normalisation in the graph, takes RGB from 0 to 1, and names its
+Three tools are known. anomalib 2 puts resizing and normalisation into the graph, takes RGB from 0 to 1, and names the
 outputs; before 1.0 a `metadata.json` beside the graph had the normalisation as a transform of albumentations. OpenVINO
-Model API writes `model_info` into an IR: https://github.com/open-edge-platform/model_api. ONNX has names for colours
+Model API writes `model_info` into an IR: https://github.com/open-edge-platform/model_api. ONNX files may state colours
 and ranges of images: https://github.com/onnx/onnx/blob/main/docs/MetadataProps.md.
 """
 
@@ -33,7 +33,7 @@ _RANGES = {"NominalRange_0_255": MAX_WHITE, "Normalized_0_1": 1.0}
 class GraphFacts:
     """Facts found in the files; None or empty if unknown.
 
-    `source` describes where they were read, `outputs` names the map and the score, and the rest is as in
+    `source` describes where the facts were read, `outputs` names the map and the score; the rest is as in
     `edgead.export.foreign.Input`.
     """
 

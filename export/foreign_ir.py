@@ -1,4 +1,4 @@
-"""Wrapping of OpenVINO IRs from other tools; see `edgead.export.foreign`. They stay IRs, as OpenVINO writes no ONNX."""
+"""Wrapping of OpenVINO IRs from other tools; see `edgead.export.foreign`. The result is an IR too."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _before(operators: Any, image: Any, given: Input) -> Any:
 
 
 def _name(port: Any) -> str:
-    """Return the name of an input or output; of several for one tensor, that of anomalib, or the shortest."""
+    """Return the name of an input or output; of several names of one tensor, anomalib's, or the shortest."""
     names = sorted(port.names, key=lambda name: (name not in OF_ANOMALIB, len(name), name))
     return names[0] if names else str(port.node.friendly_name)
 

@@ -39,7 +39,7 @@ _MAX_NODES, _MAX_NESTED = 100_000, 64
 
 
 class OnnxGraph(ForeignGraph):
-    """ONNX file with all its values, including those in files beside it, and with its own functions inlined.
+    """ONNX graph with all values, including values in files beside the ONNX file, and with its functions inlined.
 
     Raises SettingsError: the file is no ONNX graph.
     """
@@ -123,7 +123,7 @@ def _read(path: Path) -> onnx.ModelProto:
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Yield all tensors of a model, including those within nodes; some may be empty."""
+    """Yield all tensors of a model, including tensors within nodes; some may be empty."""
     yield from model.graph.initializer
     for node in _with_inner([*model.graph.node, *(node for one in model.functions for node in one.node)]):
         for attribute in node.attribute:
@@ -132,7 +132,7 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
 
 
 def _unfolded(model: onnx.ModelProto, weight: Callable[[onnx.NodeProto], int]) -> float:
-    """Sum the weights of all nodes after inlining of calls; infinity if calls are nested too deep."""
+    """Sum `weight` over all nodes, as if calls were inlined; infinity if calls are nested too deep."""
     bodies = {_called(one.domain, one.name, one.overload): _with_inner(one.node) for one in model.functions}
     main = ("", "", "")  # a name that no function has
     bodies[main] = _with_inner(model.graph.node)
@@ -157,7 +157,7 @@ def _called(domain: str, name: str, overload: str) -> tuple[str, str, str]:
 
 
 def _with_inner(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """List nodes, and those of the graphs within them."""
+    """List nodes, and the nodes of the graphs within them."""
     found = []
     for node in nodes:
         found.append(node)

@@ -20,7 +20,7 @@ class Normalisation:
     """Normalisation (x - mean) / std of a uint8 x, with one std and one integer mean for all channels.
 
     DequantizeLinear computes the same with scale 1 / std and zero point mean, so the normalised image is quantised
-    without any error. The EfficientNet-Lite networks have it, others get it from `share_normalisation` if possible.
+    without any error. EfficientNet-Lite networks have such a one, others may get it from `share_normalisation`.
     """
 
     cast: str
@@ -82,9 +82,9 @@ def fold_normalisation(model: onnx.ModelProto, normalisation: Normalisation) -> 
 def share_normalisation(model: onnx.ModelProto) -> None:
     """Give all channels of the image the same mean and deviation, if the first layers can absorb the rest.
 
-    (x - mean_c) / std_c = a_c (x - MEAN) / STD + b_c, and a_c and b_c go into the weights and biases of the
-    convolutions that read it. This is not possible with padding, which adds zeros after the normalisation, nor if other
-    layers share the weights or biases, as the exporter stores equal constants once.
+    (x - mean_c) / std_c = a_c (x - MEAN) / STD + b_c, and a_c and b_c go into weights and biases of the convolutions
+    that read the normalised image. This is not possible with padding, which adds zeros after the normalisation, nor if
+    other layers share the weights or biases, as the exporter stores equal constants once.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     producers = {output: node for node in model.graph.node for output in node.output}
@@ -116,7 +116,7 @@ def _can_take_in(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -
 def _take_in(
     conv: onnx.NodeProto, constants: dict[str, onnx.TensorProto], factor: np.ndarray, summand: np.ndarray
 ) -> None:
-    """Change a convolution of x into that of `factor` x + `summand`, both by channel, (1, c, 1, 1)."""
+    """Change a convolution of x into a convolution of `factor` x + `summand`, both by channel, (1, c, 1, 1)."""
     weight, bias = (numpy_helper.to_array(constants[name]).astype(np.float64) for name in conv.input[1:3])
     new_bias = bias + (weight * summand).sum(axis=(1, 2, 3))
     for name, value in ((conv.input[1], weight * factor), (conv.input[2], new_bias)):

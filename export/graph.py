@@ -26,7 +26,7 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
         `manifest.outputs` names: one tensor, or a tuple.
     `path`: file, written atomically.
     `manifest`: names of input and output and the image size; `graph_properties` are copied into metadata_props. Buffers
-        of the network that are arrays of the fp32 graph become inputs after the image.
+        that the manifest lists as arrays of the fp32 graph become inputs after the image.
     """
     model = trace(network, manifest.learnt_graph.arrays, manifest.preprocessing, manifest.input, manifest.outputs)
     onnx.helper.set_model_props(model, manifest.graph_properties)
@@ -36,7 +36,7 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
 
 
 def load_graph(artifact: Artifact, precision: str | None = None) -> onnx.ModelProto:
-    """Load a graph, by default the one that the model was learnt with, with its arrays as constants."""
+    """Load a graph, by default the one that the model was learnt with; learnt arrays become constants of the graph."""
     return onnx.load_from_string(artifact.graph(precision or artifact.manifest.learnt_in).read_whole())
 
 
@@ -54,7 +54,7 @@ def trace(
     `arrays`: buffers that become inputs after the image.
     `spec`: preprocessing of the image.
     `image`: name of the first input.
-    `free`: make the sides of the image free: multiples of the first number, up to the second number of them.
+    `free`: make the image's sides free: `(step, most)` allows multiples of `step` up to `most` x `step` pixels.
     """
     buffers = dict(network.named_buffers())
     # The values are one argument with its own structure, which must be absent if there are none.
@@ -95,7 +95,7 @@ def trace(
 
 
 class _WithInputs(nn.Module):
-    """Wrapper of a network that takes some of its buffers as inputs after the image."""
+    """Wrapper of a network; some buffers of the network become inputs after the image."""
 
     def __init__(self, network: nn.Module, names: Sequence[str]):
         super().__init__()

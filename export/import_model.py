@@ -1,7 +1,7 @@
 """Import of another tool's model as a finished artifact: its wrapped graph, limits from good images, golden images.
 
 Nothing is learnt. All good images are used for the limits, as in split conformal prediction: the false-reject rate
-holds as for edgead's own models, if the model had not learnt from them, which the graph cannot show.
+holds as for edgead's own models if the model has not learnt from these images, which the graph cannot show.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _MIN_STD = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class ImportSettings:
-    """User's settings for a graph; None or empty for what is found in it. See `edgead.export.foreign.Input`.
+    """User's settings for a graph; None or empty takes what the graph states. See `edgead.export.foreign.Input`.
 
     `outputs` names the `map` and the `score`, `size` is height and width.
     """
@@ -238,7 +238,7 @@ def head_for(outputs: Outputs) -> Head:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Original graph, running for one size of its input, with the roles of its outputs."""
+    """Original graph, opened for one input size, with the roles (map, score) of its outputs."""
 
     run: Run
     given: Input
@@ -285,7 +285,7 @@ def _open(graph: ForeignGraph, known: GraphFacts, asked: ImportSettings, given: 
 
 
 def _own_size(shapes: set[tuple[int, ...]], roi: Sequence[int] | None) -> tuple[int, int]:
-    """Choose height and width for a graph that takes any: those of the images, or of the region."""
+    """Choose height and width for a graph that takes any size: the size of the images, or of the region."""
     if roi is not None:
         return roi[3], roi[2]
     if len(shapes) > 1:
@@ -301,7 +301,8 @@ def _own_size(shapes: set[tuple[int, ...]], roi: Sequence[int] | None) -> tuple[
 def _check_limits(artifact: Artifact, good: GoodScores, paths: Sequence[Path]) -> None:
     """Raise SettingsError if good images have the highest score that the graph can give, as no defect exceeds it.
 
-    Equal scores may have other reasons, so images unlike any part are tested too: if they score higher, it passes.
+    Equal scores may have other reasons, so images unlike any part are tested too: if these score higher, nothing is
+    raised.
     """
     highest = max(good.scores)
     tied = sum(score == highest for score in good.scores)

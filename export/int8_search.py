@@ -75,7 +75,7 @@ def search(
 
 
 def _fewest(keep: Keep, most: int) -> tuple[int, onnx.ModelProto]:
-    """Find the fewest float layers with which the graph is good, by doubling and bisection; `most` if none is."""
+    """Find the fewest float layers with which the graph is good, by doubling and bisection; `most` if no number is."""
     bad, count = 0, min(1, most)
     model, passes = keep(count)
     while not passes and count < most:

@@ -14,9 +14,8 @@ ACTIVATIONS = ("Clip", "Relu", "LeakyRelu")
 def layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """List the convolutions by name of their torch module, in the order of the graph.
 
-    Products of features, such as the metric, are excluded: they belong to the heads that make scores (whitening,
-    adaptor, discriminator) and are cheap compared with the convolutions. With 8 bits their errors, and the clipping to
-    the range of good images, would directly be errors of the score.
+    Products of features, such as the metric, are excluded: they make scores (whitening, adaptor, discriminator) and are
+    cheap compared with the convolutions. With 8 bits, rounding and clipping would directly be errors of the score.
     """
     weights = {tensor.name for tensor in model.graph.initializer} - {METRIC}
     return {
@@ -61,8 +60,8 @@ def body(model: onnx.ModelProto) -> set[str]:
 def with_followers(model: onnx.ModelProto, in_float: set[str]) -> set[str]:
     """List the names of layers' nodes that stay in float, and of activations, sums and pools directly after them.
 
-    In 8 bits those would have errors of their own, which would undo the benefit of the float layer. A sum stays in
-    float if one of its layers does.
+    In 8 bits, these followers would have errors of their own, which would undo the benefit of the float layer. A sum
+    stays in float if one of the layers that it adds does.
     """
     producers, found = _producers(model), set(in_float)
     for node in model.graph.node:  # in the order of computation
@@ -76,8 +75,8 @@ def with_followers(model: onnx.ModelProto, in_float: set[str]) -> set[str]:
 def transformer(model: onnx.ModelProto) -> set[str]:
     """List the names of a transformer's nodes, and of all nodes that they depend on; empty if there is none.
 
-    It is recognised by blocks that add their result to the input of their normalisation, as the exporter transposes the
-    weights of products and drops their names. A block on damped features does not count: it makes the
+    A transformer is recognised by blocks that add a result to the input of the block's normalisation, as the exporter
+    transposes the weights of products and drops their names. A block on damped features does not count: it makes the
     scores, and the squared lengths before it would exceed the range of half floats.
     """
     damped = _after(model, DAMPED)
@@ -89,7 +88,7 @@ def transformer(model: onnx.ModelProto) -> set[str]:
 def matches(model: onnx.ModelProto) -> set[str]:
     """List the names of softmaxes in a convolutional network, and of nodes between them and the layers before.
 
-    They depend on differences of unscaled products of features, which exceed half floats even if the features do not.
+    Such softmaxes depend on differences of unscaled products of features, which exceed half floats unlike the features.
     """
     if transformer(model):
         return set()

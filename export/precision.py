@@ -48,11 +48,10 @@ class PrecisionPlan:
     """Settings for a graph of another precision.
 
     `precision`: {"fp16", "int8", "int8_symmetric"}.
-    `tolerance`: largest mean relative difference of the image scores from those of fp32; by default that of
-        `TOLERANCES`.
+    `tolerance`: largest mean relative difference of the image scores from fp32's; by default from `TOLERANCES`.
     `make_default`: open this graph when no precision is requested.
-    `give_up_above`: error of a full int8 graph, in tolerances, above which no layers are kept in float and the graph is
-        refused.
+    `give_up_above`: if the error of an int8 graph without float layers exceeds this many tolerances, the graph is
+        refused, and the search for float layers is left out.
     `least_gain`: least speed-up over fp32, see `times_as_fast`; 0 accepts any.
     """
 
@@ -63,7 +62,7 @@ class PrecisionPlan:
     least_gain: float = 0.0
 
     def check(self) -> None:
-        """Raise SettingsError unless the precision is one of those made from fp32."""
+        """Raise SettingsError unless the precision can be made from fp32."""
         if self.precision not in TOLERANCES:
             raise SettingsError(f"precision {self.precision!r}: choose one of fp32, {', '.join(TOLERANCES)}")
         if not VERIFY_FACTOR * self.score_tolerance <= MAX_TOLERANCE:
@@ -80,7 +79,7 @@ def add_precision(
 ) -> Artifact:
     """Add a graph to the artifact at `path`, or replace it; nothing changes unless it is within its tolerance.
 
-    Raises ToleranceError: the new graph's scores differ too much from those of fp32, or it is not fast enough.
+    Raises ToleranceError: the new graph's scores differ too much from fp32's, or the graph is not fast enough.
     Raises SettingsError: the precision is unknown, it is int8 of a transformer, or there are too few images.
     """
     plan.check()
@@ -175,10 +174,9 @@ def _each(detector: Detector, images: CalibrationImages, progress: Progress | No
 
 
 def times_as_fast(fp32: Detector, other: Detector, frames: Iterable[np.ndarray]) -> float:
-    """Measure the speed-up of a precision on this machine: processor time of a frame in fp32 over that in the other.
+    """Measure the speed-up of a precision on this machine: processor time of a frame in fp32 / in the other precision.
 
-    It is the median over frames measured by both in turns, without the first few, so that other load hardly affects
-    it.
+    The median is taken over frames measured by both in turns, without the first few, so that other load hardly counts.
 
     `frames`: frames for `Detector.measure`, more than `WARM_UP_FRAMES`.
     """
@@ -199,7 +197,7 @@ def _flips(before: Calibration, of_fp32: GoodScores, calibration: Calibration, g
 
 
 class _Trial:
-    """Draft artifact with a graph of the precision, without thresholds."""
+    """Draft artifact with a graph of the new precision, still without thresholds."""
 
     def __init__(self, draft: Artifact, plan: PrecisionPlan):
         self.record = graph_record(plan.precision, plan.tolerance, file=f"model.{plan.precision}.onnx")

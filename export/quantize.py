@@ -94,8 +94,8 @@ def quantize(
 ) -> onnx.ModelProto:
     """Insert QuantizeLinear and DequantizeLinear around all nodes that compute with 8 bits.
 
-    These are the layers with weights and nodes between them. Nodes after the last layer (pooled features, distances)
-    stay in float: they cost little, and their errors would directly be errors of the score.
+    So are quantised the layers with weights and the nodes between them. Nodes after the last layer (pooled features,
+    distances) stay in float: they cost little, and their errors would directly be errors of the score.
 
     `model`: float graph, which is not changed.
     `ranges`: see `measure_ranges`.

@@ -16,7 +16,7 @@ from edgead.workstation.methods.load import load_network
 
 
 class ExportError(EdgeadError):
-    """New graph whose scores differ from those that the thresholds were made with."""
+    """New graph whose scores differ from the scores that the thresholds were made from."""
 
 
 class ToleranceError(ExportError):
@@ -33,7 +33,7 @@ class ToleranceError(ExportError):
 def rewrite_graph(path: Path, *, make_default: bool = False) -> Artifact:
     """Replace `model.onnx` of the artifact at `path`; nothing changes unless the golden scores are reproduced.
 
-    With `make_default` it becomes the graph that is opened when no precision is requested.
+    With `make_default` the new graph is opened when no precision is requested.
 
     Raises ExportError: the new graph scores the golden images differently, so that the thresholds would no longer hold.
     Raises SettingsError: the model was imported.

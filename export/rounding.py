@@ -1,10 +1,10 @@
 """Rounding of weights up or down to minimise the error of a layer's sums, not of single weights.
 
-The nearest step is the best for a single weight. What counts is the error of the sum: e x for a row of rounding errors
-e and an input x; its mean square is e H e with H the mean of x x. That is the layer-wise objective of Nagel et al., "Up
-or Down? Adaptive Rounding for Post-Training Quantization", ICML 2020 (arXiv 2004.10568); the greedy search is ours.
-Neighbouring inputs are similar, so errors of equal sign add up, and a depthwise kernel that detects edges would respond
-to a plain surface.
+The nearest step is the best for a single weight. What counts is the error e x of the sum, for a row of rounding errors
+e and an input x; the mean square is e H e, with H the mean of x x. That is the layer-wise objective of Nagel et al.,
+"Up or Down? Adaptive Rounding for Post-Training Quantization", ICML 2020 (arXiv 2004.10568); the greedy search is
+edgead's. Neighbouring inputs are similar, so errors of equal sign add up, and a depthwise kernel that detects edges
+would respond to a plain surface.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Standalone ONNX file that computes map, score and decision from a decoded image.
 
-It contains all steps of `edgead.detector.Detector`: preprocessing, the network, the head, the map, the limits. No file
-is written unless its verdicts on the model's golden images equal edgead's.
+The file contains all steps of `edgead.detector.Detector`: preprocessing, the network, the head, the map, the limits. No
+file is written unless its verdicts on the model's golden images equal edgead's.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ Run = Callable[[np.ndarray], tuple[np.ndarray, float, int]]
 class Standalone:
     """Result of writing: the file's facts, and its largest differences from edgead on `images` golden images.
 
-    `size` is width and height of the images that it takes; `score_error` and `map_error` are the largest ones on the
-    compared `runtimes`. `warning` states that another graph was calibrated later, that the model learnt images of
-    another format, or that OpenVINO's values of an int8 graph differ; else it is empty.
+    `size` is width and height of the images that the file takes; `score_error` and `map_error` are the largest
+    differences on the compared `runtimes`. `warning` states that another graph was calibrated later, that the model
+    learnt images of another format, or that OpenVINO's values of an int8 graph differ; else it is empty.
     """
 
     file: Path
@@ -93,12 +93,12 @@ def write_standalone(
     """Write a graph that needs no edgead, after a check that it gives edgead's verdicts on the golden images.
 
     `file`: file to write, replaced if it exists.
-    `precision`: precision of the graph and thresholds to use; by default the one that the model opens.
-    `size`: width and height of the images that it takes; by default those of the golden images.
+    `precision`: precision of the graph and thresholds to use; by default the precision that the model opens.
+    `size`: width and height of the images that the file takes; by default as the golden images have.
     `batch`: whether it takes any number of images, (n, height, width, 3), and judges one after the other.
-    Raises SettingsError: the model has a part that a graph cannot express, or no such precision; golden images have
+    Raises SettingsError: the model has a step that a graph cannot express, or no such precision; golden images have
         several sizes, the size does not fit the model's region or is too large, or the file is inside the model.
-    Raises ExportError: it decides differently from edgead, or its scores or maps differ by more than `TOLERANCE`; no
+    Raises ExportError: the graph decides differently from edgead, or scores or maps differ by more than `TOLERANCE`; no
         file is written then.
     """
     precision = precision or artifact.manifest.precision
@@ -148,7 +148,7 @@ def write_standalone(
 
 
 def _calibrated_since(manifest: Manifest, precision: str) -> str:
-    """Warn if another graph was calibrated later than that of a precision, on other images; else empty."""
+    """Warn if another graph was calibrated later than this precision's graph, on other images; else empty."""
     calibrated = [change for change in manifest.threshold_changes if change.verb == "calibrate"]
     last = next((change for change in reversed(calibrated) if change.precision in manifest.graphs), None)
     own = next((change for change in reversed(calibrated) if change.precision == precision), None)
@@ -223,7 +223,7 @@ def standalone_graph(artifact: Artifact, precision: str, shape: tuple[int, int])
 
 
 def over_batch(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Make the graph for images (n, H, W, 3) from that for one; its outputs have n as first axis, too."""
+    """Make the graph for images (n, H, W, 3) from the graph for one image; outputs have n as first axis, too."""
 
     def listed(values: Iterable[onnx.ValueInfoProto]) -> list[onnx.ValueInfoProto]:
         kinds = [(value.name, value.type.tensor_type) for value in values]
@@ -242,7 +242,7 @@ def over_batch(model: onnx.ModelProto) -> onnx.ModelProto:
 def _kept_in_float(graph: onnx.GraphProto, constants: Nodes) -> list[onnx.NodeProto]:
     """List the nodes of a network, with an identity before each layer that an int8 graph keeps in float.
 
-    It stops ONNX Runtime from quantising their weights, which edgead disables by an option
+    The identity stops ONNX Runtime from quantising the layer's weights, which edgead disables by an option
     (`edgead.runtime.ort.WITHOUT`) that other programs do not set.
     """
     dequantised = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}

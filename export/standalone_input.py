@@ -71,7 +71,7 @@ def _cut(nodes: Nodes, image: str, regions: list[tuple[int, int, int, int]]) -> 
 
 
 def _mirrored(side: int, shown: slice) -> np.ndarray:
-    """Index of the source pixel for each pixel of a padded side, as in `cv2.copyMakeBorder` with REFLECT_101."""
+    """Indices of source pixels, one for each pixel of a padded side, as in `cv2.copyMakeBorder` with REFLECT_101."""
     line = np.arange(shown.stop - shown.start, dtype=np.int32)[None]
     filled = cv2.copyMakeBorder(line, 0, 0, shown.start, side - shown.stop, cv2.BORDER_REFLECT_101)
     return filled[0].astype(np.int64)

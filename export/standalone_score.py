@@ -1,4 +1,4 @@
-"""ONNX nodes that compute patch scores and image scores from a network's outputs, like the heads."""
+"""ONNX nodes that compute patch scores and image scores from a network's outputs, as the heads do."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _joined(
     shape: tuple[int, ...],
     arrays: Arrays,
 ) -> tuple[str, str]:
-    """Add the nodes of `KnownScorer.join`, which raises patch and image scores by those of known defects."""
+    """Add the nodes of `KnownScorer.join`, which raises patch and image scores by the scores of known defects."""
     scores, total = unknown
     directions, offsets = fit_directions(arrays[BANK], arrays[DEFECTS], arrays[DEFECT_KINDS])
     products = nodes("MatMul", features, directions.astype(np.float32))
@@ -168,7 +168,7 @@ def _group_of(rows: int, measured: int) -> int:
 def _least(nodes: Nodes, scores: str, count: int, group: int, least: int) -> str:
     """Add the nodes that find the indices of the `least` smallest of `count` scores, int64 (n, least).
 
-    They are in the groups with the smallest minima; engines are slow at finding the smallest in a row of thousands.
+    These scores are in the groups with the smallest minima; engines are slow at sorting a row of thousands.
     """
     if group == 1:
         return nodes.several("TopK", scores, np.array([least]), count=2, largest=0)[1]

@@ -31,8 +31,8 @@ class Parity:
     """Result of a parity check: the largest differences over `images` images.
 
     `score_error` is relative to the expected score, see `score_scale`; `map_error` is the largest difference of a pixel
-    relative to the map's maximum; `verdict_flips` counts images on the other side of a threshold; `worst_image` is that
-    of `score_error`.
+    relative to the map's maximum; `verdict_flips` counts images on the other side of a threshold; `worst_image` is the
+    image with the `score_error`.
     """
 
     images: int
@@ -58,7 +58,7 @@ class Parity:
 class ImageComparison:
     """Comparison of one deployed detector with the expected results of one image.
 
-    `score` is the detector's, the errors are relative, and `flipped` says whether the verdict differs.
+    `score` is the score by the detector, errors are relative, and `flipped` says whether the verdict differs.
     """
 
     name: str
@@ -77,9 +77,9 @@ def verify(artifact: Artifact, paths: Sequence[Path], progress: StageProgress) -
 
 
 def compare_with_torch(artifact: Artifact, paths: Sequence[Path] = (), *, progress: Progress | None = None) -> Parity:
-    """Compare the deployed detector, in the precision that it learnt in, with the torch network or its substitute.
+    """Compare the deployed detector, in the precision that it learnt in, with the torch network or a substitute.
 
-    The images are by default the golden ones.
+    The images are by default the golden images.
     """
     torch_scores = TorchScores(artifact)
     paths = list(paths) or [artifact.path / golden.image for golden in artifact.learnt_graph.golden]
@@ -109,7 +109,7 @@ def compare(
 ) -> ImageComparison:
     """Measure an image by the detector and compare with the expected score and map.
 
-    The expected score is judged by the thresholds of `judge`, by default those of the graph that was learnt.
+    The expected score is judged by the thresholds of `judge`, by default the graph that was learnt.
     """
     score, anomaly_map = expected
     measured = detector.measure(image)

@@ -34,8 +34,8 @@ class PairReport:
 
     Errors are relative to torch: means over the images, and `worst_score_error` the largest; for fp32 the largest
     differences must be within the tolerance, otherwise the means. `golden_error` is the largest relative difference of
-    a golden image's score from the recorded one. `AUROC_change` is that from torch; None without labels. `network_ms`
-    and `frame_ms` are medians on the golden images.
+    a golden image's score from the recorded one. `AUROC_change` is the change of AUROC from torch; None without labels.
+    `network_ms` and `frame_ms` are medians on the golden images.
     """
 
     runtime: str
@@ -77,7 +77,7 @@ def verify_pairs(
     *,
     progress: StageProgress = no_progress,
 ) -> list[PairReport]:
-    """Compare the model under each (runtime, precision) with torch, and with what its golden images scored.
+    """Compare the model under each (runtime, precision) with torch, and with the recorded scores of its golden images.
 
     `pairs`: see `all_pairs`.
     `images`: images; AUROC needs labelled ones, good and defective.

@@ -22,7 +22,7 @@ VERIFY_FACTOR, _MAP_FACTOR = 2, 20
 
 
 def graph_record(precision: str, tolerance: float | None = None, **record: Any) -> GraphRecord:
-    """Describe a graph, with the differences that `edgead verify` allows; `tolerance` replaces the default one."""
+    """Describe a graph, with the differences that `edgead verify` allows; `tolerance` replaces their default."""
     allowed = TOLERANCES.get(precision) if tolerance is None else tolerance
     if allowed is not None:
         record |= {"score_tolerance": VERIFY_FACTOR * allowed, "map_tolerance": _MAP_FACTOR * allowed}

@@ -33,10 +33,10 @@ FEWEST_SHARED = 20  # images from which opening more detectors pays
 class CalibrationPlan:
     """Good images and the rates that their thresholds guarantee.
 
-    The images are held out of training, unless they have `folds` (each is scored as if its fold had not been learnt) or
-    `scores` from cross-validation. `groups` has the group of each image; it is empty if every image is a group of its
-    own. Without a `false_reject_rate` no thresholds are made; the images then become golden images. If the images have
-    `names`, the manifest lists the names of those with the highest scores.
+    The images are not learnt, unless they have `folds` (each is scored as if its fold had not been learnt) or `scores`
+    from cross-validation. `groups` has the group of each image; it is empty if every image is a group of its own.
+    Without a `false_reject_rate` no thresholds are made; the images then become golden images. If the images have
+    `names`, the manifest lists the names of the images that score highest.
     """
 
     images: Sequence[Path]
@@ -52,7 +52,7 @@ class CalibrationPlan:
 class GoodScores:
     """Results of a detector on good images: image scores, and maxima and medians of the anomaly maps.
 
-    `method` is the calibration method if the model has learnt from the images.
+    `method` names the calibration method, if the model has learnt from the images.
     """
 
     scores: list[float]
@@ -105,7 +105,7 @@ def complete_artifact(
 ) -> GoodScores:
     """Calibrate the detector in `draft` by running it, add golden images and kept images, write the manifest.
 
-    Returns scores behind the thresholds, in the order of the images; without thresholds, scores of the golden images.
+    Returns the scores that make the thresholds, in the order of the images; without thresholds, of golden images.
     """
     with Detector(Artifact(draft, manifest)) as detector:  # no engine is built yet, so the graph itself runs
         if plan.false_reject_rate is None:
@@ -150,7 +150,7 @@ def measure_views(
 
 
 def _complete_without_thresholds(detector: Detector, draft: Path, parts: Sequence[Path]) -> GoodScores:
-    """Keep golden images, without thresholds; learnt ones are moved a little: in place they would score 0."""
+    """Keep golden images, without thresholds; learnt images are moved a little, or they would score 0."""
     learnt = detector.manifest.learns_from != "nothing"
     golden, paths = [], []
     for number, path in enumerate(parts[:GOLDEN_IMAGES]):
@@ -170,7 +170,7 @@ def _complete_without_thresholds(detector: Detector, draft: Path, parts: Sequenc
 def moved(image: np.ndarray) -> np.ndarray:
     """Shift a part, uint8 BGR (H, W, 3), by a hundredth of the image, and turn it by 1 degree.
 
-    Values, (H, W), are taken from the nearest pixel, as there is nothing between a height and a hole.
+    Heights, (H, W), are taken from the nearest pixel, as there is nothing between a height and a hole.
     """
     height, width = image.shape[:2]
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 1.0, 1.0)

@@ -124,7 +124,7 @@ class FrozenBackbone:
     def inputs(self, scale: FeatureScale, metric: np.ndarray) -> dict[str, np.ndarray]:
         """Return the graph's inputs besides the image, in its order, for a scale and a metric.
 
-        Without damping the graph gives features 2^24 times smaller than those of `FeatureScale.standardise`; the metric
+        Without damping the graph gives features 2^24 times smaller than `FeatureScale.standardise` does; the metric
         multiplies them back, without loss, as all factors are powers of two.
         """
         lengths = np.full(len(self.channels), _NEUTRAL_SQUARED_LENGTH) if not scale.damps else scale.squared_length

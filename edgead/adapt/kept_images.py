@@ -1,7 +1,7 @@
 """Kept images: good parts stored in a model; thresholds are made from them again when its memory bank changes.
 
-They come from the last calibration from images, or from training, and are lossless: at the size of the network's input,
-or whole if it sees tiles or more than 8 bits.
+Kept images come from the last calibration from images, or from training, and are lossless: at the size of the network's
+input, or whole if the network sees tiles or more than 8 bits.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def kept_images(artifact: Artifact) -> list[Path]:
 def made_from_kept(manifest: Manifest, precision: str) -> bool:
     """Whether the thresholds of a graph come from the images that the model keeps now.
 
-    They do not if a person set the thresholds, if another graph was calibrated later, or if their own calibration had
-    too many images to keep.
+    The thresholds do not if a person set them, if another graph was calibrated later, or if the calibration had too
+    many images to keep.
     """
     changes = manifest.threshold_changes
     replaced = next((change for change in reversed(changes) if change.kept), None)
@@ -65,7 +65,7 @@ def keep_images(
     """Write the images that a model with a memory bank was calibrated on; return the manifest's entries.
 
     There are none if the images are too many. The `scores` are by the graph that was learnt; the kept images must
-    support the `false_reject_rate` again. `groups` are empty if every image is its own, `folds` if none was learnt.
+    support the `false_reject_rate` again. `groups` is empty if there are none, `folds` if no image was learnt.
     """
     group_of = list(groups) if len(groups) else list(range(len(paths)))
     picks = _enough(group_of, false_reject_rate) if len(folds) else list(range(len(paths)))
@@ -85,7 +85,7 @@ def keep_images(
 
 
 def can_keep(manifest: Manifest, images: int) -> bool:
-    """Whether the model can be taught, and this number of images is small enough to keep."""
+    """Whether the model can be taught, and is able to keep this number of images."""
     return manifest.head.grows and images <= MAX_KEPT
 
 

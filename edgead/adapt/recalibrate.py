@@ -64,9 +64,9 @@ class AskedRates:
 class GoodParts:
     """Good images to calibrate with.
 
-    `images` are those without copies, `looks` how each looks, by its path. `copies` of others count once, `unreadable`
-    images (their faults) not at all. `found` says how the groups were found; `group_of` is the group of each image,
-    empty if each is its own. `sha256` is a hash of the contents.
+    `images` lists different images, `looks` says how each looks, by path. `copies` are files equal to one of these;
+    `unreadable` has the faults of others. `found` says how the groups were found; `group_of` is the group of each
+    image, empty if each image is a group of its own. `sha256` is a hash of the contents.
     """
 
     images: list[Path]
@@ -104,9 +104,9 @@ class GoodParts:
 class Recalibration:
     """New thresholds, not written yet, and the facts that they are based on.
 
-    The old threshold rejects the share `rejected_before` of the images; The medians are those of the scores that the
-    old thresholds came from, and of the scores of the images. `outliers` says which images score far above the others.
-    `views` are for the drift watch. `kept_scores` are those of the images by the graph that was learnt (empty if the
+    The old threshold rejects the share `rejected_before` of the images. One median is of the scores that the old
+    thresholds came from, the other of the images' scores. `outliers` says which images score far above the others.
+    `views` are for the drift watch. `kept_scores` are the images' scores by the graph that was learnt (empty if the
     model keeps no images), `of_bad` the scores of the bad parts, of which `taught_bad` are known defects of the model.
 
     The `doubts` of `change` say why the thresholds may miss defects; such thresholds are written only with a reason.
@@ -166,7 +166,7 @@ class Recalibration:
 def refuse_thresholds(detector: Detector, bad: Sequence[Path], before: Calibration, after: Calibration) -> list[float]:
     """Measure bad parts, and return their scores.
 
-    Raises SettingsError: one that the old thresholds stop would be ok with the new ones.
+    Raises SettingsError: a bad part that the old thresholds stop would be ok with the new thresholds.
     """
     scores = [detector.measure(detector.read_image(path)).image_score for path in bad]
     found = [(score, path) for score, path in zip(scores, bad, strict=True) if before.review < score <= after.review]
@@ -195,8 +195,8 @@ def recalibrate(
 
     Raises CalibrationError: there are too few images for the rate; the message says how many are needed.
     Raises DatasetError: none of the images can be read.
-    Raises SettingsError: the model has learnt from some of them, or some score far above the others, like defects
-        (`edgead.calibration.outliers`), or a bad part would be ok; the message names them.
+    Raises SettingsError: the model has learnt from some images, or some score far above the others, like defects
+        (`edgead.calibration.outliers`), or a bad part would be ok; the message names the images.
     """
     before = _calibration_of(detector)
     if not paths:
@@ -254,7 +254,7 @@ def _refused_outliers(outliers: str, scores: Sequence[float], rate: float) -> Se
 def _doubts(
     detector: Detector, good: GoodParts, measured: GoodScores, after: Calibration, rejected: Rate, *, tested: bool
 ) -> list[str]:
-    """Say why new thresholds may miss defects. Known defects have `tested` them or not."""
+    """Say why new thresholds may miss defects. `tested`: whether known defects were tested against them."""
     before, names, scores = _calibration_of(detector), good.names, measured.scores
     found = _apart(detector, names, scores, good.group_of) if rejected.rate >= MIN_APART else []
     unlike = unlike_golden(detector, good.looks, share=MAX_REJECTED)
@@ -270,7 +270,7 @@ def _doubts(
 
 
 def _raised(before: Calibration, after: Calibration, names: Sequence[str], scores: Sequence[float]) -> list[str]:
-    """Say that the limit rises much, if it does at a rate that is not stricter than before."""
+    """Say that the limit rises much, if so at a rate that is not stricter than before."""
     rise = scaled_score(after.reject, before.typical, before.reject) or 0.0
     if rise <= MAX_RISE or after.false_reject_rate < before.false_reject_rate:
         return []
@@ -283,14 +283,14 @@ def _raised(before: Calibration, after: Calibration, names: Sequence[str], score
 
 
 def _same_scores(before: Calibration, scores: Sequence[float], groups: Sequence[int]) -> float | None:
-    """P-value that the scores of before and these have one distribution; None without scores of before."""
+    """P-value of the test that earlier scores and these have one distribution; None without earlier scores."""
     if not before.scores:
         return None
     return same_distribution_p_value(one_of_each(before.scores, before.groups), one_of_each(scores, groups))
 
 
 def _calibration_of(detector: Detector) -> Calibration:
-    """Return the model's own thresholds, as the detector may have been given temporary ones."""
+    """Return the model's own thresholds, as the detector may have been given temporary thresholds."""
     path, before = detector.artifact.path, detector.artifact.graph(detector.graph.precision).calibration
     if before is None:
         raise ArtifactError(f"{path} has no thresholds: retrain it with `edgead train`")
@@ -303,7 +303,7 @@ def _calibration_of(detector: Detector) -> Calibration:
 
 
 def _apart(detector: Detector, names: Sequence[str], scores: Sequence[float], groups: Sequence[int]) -> list[str]:
-    """Say that some of the images are apart from those that were learnt, if they are."""
+    """Say that some of the images look different from all learnt images, if so."""
     graph = detector.artifact.graph(detector.graph.precision)
     cause = cause_of(names, scores, graph, detector.artifact.path, groups=groups)
     return [cause.said] if cause is not None and cause.kind == "unlearnt" else []
@@ -312,7 +312,7 @@ def _apart(detector: Detector, names: Sequence[str], scores: Sequence[float], gr
 def _kept_scores(
     detector: Detector, paths: Sequence[Path], scores: Sequence[float], progress: Progress | None
 ) -> list[float]:
-    """Return the scores to keep with the images: those of the graph that was learnt, even if another is calibrated."""
+    """Return the scores to keep with the images: by the graph that was learnt, even if another graph is calibrated."""
     if not can_keep(detector.manifest, len(paths)):
         return []
     learnt_in = detector.manifest.learnt_in
@@ -325,9 +325,9 @@ def _kept_scores(
 def thresholds_by_hand(
     artifact: Artifact, precision: str | None, *, reject: float | None = None, review: float | None = None
 ) -> tuple[ThresholdChange, Calibration]:
-    """Set thresholds by hand; nothing is written. None keeps a threshold, but review is never above reject.
+    """Set thresholds by hand; nothing is written. None keeps a threshold; review never exceeds reject.
 
-    Raises SettingsError: thresholds that are not finite, or a review threshold above the one that rejects.
+    Raises SettingsError: a threshold is not finite, or the review threshold is above the reject threshold.
     """
     graph = artifact.graph(precision)
     before = graph.calibration
@@ -381,8 +381,8 @@ def write_thresholds(
     """Write new thresholds of one graph and the change into the artifact's manifest, in one step.
 
     `reason`: why the thresholds are right, for the record; needed if the change has `doubts`.
-    `found`: calibration that the thresholds come from: its views and its images (for teaching) replace those of the
-        model. Without it, the model keeps its own.
+    `found`: calibration that the thresholds come from: its views and its images (for teaching) replace the model's.
+        None keeps the model's.
     Raises BlindLimitError: the change has doubts, and no reason is given.
     Raises SettingsError: the artifact was changed since it was opened.
     """
@@ -410,13 +410,13 @@ def write_thresholds(
 
 
 def _remove_others(model: Path, manifest: Manifest) -> None:
-    """Remove kept images that the manifest does not name: old ones, or new ones after a failed write."""
+    """Remove kept images that the manifest does not name: replaced images, or new images after a failed write."""
     for name in others_kept(model, manifest.files):
         (model / name).unlink(missing_ok=True)
 
 
 def _keep(artifact: Artifact, found: Recalibration) -> list[Kept]:
-    """Write the images of a calibration, in addition to those that the manifest still names."""
+    """Write the images of a calibration, beside the kept images that the manifest still names."""
     if not found.kept_scores:
         return []
     return keep_images(
@@ -431,7 +431,7 @@ def _keep(artifact: Artifact, found: Recalibration) -> list[Kept]:
 
 
 def _review_rate(before: Calibration, rate: float) -> float:
-    """Return the model's own review rate, or `rate` if that is higher or the model sends nothing to review."""
+    """Return the model's own review rate, or `rate` if `rate` is higher or the model sends nothing to review."""
     return rate if before.review_rate == before.false_reject_rate else max(rate, before.review_rate)
 
 

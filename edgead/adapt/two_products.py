@@ -1,7 +1,7 @@
-"""Detection of two products in one folder: some images resemble each other, but none of the rest.
+"""Detection of two products in one folder: some images resemble each other, but not the rest.
 
 The mean features of the images are compared along their main directions. Good images of one product form one cluster,
-even if light and batches differ; those of two products form two clusters with a gap between. Ours; see
+even if light and batches differ; images of two products form two clusters with a gap between. Edgead's own; see
 benchmarks/RESULTS.md for results on the panel of data sets.
 """
 
@@ -96,7 +96,7 @@ class TwoProducts:
         )
 
     def write_beside(self, model: Path) -> str:
-        """Draw some images of either cluster and list those of the smaller one, beside a model; return the warning."""
+        """Beside a model, draw some images of either cluster and list the smaller cluster; return the warning."""
         sheet = model.absolute().with_name(f"{model.name}-two-products.jpg")
         write_image(sheet, self.sheet())
         names = sheet.with_suffix(".txt")

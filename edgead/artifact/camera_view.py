@@ -18,8 +18,8 @@ class ViewMeter:
     """Meter of brightness, sharpness and position, relative to golden images.
 
     Brightness is the median, over the cells of the image, of the ratio of grey levels: exposure and light change every
-    cell, a part that looks different changes only its own. Sharpness is the steepest gradient relative to the
-    contrast. Position is the centroid of the gradient's magnitude; it needs no registration and works for turned parts.
+    cell, an odd part changes only the cells that show it. Sharpness is the steepest gradient relative to the contrast.
+    Position is the centroid of the gradient's magnitude; it needs no registration and works for turned parts.
 
     `golden` (sequence of ndarray of shape (H, W, 3), uint8, BGR): golden images, at least one; images of another size
         than the first are ignored.

@@ -16,7 +16,7 @@ MAX_VERSIONS = 5
 
 
 def versions_folder(path: Path) -> Path:
-    """Folder of a model's earlier versions; for a link to a model, that of its target."""
+    """Folder of a model's earlier versions; for a link to a model, the folder of the link's target."""
     path = path.resolve()
     return path.with_name(f"{path.name}.versions")
 
@@ -65,7 +65,7 @@ def exchange(path: Path, draft: Path, aside: Path) -> None:
     """Move what is at `path` to `aside`, and the draft to `path`; on an error everything is moved back.
 
     If the file system can exchange two names in one step, a complete model is at `path` whenever the program ends. With
-    two renames there is an instant without one; see `restore_missing`.
+    two renames there is an instant without a model; see `restore_missing`.
     """
     try:
         try:

@@ -1,4 +1,4 @@
-"""Checked reading of an artifact's files: inside its folder, of bounded size, with the sha256 in its manifest."""
+"""Checked reading of an artifact's files: inside the folder, of bounded size, with the sha256 in the manifest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REMEDY = "copy the whole directory again or retrain"
 
 
 class ArtifactError(EdgeadError):
-    """The directory is not a usable artifact; the message says why and what to do."""
+    """Directory that is no usable artifact; the message says why and what to do."""
 
 
 def refuse_missing(path: Path) -> None:

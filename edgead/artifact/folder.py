@@ -29,8 +29,9 @@ ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.ru
 class Artifact:
     """An opened artifact: `path`, the validated `manifest`, and the `signatures` that lay beside it, unchecked.
 
-    A loaded artifact checks each file against the manifest when it is read, so a folder that was exchanged since gives
-    an error, not other data. An `Artifact` made by its constructor is a draft: its files need not match the manifest.
+    A loaded artifact compares each file with the manifest when the file is read: a folder that was exchanged since
+    gives an error, not other data. An `Artifact` made by its constructor is a draft: its files need not match the
+    manifest.
     """
 
     def __init__(self, path: Path, manifest: Manifest):
@@ -77,7 +78,7 @@ class Artifact:
         return tuple(sorted(self.manifest.graphs, key=PRECISIONS.index))
 
     def graph(self, precision: str | None = None) -> Graph:
-        """Look up the graph of a precision, by default the one that the manifest names.
+        """Look up the graph of a precision, by default of the precision that the manifest names.
 
         Raises SettingsError if the artifact has no such graph; says which it has and how to make one.
         """
@@ -129,7 +130,7 @@ class Artifact:
         return read_file(self.path, name, expected)
 
     def array(self, name: str) -> np.ndarray:
-        """Read one of the arrays, float32 (rows, columns), read only.
+        """Read one of the model's learnt arrays, float32 (rows, columns), read only.
 
         Raises ArtifactError: the manifest has no array of that name, or its file has another hash.
         """

@@ -1,4 +1,4 @@
-"""Graph of an artifact, as runtimes load it: an ONNX file with the arrays that are its inputs, or an OpenVINO IR."""
+"""Graph of an artifact, as runtimes load it: an ONNX file with arrays for its inputs, or an OpenVINO IR."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class ArrayFile:
 class Graph:
     """Graph of one precision, with its own thresholds and golden scores.
 
-    `score_tolerance` is the largest relative difference that golden scores may have from those on record. `arrays` are
-    the graph's inputs after the image, in order: learnt values are inputs so that many products can share one graph.
-    If `constants` is set the graph is an OpenVINO IR, and this is its second file (weights).
+    `score_tolerance` is the largest relative difference of golden scores from the recorded scores. `arrays` are the
+    graph's inputs after the image, in order: learnt values are inputs so that many products can share one graph. If
+    `constants` is set the graph is an OpenVINO IR, and this is its second file (weights).
     """
 
     precision: str
@@ -100,7 +100,7 @@ class Graph:
     def read_whole(self) -> bytes:
         """Read the ONNX file and turn the arrays into constants in it, for an engine whose only input is the image.
 
-        Raises ArtifactError: see `read`; also if an array cannot be read, or the graph has no input of its name.
+        Raises ArtifactError: see `read`; also if an array cannot be read, or the graph has no input of that name.
         """
         content = self.read()
         try:

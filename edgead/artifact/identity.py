@@ -1,4 +1,4 @@
-"""Hash of everything that determines a model's scores: models with the same hash give the same scores."""
+"""Hash of all that determines a model's scores: models with equal hashes give equal scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def scorer_sha256(manifest: Manifest, precision: str) -> str:
 
 
 def scored_alike(path: Path, manifest: Manifest, precision: str) -> list[str]:
-    """List the manifest hashes of a model, and of those of its earlier versions that give the same scores."""
+    """List the manifest hashes of a model, and of the earlier versions that give the same scores."""
     alike, scorer = [manifest.manifest_sha256], scorer_sha256(manifest, precision)
     for version in earlier_versions(path):
         with suppress(ArtifactError, KeyError):  # unreadable, or without this precision

@@ -35,8 +35,8 @@ class Ignored(StrictSection):
 class Alignment(StrictSection):
     """Golden image that each part is registered with, before the region of interest is cropped.
 
-    `look` is that image, small and grey, as a PNG in base64. A part counts as not found if its best correlation is
-    below `least_correlation`.
+    `look` is the golden image, small and grey, as a PNG in base64. A part counts as not found if its best correlation
+    is below `least_correlation`.
     """
 
     frame_size: tuple[_FrameSide, _FrameSide]
@@ -145,7 +145,7 @@ _SELDOM = (*_OF_DEPTH, "mm_per_pixel")
 class TensorInput(StrictSection):
     """One input of the graph: its `name`, the plane of a frame that it takes, and the preprocessing of that plane.
 
-    For an input of `rgb_relief`, `plane` is that of the heights; the colours of the same pair are read with it.
+    For an input of `rgb_relief`, `plane` is the plane of the heights; the colours of the same pair are read with it.
 
     `clip` is the number of frames that one run takes.
     """

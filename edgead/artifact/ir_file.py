@@ -2,7 +2,7 @@
 
 An IR is an XML file of layers (https://docs.openvino.ai, "OpenVINO IR format") and a file of constants, to which it
 refers by offset. Layers that contain graphs (Loop, TensorIterator, If) are refused: they may run forever, and OpenVINO
-cannot be stopped within one. So is a document type, by which a short file can expand to a very long one.
+cannot be stopped within one. A document type is refused too: with it, a short file can expand to a very long one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Manifest of a finished detector: its sections, and reading of its file, whose content is protected by a hash.
+"""Manifest of a finished detector: the sections, and the reading of the file, whose content is protected by a hash.
 
 Unknown keys are refused.
 """
@@ -85,7 +85,8 @@ class Thresholds(Limits):
 class VolumeCalibration(Limits):
     """Thresholds of whole volumes, for the same rates as the slices' thresholds, and ascending scores of good volumes.
 
-    `groups` has the group of each volume; it is empty if every volume is its own. See `edgead.calibration.volumes`.
+    `groups` has the group of each volume; it is empty if every volume is a group of its own. See
+        `edgead.calibration.volumes`.
     """
 
     scores: Annotated[list[_Score], Field(min_length=1)]
@@ -96,9 +97,10 @@ class Calibration(Thresholds):
     """Thresholds and the scores of good images that they come from, ascending; see `edgead.calibration.conformal`.
 
     For thresholds that were set by hand, the rates are estimated from the scores. `groups` has the group of each score;
-    it is empty if every image is its own. `most_defective` is the largest share of the images, or of the groups, that
-    may be defective, as the user stated: 0 if all are known to be good. `volumes` has the thresholds of whole volumes,
-    if images are slices. Without scores (`method` "none", until thresholds are set by hand) rates and p-values are 1.
+    it is empty if every image is a group of its own. `most_defective` is the largest share of the images, or of the
+    groups, that may be defective, as the user stated: 0 if all are known to be good. `volumes` has the thresholds of
+    whole volumes, if images are slices. Without scores (`method` "none", until thresholds are set by hand) rates and
+    p-values are 1.
     """
 
     map_threshold: float
@@ -133,7 +135,7 @@ class Calibration(Thresholds):
 
     @classmethod
     def none_yet(cls, map_threshold: float, map_typical: float) -> Calibration:
-        """Make the calibration before any score: every image goes to review; the map levels only serve the display."""
+        """Make a calibration without scores: every image goes to review; the map's levels only serve the display."""
         return cls(
             method="none",
             review=LOWEST,
@@ -151,8 +153,9 @@ class ThresholdChange(StrictSection):
 
     `images` is the number of good images that were scored and `images_sha256` their hash: 0 for thresholds set by hand,
     or moved by a lesson without images of its own. With `kept`, the model keeps the images of this calibration.
-    `same_scores_p_value` compares their scores with those of the previous calibration. `doubts` are the warnings about
-    the new thresholds, see `edgead.calibration.blind`; `reason` is why the user accepted them nevertheless.
+    `same_scores_p_value` compares the images' scores with the scores of the previous calibration. `doubts` are the
+    warnings about the new thresholds, see `edgead.calibration.blind`; `reason` is why the user accepted them
+    nevertheless.
     """
 
     changed_at: datetime
@@ -185,7 +188,7 @@ class Golden(StrictSection):
 class Kept(StrictSection):
     """Good image that the model keeps, so that thresholds can be recalibrated when the memory bank changes.
 
-    `image` is its path inside the artifact, `image_score` its score by the graph that was learnt. A learnt image has
+    `image` is the path inside the artifact, `image_score` the score by the graph that was learnt. A learnt image has
     the number of its `fold`, which is left out when it is scored; images of one part have the same `group`.
     """
 
@@ -210,10 +213,10 @@ GoldenImages = Annotated[list[Golden], Field(max_length=MAX_GOLDEN)]
 class GraphRecord(StrictSection):
     """Record of one graph: its files, how it was made and how closely it follows the torch network.
 
-    `score_tolerance` and `map_tolerance` bound how far its scores and maps may be from those of the torch network
-    (`edgead.export.verify`): the largest relative differences for fp32, their means for others. `method` says how the
-    graph was made and what was measured. `arrays` names the manifest's arrays that are its inputs after the image.
-    If it has a file of `constants` it is an OpenVINO IR, which only that runtime loads; otherwise it is ONNX.
+    `score_tolerance` and `map_tolerance` bound how far scores and maps may be from the torch network's
+    (`edgead.export.verify`): the largest relative differences for fp32, the mean ones for other precisions. `method`
+    says how the graph was made and what was measured. `arrays` names the manifest's arrays that are its inputs after
+    the image. With a file of `constants` the graph is an OpenVINO IR, which only OpenVINO loads; otherwise it is ONNX.
     """
 
     file: str = "model.onnx"
@@ -258,7 +261,7 @@ class Manifest(StrictSection):
     graphs : dict of GraphRecord
         The graphs, by precision.
     arrays : dict of str
-        Files of learnt arrays, by name: those that the head needs, and those that are inputs of graphs.
+        Files of learnt arrays, by name: arrays that the head needs, and arrays that are inputs of graphs.
     learns_from : {"good", "unlabelled", "nothing"}
         Kind of images that the method learns from.
     kinds : Kinds
@@ -266,7 +269,7 @@ class Manifest(StrictSection):
     kept : list of Kept
         Good images that the model keeps, in the order of their scores; see `edgead.adapt.kept_images`.
     views : list of CameraView
-        Camera views of good images, one of each group: the first images of a camera are compared with them.
+        Camera views of good images, one of each group, with which a camera's first images are compared.
     """
 
     schema_version: Literal[5] = SCHEMA_VERSION
@@ -358,7 +361,7 @@ class Manifest(StrictSection):
 
     @property
     def of_several(self) -> bool:
-        """Whether it learnt several products: from a folder each, or from images that look like two."""
+        """Whether the model learnt several products: from a folder each, or from images that look like two."""
         return "two_products" in self.training or self.training.get("groups", {}).get("rule") == "folders"
 
     def with_graph(self, precision: str, **changes: Any) -> Manifest:
@@ -374,7 +377,7 @@ class Manifest(StrictSection):
 
     @property
     def graph_properties(self) -> dict[str, str]:
-        """Properties to store in the ONNX file, so that it can be fed and its outputs read without the manifest.
+        """Properties to store in the ONNX file, so that programs can feed it and read the outputs without the manifest.
 
         Thresholds and hashes are not among them: they change after the export.
         """

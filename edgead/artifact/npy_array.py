@@ -1,4 +1,4 @@
-"""Reader of float32 .npy files from bytes: makes no copy, and allocates nothing on the word of the header."""
+"""Reader of float32 .npy files from bytes: makes no copy, and does not trust the header's sizes."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
 
     `image` (ndarray of shape (H, W, 3), uint8, BGR): a frame as `as_frame` returns it; values, (H, W) uint16 or
         float32, if the spec keeps their depth.
-    `spec`: from the artifact's manifest; with tiles, one element of `inputs_of` for this frame.
+    `spec`: from the artifact's manifest; with tiles, the element of `inputs_of` for one tile.
     `out` (ndarray of shape (h, w, 3), uint8, C order): written in place when given; float32 if the spec keeps the
         depth.
     Returns ndarray of shape (h, w, 3), uint8, RGB, C order: for values: float32, scaled so that good parts fill 0 to
@@ -76,12 +76,12 @@ def prepared(image: np.ndarray, size: tuple[int, int], sides: Sides, out: np.nda
 
 
 def _of_colours(spec: Preprocessing) -> Preprocessing:
-    """Derive the preprocessing of a pair's colours."""
+    """Derive the preprocessing for the colours of a pair (colours with heights)."""
     return spec.model_copy(update={"colour": "rgb", "relief": None})
 
 
 def _of_heights(spec: Preprocessing) -> Preprocessing:
-    """Derive the preprocessing of a pair's heights."""
+    """Derive the preprocessing for the heights of a pair."""
     return spec.model_copy(update={"colour": "relief"})
 
 
@@ -122,7 +122,7 @@ def as_frame(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
 
     `image`: an image that `as_bgr` takes; if the spec keeps the depth, (H, W) of uint16 or floats, or a pair: see
         `edgead.images.pairs`. If only heights are read, a pair becomes its heights.
-    Raises ImageError: any other image: one that had 8 bits has no depth.
+    Raises ImageError: any other image, such as an 8-bit image if the spec keeps the depth.
     """
     return _in_colour(image, spec.colour)
 
@@ -352,7 +352,7 @@ class Aligned:
 
 
 def aligned(image: np.ndarray, spec: Preprocessing) -> Aligned:
-    """Register the part of a frame with the golden one, by shift and small rotation.
+    """Register the part of a frame with the golden part, by shift and small rotation.
 
     Time is bounded: the search takes at most 40 steps in images of 128 pixels.
     """
@@ -372,7 +372,7 @@ def aligned(image: np.ndarray, spec: Preprocessing) -> Aligned:
 
 
 def alignment_to(golden: np.ndarray) -> Alignment:
-    """Make the manifest section that registers parts with the one in this golden image, uint8 BGR.
+    """Make the manifest section by which parts are registered with the part in this golden image, uint8 BGR.
 
     Raises SettingsError: the image has a single grey level, so that nothing can be registered with it.
     """
@@ -410,7 +410,8 @@ def _to_frame(region: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
 def covered(spec: Preprocessing, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """Rows and columns of the network's input that are not padding, for a frame of this shape.
 
-    These are all, unless the frame keeps its proportions (`spec.fill` is `reflect`): then it lies in the middle.
+    There is padding only if the frame keeps its proportions (`spec.fill` is `reflect`): then the frame lies in the
+    middle.
     """
     room_y, room_x = spec.image_size
     if spec.fill == "stretch":

@@ -1,7 +1,7 @@
 """Relief: three channels of a height map, without tilt and holes, for networks that learnt from photographs.
 
-The choice of channels is ours: height above the surroundings, slope across and slope down. Each maps the range of good
-parts to 0 to 255, and goes on as far again outside.
+The choice of channels is edgead's own: height above the surroundings, slope across and slope down. Each maps the range
+of good parts to 0 to 255; values outside are kept up to as far again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def heights_of(values: np.ndarray, relief: Relief) -> Heights:
     """Subtract the plane of a part from its heights, and fill holes from their surroundings.
 
     `values`: ndarray of shape (H, W), uint16 or float32.
-    Raises ImageError: nearly all of it is holes.
+    Raises ImageError: nearly all values are holes.
     """
     known = known_of(values, relief)
     share = float(known.mean())
@@ -62,8 +62,8 @@ def known_of(values: np.ndarray, relief: Relief) -> np.ndarray:
 def plane_of(mm: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Fit the plane that most known points lie on, float32 (H, W).
 
-    Iteratively reweighted least squares with Tukey's biweight. Adding a plane to the heights shifts every step by that
-    plane, so that the residuals do not depend on the tilt.
+    Iteratively reweighted least squares with Tukey's biweight. If a plane is added to the heights, every step's result
+    shifts by that plane: the residuals do not depend on the tilt.
     """
     rows, columns = np.nonzero(known)
     step = max(1, len(rows) // _PLANE_SAMPLES)
@@ -128,7 +128,7 @@ def surface_of(mm: np.ndarray, sigma_px: float) -> Surface:
 
 
 def _surroundings(mm: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Smooth heights by a Gaussian; a wide one runs on a shrunken image, which loses nothing that remains."""
+    """Smooth heights by a Gaussian; a wide Gaussian runs on a shrunken image, which loses nothing visible."""
     factor = max(1, round(sigma_px / _FINE_SIGMA_PX))
     size = tuple(max(1, round(side / factor)) for side in mm.shape[::-1])
     small = cv2.resize(mm, size, interpolation=cv2.INTER_AREA)

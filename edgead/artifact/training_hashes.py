@@ -1,4 +1,4 @@
-"""Hashes of the images that a model has learnt from, so that no threshold is set or tested with them."""
+"""Hashes of the images that a model has learnt from, so that no threshold is set or tested with these images."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def content_sha256(path: Path) -> str:
 def keep_learnt(draft: Path, paths: Sequence[Path], spec: Preprocessing, folds: Sequence[int] = ()) -> None:
     """Append images to the list of learnt images of the model in `draft`: two lines for each, with its fold.
 
-    One has the SHA-256 of the file, one that of the pixels, which identifies arrays and images that were decoded and
-    stored as another file, as a page, a camera and the evidence do.
+    One line has the SHA-256 of the file, the other the SHA-256 of the pixels, which identifies arrays, and images that
+    the page, a camera or the evidence store has decoded and stored in another file.
     """
     of_fold = [str(fold) for fold in folds] if len(folds) else [""] * len(paths)
     file = draft / FILE
@@ -59,7 +59,7 @@ class LearntImages:
 
     @cached_property
     def known(self) -> dict[str, str]:
-        """Fold, or '', by digest of a learnt image's file or pixels."""
+        """Fold ('' for none) of each learnt image, by digest of its file or pixels."""
         return _known_of(self._artifact)
 
     def has(self, data: bytes, image: np.ndarray) -> bool:
@@ -116,6 +116,6 @@ def _known_of(artifact: Artifact) -> dict[str, str]:
 
 
 def _parsed(data: bytes) -> dict[str, str]:
-    """Parse the list: fold, or '', by digest."""
+    """Parse the list of learnt images: fold ('' for none) by digest."""
     lines = data.decode("ascii", "replace").splitlines()
     return {digest: fold for digest, _, fold in (line.partition(" ") for line in lines)}

@@ -1,13 +1,13 @@
-"""Check of new thresholds and their images for blind limits, which would pass defects, before they are written.
+"""Check of new thresholds, before they are written, for blind limits, which would pass defects.
 
-A limit made from images of another product, or of defects, passes the defects that the model should stop, and still
-keeps its false reject rate. So the images and the new limit are compared with the good parts of the old limit, in
-units of the spread of their scores.
+A limit made from images of another product, or of defects, passes the defects that the model should stop, although the
+false reject rate is right. So the images and the new limit are compared with the good parts of the old limit, in units
+of the spread of their scores.
 
-The factors are bounds of chance, not fitted to images: if old and new scores have one distribution (normal, Student's t
-of 3 degrees of freedom, Gumbel, exponential, or log-normal with sigma 0.3 or 0.6), at most 0.3 % of honest sets of 4 to
-40 exceed `FAR` with 20 to 240 old scores, and at most 2.1 % exceed `HIGHER` with 60 to 240, at rates of 5 % and more;
-with normal scores none. `python -m benchmarks blind` measures both on real parts.
+The factors below are bounds of chance, not fitted to images: if old and new scores have one distribution (normal,
+Student's t of 3 degrees of freedom, Gumbel, exponential, or log-normal with sigma 0.3 or 0.6), at most 0.3 % of honest
+sets of 4 to 40 exceed `FAR` with 20 to 240 old scores, and at most 2.1 % exceed `HIGHER` with 60 to 240, at rates of 5
+% and more; with normal scores none. `python -m benchmarks blind` measures both on real parts.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def doubts(
     `scores`, `medians`: image scores and medians of the maps of the images for the new limit; empty if it was set by
         hand.
     `groups`: group of each image, if some belong together.
-    `unlike`: ways in which most of the images differ from the golden ones; see `edgead.detector.golden_likeness`.
+    `unlike`: ways in which most of the images differ from the golden images; see `edgead.detector.golden_likeness`.
     """
     found = list(unlike)
     if not before.scores:
@@ -85,7 +85,7 @@ def doubts(
 
 
 def shift(before: Calibration, scores: Sequence[float], groups: Sequence[int] = ()) -> float:
-    """Rise of the median of scores above that of the old scores, in deviations of the old ones."""
+    """Rise of the median of scores above the median of old scores, in deviations of the old scores."""
     usual = _by_group(before.scores, before.groups)
     return float(np.median(_by_group(scores, groups)) - np.median(usual)) / _spread(usual)
 

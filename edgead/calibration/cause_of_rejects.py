@@ -51,13 +51,11 @@ def cause_of(
 ) -> Cause | None:
     """Find why more good parts are rejected than chance allows; None if chance allows it, or there are no old scores.
 
-    `names`, `scores`, `groups`: name, score and group of each image. Folders are part of the names; without groups
-        every image is its own.
+    `names`, `scores`, `groups`: name (with folders), score and group of each image; without groups each is its own.
     `graph`, `model`: graph that gave the scores, and the model's folder.
-    `unlike`: whether some images differ from the golden ones, so that no limit shall be made from them.
+    `unlike`: whether some images differ from the golden images, so that no limit shall be made from them.
     `known_good`: false if nobody has said that the parts are good: then only a rejection of nearly all has a cause.
-    `of_several`: the model has learnt several products, so that a new limit for these parts would change that of the
-        others.
+    `of_several`: the model has learnt several products, so that a new limit for these parts would concern all.
     """
     limits = graph.calibration
     if limits is None or not limits.scores or not scores:
@@ -122,7 +120,7 @@ def cause_of(
 
 
 def _of_names(names: Sequence[str], is_rejected: Sequence[bool]) -> str:
-    """Find words in names whose parts are nearly all rejected while few of the others are; empty if none."""
+    """Find words such that nearly all parts with the word in their name are rejected, and few others; empty if none."""
     rejected, words = sum(is_rejected), [_words(name) for name in names]
     for place in dict.fromkeys(place for found in words for place in found):
         all_of = Counter(found.get(place, "") for found in words)

@@ -4,8 +4,8 @@ Split conformal prediction (Vovk, Gammerman, Shafer, "Algorithmic Learning in a 
 scores of n held-out good parts and the score of the next good part are exchangeable, the next one exceeds the
 k-th smallest of the n with a probability of at most 1 - k / (n + 1), whatever the distribution.
 
-If images come in groups (one part photographed several times, a batch, a light), the groups are exchangeable, not the
-images: see `edgead.calibration.group_conformal`.
+If images come in groups (one part photographed several times, a batch, a light), groups are exchangeable, images are
+not: see `edgead.calibration.group_conformal`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def rounded_up(rate: float) -> str:
 
 
 def looser(rate: float, count: int) -> str:
-    """Sentence on what a rate that this number of images or groups supports costs, beside the one asked for."""
+    """Sentence that offers a rate which this number of images or groups supports, beside the asked rate."""
     least = rounded_up(1 / (count + 1))
     cost = f"{100 * float(least):.3g} % of good parts, not {100 * rate:.3g} %"
     return f"A rate of {least}, which these support, rejects up to {cost}"
@@ -171,7 +171,7 @@ def raised(threshold: float) -> float:
 def share_above(sorted_scores: Sequence[float], threshold: float, groups: Sequence[int] | None = None) -> float:
     """Estimate the false-reject rate of a threshold from scores of good parts that it was not derived from.
 
-    It is (1 + number of scores above) / (n + 1), the conformal p-value of a score just above the threshold.
+    The estimate is (1 + number of scores above) / (n + 1), the conformal p-value of a score just above the threshold.
     """
     if groups:
         return Ranking(sorted_scores, groups).share_above(threshold)

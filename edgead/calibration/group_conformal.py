@@ -2,12 +2,12 @@
 
 Hierarchical conformal prediction (Lee, Barber, Willett, "Distribution-free inference with hierarchical data", 2023,
 arXiv:2306.06342; Dunn, Wasserman, Ramdas, "Distribution-free prediction sets for two-layer hierarchical models", 2022,
-before them). With K groups, each of the N scores of a group has the weight 1 / ((K + 1) N), and infinity, which stands
-for the new group, 1 / (K + 1).
+before them). With K groups, each of the N scores of a group has the weight 1 / ((K + 1) N); infinity, which stands for
+the new group, has 1 / (K + 1).
 
-Proof: let the K + 1 groups, the new one included, be exchangeable, and the scores within each. The score of the new
-part is then drawn at random from a random group, and exceeds the weighted quantile of all K + 1 groups with at most the
-requested probability. Infinity in place of the new group's scores only raises that quantile.
+Proof: let the K + 1 groups, including the new group, be exchangeable, and the scores within each group too. The score
+of the new part is then drawn at random from a random group, and exceeds the weighted quantile of all K + 1 groups with
+at most the requested probability. Infinity in place of the new group's scores only raises that quantile.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 
 def have_several(groups: Sequence[Hashable] | None) -> bool:
-    """Whether a group has more than one image; if none has, plain conformal prediction gives the same."""
+    """Whether a group has more than one image; if no group has, plain conformal prediction gives the same."""
     return bool(groups) and len(set(groups or ())) < len(groups or ())
 
 
@@ -63,7 +63,7 @@ class Ranking:
     """Scores of held-out good parts, prepared to rank new scores among them.
 
     `sorted_scores`: ascending.
-    `groups`: group of each score; empty if every score is its own.
+    `groups`: group of each score; empty if every score is a group of its own.
     """
 
     def __init__(self, sorted_scores: Sequence[float], groups: Sequence[int] | None = None):
@@ -76,8 +76,8 @@ class Ranking:
     def p_value(self, score: float) -> float:
         """Upper bound of the probability that the next good part scores as high or higher.
 
-        It is (1 + number of scores at or above `score`) / (n + 1); with groups a score counts by its weight. For a good
-        part it is at or below any p with a probability of at most p (Vovk et al. 2005, section 2.2).
+        The bound is (1 + number of scores at or above `score`) / (n + 1); with groups a score counts by its weight. For
+        a good part the bound is at or below any p with a probability of at most p (Vovk et al. 2005, section 2.2).
         """
         return min(1.0, (1 + self._from[bisect_left(self._scores, score)]) / self._total)
 

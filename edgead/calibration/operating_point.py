@@ -30,7 +30,7 @@ def operating_points(
     """Compute the limits for some rates, leaving out rates that the good images do not support.
 
     `good`: scores of good images that the detector had not learnt when it scored them.
-    `groups`: group of each good image; empty if every image is its own.
+    `groups`: group of each good image; empty if every image is a group of its own.
     `defects`: scores of known defects.
     """
     count = len(set(groups)) or len(good)

@@ -21,12 +21,12 @@ def plan_calibration(
     """Choose how many of the good images, or groups, to hold out, and the false-reject rate.
 
     A fifth is held out, more if the requested rate needs it, never more than half: the memory bank needs the rest.
-    Without a requested rate, it is the strictest of `OFFERED_RATES` that a fifth supports, comfortably or not.
+    Without a requested rate, the strictest of `OFFERED_RATES` that a fifth supports, comfortably or not, is taken.
 
     `count`: number of groups of images, or of images if every image is its own group.
     `what`: name of the counted things in messages: `IMAGES` or `GROUPS`.
     Returns number to hold out and the false-reject rate.
-    Raises CalibrationError: they cannot support the rate; says how many are needed and found, and which rate is
+    Raises CalibrationError: the images cannot support the rate; says how many are needed and found, and which rate is
         supported.
     """
     held_out, rate = _plan(count, false_reject_rate, what)
@@ -45,7 +45,7 @@ def choose_rates(
 
     `false_reject_rate`, `review_rate`: by default `strictest_rate`, and `REVIEW_RATE` if that is the first of
         `OFFERED_RATES`.
-    `groups`: number of groups that the images form; by default every image is its own.
+    `groups`: number of groups that the images form; by default every image is a group of its own.
     Returns the false-reject rate and the review rate.
     Raises CalibrationError: the images cannot support the rate, or the review rate does not fit.
     """

@@ -1,7 +1,7 @@
-"""Scores of whole volumes from those of their slices, and thresholds that keep rates of volumes.
+"""Scores of whole volumes from the scores of their slices, and thresholds that keep false-reject rates of volumes.
 
-Ours. A volume's score is the highest mean over neighbouring slices, so that one noisy slice counts only in part.
-Thresholds are conformal over left-out volumes, one score each, so that dependence between slices does not matter.
+A volume's score (edgead's own) is the highest mean over neighbouring slices: one noisy slice counts little. Thresholds
+are conformal over volumes not learnt, one score each, so that dependence between slices does not matter.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ NEIGHBOURS = 3
 
 @dataclass(frozen=True, slots=True)
 class VolumeScore:
-    """Score of a volume, and the index of its worst slice: the highest among those averaged in the score."""
+    """Score of a volume, and the index of its worst slice: the highest of the slices averaged in the score."""
 
     score: float
     worst: int
 
 
 def volume_score(scores: Sequence[float]) -> VolumeScore:
-    """Compute a volume's score from its slices' in order: the highest mean of `NEIGHBOURS` of them, or of all if fewer.
+    """Compute a volume's score from its slices' scores in order: highest mean of `NEIGHBOURS` scores, or of all if few.
 
     >>> volume_score([1, 1, 4, 1, 3, 3, 3, 1])
     VolumeScore(score=3.0, worst=4)
@@ -45,7 +45,7 @@ def calibrate_volumes(
     """Compute thresholds that the next good volume exceeds with at most these probabilities.
 
     `scores`: `volume_score` of good volumes, each scored by a detector that had not learnt it.
-    `groups`: group of each volume, such as a part scanned several times; empty if every volume is its own.
+    `groups`: group of each volume, such as a part scanned several times; empty if every volume is a group of its own.
     Raises CalibrationError: too few volumes for the rates.
     """
     grouped = dense(groups) if have_several(groups) else []

@@ -53,7 +53,7 @@ def print_points(artifact: Artifact, defects: Sequence[Path]) -> None:
 
 
 def points_table(calibration: Calibration, defects: Sequence[float] = ()) -> Table:
-    """Make the table of limits for several false-reject rates, with the chosen one, and the effects of each.
+    """Make the table of limits for several false-reject rates: good images above each limit, and defects found.
 
     `calibration`: calibration that has scores.
     `defects`: scores of known defects.

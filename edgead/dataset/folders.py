@@ -3,9 +3,9 @@
 A test set may also be a folder of its own, with `good` and a folder for each kind of defect. A data set may also have
 another layout, or be a file that lists images: see `edgead.dataset.layouts`.
 
-If a folder contains the folders `rgb` and `height`, or `xyz` as in MVTec 3D-AD, its images are those in `rgb`.
+If a folder contains the folders `rgb` and `height`, or `xyz` as in MVTec 3D-AD, the images are in `rgb`.
 
-Folders of several products below one are selected by a pattern, never guessed, as a folder of defects may be beside.
+Folders of several products are selected by a pattern, never guessed, as a folder of defects may lie beside them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def is_pattern(normal_dir: str | None) -> bool:
 
 
 def rule_of(group: str, normal_dir: str | None) -> str:
-    """Choose the rule of grouping if the user gave none: within folders for several products."""
+    """Choose the rule of grouping if the user gave none: for several products, groups within each folder."""
     return FOLDERS if group == AUTO and is_pattern(normal_dir) else group
 
 
@@ -155,21 +155,21 @@ def _both_kinds(images: list[LabelledImage], where: Path) -> list[LabelledImage]
 def split_good(
     paths: Sequence[Path], held_out: int, seed: int, groups: Sequence[int] | None = None
 ) -> tuple[list[Path], list[Path]]:
-    """Split good images into those to learn from and those held out for thresholds, deterministically.
+    """Split good images into images to learn from and images held out for thresholds, deterministically.
 
-    With `groups`, the group of each image, `held_out` is a number of whole groups. It does not depend on their sizes:
-    only then are the held-out groups exchangeable with new ones.
+    With `groups`, the group of each image, `held_out` is a number of whole groups. The choice does not depend on sizes
+    of groups: only then are held-out groups exchangeable with new groups.
     """
     kept, rest = deal_groups(range(len(paths)) if groups is None else groups, (held_out,), seed)
     return [paths[i] for i in sorted(rest)], [paths[i] for i in sorted(kept)]
 
 
 def deal_groups(groups: Sequence[int], counts: Sequence[int], seed: int) -> list[list[int]]:
-    """Distribute whole groups at random: a given number to each part, and the rest to a last part.
+    """Distribute whole groups at random to lists: a given number to each list, and the rest to a last list.
 
     `groups`: group of each image, numbered from 0 on as they first appear.
-    `counts`: number of groups for each part except the last.
-    Returns indices of the images of each part, in the order in which their groups were drawn.
+    `counts`: number of groups for each list except the last.
+    Returns the lists: indices of images, in the order in which their groups were drawn.
     """
     members: dict[int, list[int]] = {}
     for index, group in enumerate(groups):
@@ -180,9 +180,9 @@ def deal_groups(groups: Sequence[int], counts: Sequence[int], seed: int) -> list
 
 
 def without_test_part(paths: Sequence[Path], groups: Sequence[int], share: float) -> list[Path]:
-    """Hold out a share of the groups, rounded up, as a test part; the rest is learnt.
+    """Hold out a share of the groups, rounded up, for tests; the rest is learnt.
 
-    It depends on no seed: trainings of the same images are tested on the same ones.
+    The choice depends on no seed: trainings of the same images are tested on the same images.
     """
     return [paths[index] for index in sorted(deal_groups(groups, (ceil(share * len(set(groups))),), seed=0)[1])]
 
@@ -204,8 +204,8 @@ def check_images(
     `read`: function that reads an image for the model, or raises ImageError.
     Returns (list of Path, list of str, str): usable images, faults of the others, and the sha256 over names and
         contents of the usable ones.
-    Raises DatasetError: an image cannot be read and `skip_bad` is not True, none is left, the region is not inside one,
-        or the images are made defects.
+    Raises DatasetError: an image cannot be read and `skip_bad` is not True, no image is left, the region is not inside
+        an image, or the images are made defects.
     """
     refuse_made(paths)
     usable, problems, digest = [], [], hashlib.sha256()

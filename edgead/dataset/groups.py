@@ -1,6 +1,6 @@
 """Groups of images that belong together: one part taken several times, a batch, a light. Hold-out keeps them together.
 
-Groups come from folders, a table, or file names and capture times, if these are clear.
+Groups come from folders, a table, or file names and capture times, if the names or times are clear.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class GroupEvidence:
 
 
 def by_stem(paths: Sequence[Path]) -> GroupEvidence | None:
-    """Group by stems of names such as kos12_Part6, image 6 of part kos12: numbers restart for each of many stems."""
+    """Group by stems of names such as kos12_Part6, image 6 of kos12, if numbers restart for each of many stems."""
     matches = [_LAST_NUMBER.fullmatch(path.stem) for path in paths]
     if not all(match and match[1] for match in matches):
         return None
@@ -194,15 +194,15 @@ class Groups:
 
 
 def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = None) -> Groups:
-    """Find the images that belong together. The slices of a volume always do, and it is compared as one image.
+    """Find the images that belong together. The slices of a volume always do, and a volume is compared as one image.
 
     `paths`: readable images.
     `rule`: "auto": near-duplicates by content, and the groups that the data set names (`edgead.dataset.layouts`), or
         else names and capture times, if they are clear. "folders": the same within each folder, for folders of
-        products, as images of one product look like duplicates beside those of another. "none": every image is its own
-        group. A path that ends in .csv: a file with the columns path and group, with paths relative to `root` or file
-        names. Anything else: a regular expression that is searched in the file name, whose first group, or else the
-        whole match, is the group.
+        products, as images of one product look like duplicates beside those of another. "none": every image is a group
+        of its own. A path that ends in .csv: a file with the columns path and group, with paths relative to `root` or
+        file names. Anything else: a regular expression that is searched in the file name, whose first group, or else
+        the whole match, is the group.
     `root`: data set: a folder, or a file that lists images.
     Raises SettingsError: the CSV file is missing, or lacks a column or an image; the regular expression is invalid or
         does not match.

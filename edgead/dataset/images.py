@@ -46,11 +46,11 @@ class Images(Sequence[np.ndarray]):
             return preprocess(self._load(path), self._specs[index])
 
     def like(self, index: int, image: np.ndarray) -> np.ndarray:
-        """Transform a mask, uint8 BGR of the image's size, like the item of this index; ignored areas are kept."""
+        """Transform a mask, uint8 BGR of the image's size, as the item of this index was; ignored areas are kept."""
         return preprocess(image, self._specs[index].model_copy(update={"ignored": None}))
 
     def _load(self, path: Path) -> np.ndarray:
-        """Read an image; the last one is cached for its other tiles."""
+        """Read an image; the last image is cached for its other tiles."""
         if self.spec.tiles is None:
             return read_frame(path, self.spec)
         last = self._last  # another thread may change it
@@ -63,7 +63,7 @@ class Images(Sequence[np.ndarray]):
         return [groups[number] for number in self.origins]
 
     def some(self, most: int, seed: int = 0) -> Images:
-        """Draw at most `most` items at random, in their order; equal steps would give the same tile of each image.
+        """Draw at most `most` items at random, in their order, as equal steps would give the same tile of each image.
 
         Every image has at least one, if `most` allows it.
         """

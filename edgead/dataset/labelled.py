@@ -22,7 +22,7 @@ class LabelledImage:
 
     `defect`: name of the kind of defect; "good" for a good image.
     `mask`: mask of the defect; a good image needs none.
-    `group`: name in the data set of the part, batch or light that it shows.
+    `group`: name that the data set gives to the part, batch or light in the image.
     """
 
     path: Path

@@ -36,7 +36,7 @@ class _Section(BaseModel):
 
 
 class Reject(_Section):
-    """Real reject that a defect was copied from; `label` names the source of its mask.
+    """Real reject from which defects were copied or learnt; `label` names the source of its mask.
 
     Rejects of one `group` show the same part, or belong together in another way.
     """
@@ -50,7 +50,7 @@ class Reject(_Section):
 
 
 class MadeImage(_Section):
-    """One made image; paths lie below the folder. `reject` and `transform` are of versions that moved defects."""
+    """Made image; paths lie below the folder. Only versions that moved defects wrote `reject` and `transform`."""
 
     image: _Name
     mask: _Name

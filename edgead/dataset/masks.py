@@ -169,7 +169,7 @@ def add_brush(canvas: np.ndarray, packed: bytes) -> None:
 def find_mask(folder: Path, image: Path) -> Path | None:
     """Find the mask of an image in a folder: NAME_mask.png, NAME.png or a file of the image's own name.
 
-    For a slice, it is the slice of the same number in a volume of such a name, in any volume format.
+    For a slice, the mask is the slice of the same number in a volume of such a name, in any volume format.
 
     Raises DatasetError: a volume and its mask have different numbers of slices.
     """

@@ -32,8 +32,8 @@ def near_duplicates(paths: Sequence[Path]) -> list[tuple[int, int]]:
     """Find the pairs of images that are near-duplicates.
 
     Images are compared at 64 x 64 pixels after normalisation of local brightness and contrast, so that exposure does
-    not matter, and after subtraction of the set's mean, which images of different parts in one fixture share. Pairs are
-    joined whose correlation, the best over shifts of up to a thirtieth of the image, is an outlier among all pairs of
+    not matter, and after subtraction of the set's mean, which images of different parts in one fixture share. A pair is
+    found if its correlation, the best over shifts of up to a thirtieth of the image, is an outlier among all pairs of
     the set.
 
     `paths`: readable images.
@@ -74,7 +74,7 @@ def _load_thumbnail(path: Path) -> np.ndarray:
 
 
 def _without_the_common(thumbnails: np.ndarray) -> np.ndarray:
-    """Subtract the mean of the set; not for two images, whose residuals would be opposite."""
+    """Subtract the mean of the set, except for two images, whose residuals would be opposite."""
     return thumbnails - thumbnails.mean(axis=0) if len(thumbnails) > 2 else thumbnails
 
 
@@ -104,7 +104,7 @@ def _pair_correlations(images: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def _bar(images: np.ndarray) -> float:
-    """Compute the least correlation of a duplicate, far above that of typical pairs, which are sampled if many."""
+    """Compute the least correlation of a duplicate, far above typical pairs' correlations (sampled if many)."""
     n = len(images)
     if n * (n - 1) // 2 > _SAMPLED_PAIRS:
         rng = np.random.default_rng(0)

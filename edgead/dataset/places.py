@@ -32,7 +32,7 @@ def with_places(
 
     `ignore`: see `read_ignored`.
     `align`: see `read_alignment`.
-    `sizes`: sizes (height, width) of the images, each with the name of one of that size.
+    `sizes`: sizes (height, width) of the images, each with the name of an image of that size.
     Raises SettingsError: see `read_ignored` and `read_alignment`; or images differ in size.
     Raises ImageError: the golden image cannot be read.
     """
@@ -55,7 +55,7 @@ def read_ignored(asked: Sequence[Place], frame_size: tuple[int, int], example: P
     `asked`: X,Y,WIDTH,HEIGHT of a rectangle; X,Y,X,Y,X,Y,... the corners of a polygon; or a mask, as an image file or
         an array of shape (height, width), uint8: pixels that are not black are ignored.
     `example`: name of an image of that size, for errors.
-    Raises SettingsError: an area is none of these, of another size, or nothing remains to judge.
+    Raises SettingsError: an area is none of these or of another size, or nothing remains to judge.
     """
     if not asked:
         return None
@@ -76,8 +76,8 @@ def read_region(
 
     `numbers`: numbers of a rectangle or a polygon; see `read_ignored`.
     Returns x, y, width and height: the region itself, or the rectangle around its polygon.
-    Returns ndarray of shape (height, width), uint8, or None: for a polygon: 1 outside of it.
-    Raises SettingsError: it is neither, contains no pixel of the frame, or a rectangle is not inside it.
+    Returns ndarray of shape (height, width), uint8, or None: for a polygon only: 1 outside of it.
+    Raises SettingsError: the region is neither, contains no pixel of the frame, or is a rectangle not inside the frame.
     """
     height, width = frame_size
     text = ",".join(map(str, numbers))
@@ -141,10 +141,9 @@ def read_alignment(golden: str | Path | None, frame_size: tuple[int, int], examp
 
 
 def not_found_warnings(paths: Sequence[Path], spec: Preprocessing) -> list[str]:
-    """List warnings for images whose part cannot be registered with the golden one.
+    """List warnings for images whose part cannot be registered with the golden image's.
 
-    Raises SettingsError: these are more than a tenth: the golden image does not resemble the others, or has no
-        structure.
+    Raises SettingsError: more than a tenth fail: the golden image does not resemble the others, or has no structure.
     """
     if spec.alignment is None:
         return []

@@ -73,7 +73,7 @@ class Survey:
 def survey(data: Path, progress: Progress | None = None) -> Survey:
     """Read every image and every mask of a data set once.
 
-    Raises DatasetError, ImageError: it is no data set, or an incomplete one.
+    Raises DatasetError, ImageError: the folder is no data set, or an incomplete one.
     """
     found = read_layout(data) or _of_folders(data)
     sizes: Counter[tuple[int, int]] = Counter()
@@ -111,7 +111,7 @@ def _notes_of_plain(found: DataSet) -> list[str]:
 
 
 def different_names(paths: Sequence[Path]) -> list[str]:
-    """Warn where the names of a folder's images begin with few different words, as those of kinds of defects do."""
+    """Warn, in a list, if images of one folder have names with 2 to 8 different first words, like `good` and `dent`."""
     first = [_FIRST_WORD.match(path.name) for path in paths]
     words = Counter(word[0] for word in first if word)
     if words.total() < len(first) or not 1 < len(words) <= _MOST_WORDS or len({path.parent for path in paths}) > 1:

@@ -34,7 +34,7 @@ def volume_scores(paths: Sequence[Path], scores: Sequence[float]) -> dict[Path, 
 class VolumeVerdict:
     """Verdict of a volume; it has no decision if the model has no limits for volumes.
 
-    `worst` is the slice with the highest score among those averaged in the volume's score.
+    `worst` is the slice with the highest score among the slices averaged in the volume's score.
     """
 
     volume: Path

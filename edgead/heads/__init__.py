@@ -37,7 +37,7 @@ class HeadError(EdgeadError):
 def find_head(kind: str) -> type[Head]:
     """Find a head by its kind.
 
-    Raises HeadError: no head of that kind is installed, or the entry point of that name is no head.
+    Raises HeadError: no head of that kind is installed, or the entry point does not load or is no head of that kind.
     """
     if kind in BUILT_IN:
         module, _, name = BUILT_IN[kind].partition(":")

@@ -28,7 +28,7 @@ def find_boxes(
     anomaly_map : ndarray of shape (h, w), float32
     threshold : float
     region : (int, int, int, int)
-        x, y, width and height of the part of the frame that the map covers.
+        x, y, width and height of the region of the frame that the map covers.
     frame : tuple of int, optional
         Shape of the frame, (H, W) or (H, W, 3), for the `place` of each box.
 
@@ -60,7 +60,7 @@ def find_boxes(
 def place_in(point: tuple[float, float], frame: tuple[int, ...]) -> str:
     """Name the ninth of a frame of shape (H, W) or (H, W, 3) that a point (x, y) lies in.
 
-    The grid is AnomalyGPT's (Gu et al., AAAI 2024): a point on a line between two belongs to the upper or left one.
+    The grid is AnomalyGPT's (Gu et al., AAAI 2024): a point on a line belongs to the upper or left ninth.
 
     >>> place_in((99, 5), (60, 100)), place_in((50, 30), (60, 100)), place_in((50, 59), (60, 100))
     ('top right', 'centre', 'bottom')
@@ -86,7 +86,7 @@ def highest_spot(anomaly_map: np.ndarray, region: tuple[int, int, int, int]) -> 
 def box_density(boxes: Iterable[Mapping[str, int]], size: tuple[int, int]) -> np.ndarray:
     """Count the boxes over each cell of a grid.
 
-    `boxes`: x, y, width and height in pixels; parts outside of the image are ignored.
+    `boxes`: x, y, width and height in pixels; what lies outside of the image is ignored.
     `size`: width and height of the image in pixels.
     Returns ndarray of shape (rows, 64), int64: number of boxes that touch each cell; cells are as square as whole
         numbers allow.

@@ -71,14 +71,14 @@ def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, keep
     max_megapixels : float, optional
         Larger images are refused by their header, before memory is allocated.
     keep_depth : bool, optional
-        Return a PNG, TIFF or PGM of one channel with more than 8 bits, or such a slice, as its values, a TIFF of points
-        (X, Y and Z, 32 bits each) as its Z, and a PNG or TIFF of four channels with more than 8 bits as a pair of
+        Return a PNG, TIFF or PGM of one channel with more than 8 bits, or such a slice, as values, a TIFF of points (X,
+        Y and Z, 32 bits each) as the Z values, and a PNG or TIFF of four channels with more than 8 bits as a pair of
         colours and heights.
 
     Returns
     -------
     image_bgr : ndarray of shape (H, W, 3), uint8, BGR, C order
-        With `keep_depth`, for such a file: its values, (H, W), uint16 or float32; for four channels, a pair.
+        With `keep_depth`, for such a file: values, (H, W), uint16 or float32; for four channels, a pair.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def _load_slice(path: Path, max_megapixels: float, keep_depth: bool) -> np.ndarr
 
 
 def file_sha256(path: Path) -> str:
-    """Hash the content of an image file; for a slice, that of its volume and the slice's number.
+    """Hash the content of an image file; for a slice, hash the volume's content and the slice's number.
 
     Raises ImageError: a volume cannot be read.
     Raises OSError: a file cannot be read.

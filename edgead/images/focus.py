@@ -18,7 +18,7 @@ _SATURATED = 250
 class Focus:
     """Focus (Pech-Pacheco et al., ICPR 2000), saturation and slopes of an image.
 
-    They depend on the content: compare a cell only with itself, and slopes with a sharp image of the same scene.
+    All depend on the content: compare a cell only with itself, and slopes with a sharp image of the same scene.
     """
 
     sharpness: Annotated[

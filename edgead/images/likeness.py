@@ -1,4 +1,4 @@
-"""Comparison of images with those that a model knows, by proportions, size and order of the colours."""
+"""Comparison of images with images that a model knows, by proportions, size and order of the colours."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Look(Size):
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """Difference between the size of a frame and those that a model learnt."""
+    """Difference between the size of a frame and the sizes that a model learnt."""
 
     what: Difference
     given: Size
@@ -120,14 +120,14 @@ def likeness_warnings(
     stretched: bool = True,
     share: float = 0.0,
 ) -> list[str]:
-    """List warnings for images that differ from known ones, with advice; one sentence for each kind of difference.
+    """List warnings for images that differ from known images, with advice; one sentence for each kind of difference.
 
     `looks`: looks of the images, by name.
-    `known`: looks of the images to compare with, at least one; may be the same images, to find the odd ones among them.
+    `known`: looks of the images to compare with, at least one; may be the same images, to find odd images among them.
     `others`: name of the known images in the sentences, such as "the others".
     `in_pixels`: whether a region of interest in pixels is cropped, so that another size shows another region.
     `stretched`: whether images of other proportions are stretched, not padded.
-    `share`: share of the images; a difference of no more images is not reported.
+    `share`: a difference is reported only if more than this share of the images has it.
     """
     usual = usual_look(known)
     stretched = stretched and _have_one_shape(known, usual)
@@ -144,7 +144,7 @@ def likeness_warnings(
 
 
 def misfit(size: Size, known: Sequence[Size], *, in_pixels: bool, stretched: bool) -> Misfit | None:
-    """Compare the size of a frame with known ones by the rules of `likeness_warnings`; None if it fits.
+    """Compare the size of a frame with known sizes by the rules of `likeness_warnings`; None if it fits.
 
     If the known images differ in proportions, or in size, that kind of difference is not reported.
 

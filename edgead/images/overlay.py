@@ -37,9 +37,9 @@ def draw_overlay(
 ) -> np.ndarray:
     """Draw heat map and boxes on a copy of the image, below a strip with the verdict.
 
-    The colours are those of `verdict.palette`, anchored at `verdict.map_threshold`: the same colour means the same
-    score in every image, and an image without anomalies is not coloured. If a verdict is not ok but no pixel is above
-    that threshold, so that it has no box, a dashed ring marks the highest place.
+    The colours come from `verdict.palette`, anchored at `verdict.map_threshold`: the same colour means the same score
+    in every image, and an image without anomalies is not coloured. If a verdict is not ok but no pixel is above that
+    threshold, so that there is no box, a dashed ring marks the highest place.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ def shown_of(image: np.ndarray) -> np.ndarray:
 
 
 def colour_folder(folder: Path) -> Path:
-    """Folder that holds the images of a folder: its `rgb`, if a folder of heights is beside that; else itself."""
+    """Folder that holds the images of a folder: its subfolder `rgb`, if one of heights is beside `rgb`; else itself."""
     return folder / COLOURS if _height_folder(folder / COLOURS) else folder
 
 
@@ -100,7 +100,7 @@ def belongs_to_colours(path: Path) -> bool:
 
 
 def files_of(path: Path) -> list[Path]:
-    """List the files that an image is read from: its own, and its height file if there is one."""
+    """List the files that an image is read from: its own file, and its height file if there is one."""
     heights = height_file(path)
     return [path] if heights is None else [path, heights]
 
@@ -109,7 +109,8 @@ def load_deep(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> np
     """Read an image file with its depth, and with its heights if they are beside it.
 
     Returns a pair; or the result of `load_image` with `keep_depth`.
-    Raises ImageError: see `load_image`; also if the heights are missing, of another size, or no heights.
+    Raises ImageError: see `load_image`; also if the heights are missing or of another size, or the file holds no
+        heights.
     """
     path = Path(path)
     image = load_image(path, max_megapixels=max_megapixels, keep_depth=True)

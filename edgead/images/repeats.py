@@ -1,4 +1,4 @@
-"""Detection of repeats: images of a part that was photographed before."""
+"""Detection of repeats: images equal to an earlier image but for noise, as the part was photographed before."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SAME_GREY_LEVELS = 2.0
 
 
 class Repeats:
-    """Memory of images by name, to find repeated images, such as those of a part that still lies under the camera."""
+    """Memory of images by name, to find repeats, such as a new image of a part that still lies under the camera."""
 
     def __init__(self) -> None:
         self._seen: dict[str, np.ndarray] = {}
@@ -20,7 +20,7 @@ class Repeats:
         """Remember an image, unless it repeats an earlier one, with no difference but noise.
 
         `image`: ndarray of shape (H, W, 3), uint8, BGR.
-        Returns the name of the earlier image that it repeats; the new one is not remembered then.
+        Returns the name of the earlier image, if the new image repeats it; the new image is not remembered then.
         """
         size = (THUMBNAIL_PX, THUMBNAIL_PX)
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32)

@@ -29,7 +29,7 @@ _SHOWN_PX = 800
 
 
 def drawn_name(name: str, verdict: Verdict) -> str:
-    """Name the drawn image of a verdict by its image, suffix included, as a folder may have 1.png and 1.jpg."""
+    """Name the drawn image of a verdict by the judged image, suffix included, as a folder may have 1.png and 1.jpg."""
     return f"{name}_{verdict.decision}.jpg"
 
 
@@ -89,7 +89,7 @@ class ImageVerdict(Verdict):
     def sentence(self, language: str = "en") -> str:
         """Describe the anomaly in one sentence; empty for an "ok" decision. See `edgead.serialization.sentence`.
 
-        If the image could not be judged, it is the problem, in English.
+        If the image could not be judged, the problem is returned, in English.
         """
         return self.problem or sentence(self.to_dict(), language)
 
@@ -134,7 +134,7 @@ class ImageVerdict(Verdict):
         ------
         ImageError
             The path is a folder and the image has no name, the suffix is unknown, or the path is the image's own file,
-            or that is gone.
+            or that file is gone.
         OSError
             The file cannot be written.
         """

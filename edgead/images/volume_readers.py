@@ -45,7 +45,7 @@ _DICOM_PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2
 
 
 class VolumeError(EdgeadError):
-    """Volume that cannot be used; the message gives the reason without its name."""
+    """Volume that cannot be used; the message gives the reason without the volume's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Stack:
 
 
 def has_pages(file: Path) -> bool:
-    """Whether a TIFF file is a stack, with two equal first pages; a photograph with its thumbnail is none."""
+    """Whether a TIFF file is a stack, with two equal first pages; a photograph with its thumbnail is no stack."""
     try:
         with _mapped(file) as data:
             return is_stack(data)

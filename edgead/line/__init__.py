@@ -1,1 +1,1 @@
-"""The line: everything that runs a site. A detector is learnt, measured and used from Python without it."""
+"""The line: all code that runs a site. A detector is learnt, measured and used from Python without it."""

@@ -54,7 +54,7 @@ def open_source(
         `parts/*.png`; `edgead daemon --components` prints all sources. With `lines=1024` among the options, strips are
         joined into frames.
     `late_after_ms`: age from which frames count as late when they are handed over; late frames are still handed over.
-        By default none is late, as the limit depends on the line.
+        By default no frame is late, as the limit depends on the line.
     `open_timeout_s`, `read_timeout_s`: time limits for a live source to open, and to deliver the next frame.
     `stop`: ends the iteration of a live source, even while it waits for a frame.
     `max_megapixels`: largest frame to accept: files are refused by their header, cameras when they report their size.

@@ -1,7 +1,7 @@
 """Bindings of Aravis, the free library for GenICam cameras, through its C interface.
 
-PyGObject offers the same calls, but has no wheels and would have to be compiled on the device. The signatures are
-those of Aravis 0.8 (https://aravisproject.github.io/aravis/aravis-stable/), where they are stable.
+PyGObject offers the same calls, but has no wheels and would have to be compiled on the device. Functions are declared
+as in Aravis 0.8 (https://aravisproject.github.io/aravis/aravis-stable/), which keeps them stable.
 """
 
 from __future__ import annotations

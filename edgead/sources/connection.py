@@ -16,7 +16,7 @@ from edgead.types import Frame, FrameLines
 
 
 class Capture(Protocol):
-    """Part of the interface of `cv2.VideoCapture` that a connection uses."""
+    """Those methods of `cv2.VideoCapture` that a connection uses."""
 
     def get(self, propId: int, /) -> float: ...
     def read(self) -> tuple[bool, Any]: ...
@@ -40,7 +40,7 @@ class CorruptFrameError(SourceError):
 
 
 class NoFrameYetError(SourceError):
-    """Missing frame: none has come yet, since the camera waits for a trigger, or for more lines of a frame."""
+    """Signal that no frame has come yet, since the camera waits for a trigger, or for more lines of a frame."""
 
     def __init__(self, *, may_last: bool):
         super().__init__("no frame has come so far")
@@ -79,8 +79,8 @@ class CameraConnection:
     def read(self) -> Frame:
         """Wait for the next frame.
 
-        Raises NoFrameYetError: no frame yet: the camera waits for its trigger, or has sent only a part; call again.
-        Raises SourceError: reading failed, or the data is no image; the end of a stream is a failure too.
+        Raises NoFrameYetError: the camera still waits for its trigger, or for more lines of the frame; call again.
+        Raises SourceError: no data came in time, reading failed, the data is no image, or the stream has ended.
         """
         begin = time.monotonic()
         while True:

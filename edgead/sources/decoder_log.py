@@ -14,7 +14,7 @@ _COMPLAINT = re.compile(rb"\[OPENCV:FFMPEG:(?:08|16)\]|Corrupt JPEG data")
 
 
 class DecoderLog:
-    """Redirection of this process's standard output and error to memory, to search the decoders' messages there.
+    """Redirection of this process's standard output and error to memory, in which decoders' messages are searched.
 
     Memory, unlike a pipe, needs no reader. Text is discarded once searched, as it may contain URLs with passwords. The
     process must have been started with `LOG_LEVEL` in its environment.

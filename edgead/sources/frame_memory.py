@@ -39,7 +39,7 @@ class FrameMemory:
     A slot is locked while it is written or read (POSIX record locks, which the kernel releases when a process
     dies), so that no frame is torn. The writer never waits and takes the slot with the oldest frame.
 
-    The memory has no name (memfd): it is freed with the last of the two processes, however that ends. Python's
+    The memory has no name (memfd): it is freed when the last of the two processes ends, for whatever reason. Python's
     resource tracker, which would report a leak when a reader is killed, is not involved.
 
     `descriptor`: file descriptor of the memory, from `create_memory` or from the other process; this object closes it.
@@ -56,7 +56,7 @@ class FrameMemory:
     def write(
         self, number: int, captured_ns: int, captured_us: int, image: np.ndarray, lines: FrameLines | None = None
     ) -> None:
-        """Write an image, (H, W, 3) uint8 in C order, over the oldest one."""
+        """Write an image, (H, W, 3) uint8 in C order, over the oldest image."""
         for slot in sorted(range(_SLOTS), key=self._stamp):
             with self._lock(slot) as mine:
                 if not mine:

@@ -53,7 +53,7 @@ class GenicamOptions(Section):
 
 
 def genicam_address(uri: str, options: GenicamOptions, limits: LiveLimits) -> LiveAddress:
-    """Make the address of a camera from its serial number, IP address or name in Aravis; empty for the only one."""
+    """Make the address of a camera from its serial number, IP address or name in Aravis; empty for the only camera."""
     wanted = uri.partition("://")[2].partition("?")[0]
     shown = without_credentials(uri)
     return LiveAddress(shown, lambda: GenicamCapture(shown, wanted, options))

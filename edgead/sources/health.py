@@ -27,11 +27,11 @@ _CHECKS = 5  # number of checks whose median counts, so that one odd image is no
 class ShiftMonitor:
     """Monitor of the shift of a camera's images against golden images.
 
-    Each image is registered with each golden image by phase correlation (Kuglin and Hines 1975) of the strength of
-    their edges, which depends less on light than grey levels. As parts do not all lie in the same place, the shift of
-    an image is the median over the golden images, and the median over the last nine images is used. The camera has
-    moved if this exceeds the limit by more than twice the spread of the golden images. An image that cannot be
-    registered, such as of an empty conveyor, does not count.
+    Each image is registered with each golden image by phase correlation (Kuglin and Hines 1975) of edge strengths,
+    which depend less on light than grey levels do. As parts do not all lie in the same place, the shift of an image is
+    the median over the golden images, and the median over the last nine images is used. The camera has moved if this
+    median exceeds the limit by more than twice the spread of the golden images. An image that cannot be registered,
+    such as of an empty conveyor, does not count.
 
     `golden` (sequence of ndarray of shape (h, w), uint8): golden images, at least one, all of one size.
     `scale`: pixels of the camera per pixel of the golden images.
@@ -76,7 +76,7 @@ def _edges(grey: np.ndarray) -> np.ndarray:
 
 
 class HealthSection(Section):
-    """Limits from which a camera's images no longer resemble those that its model was made with."""
+    """Limits from which a camera's images no longer resemble the images that its model was made with."""
 
     dark_below: Annotated[float, Field(ge=0, le=255, description="Mean grey level below which images are dark.")] = 10.0
     bright_above: Annotated[
@@ -97,8 +97,8 @@ class HealthSection(Section):
 class HealthWatch:
     """Monitor of brightness, sharpness and place, relative to the golden images of the camera's models.
 
-    Brightness is the mean grey level. Sharpness is the variance of the Laplacian divided by that of the grey levels, so
-    that contrast cancels, relative to the median of the golden images. For the place see `ShiftMonitor`.
+    Brightness is the mean grey level. Sharpness is the variance of the Laplacian divided by the variance of the grey
+    levels (so that contrast cancels), relative to the median of the golden images. For the place see `ShiftMonitor`.
 
     `golden` (sequence of ndarray of shape (H, W, 3), uint8, BGR): golden images; without any, only brightness is
         judged.
@@ -118,7 +118,7 @@ class HealthWatch:
         return frame.captured_ns >= self._next_ns
 
     def check(self, frame: Frame) -> tuple[str, ...]:
-        """Measure a frame; return the faults by the median of the last checks.
+        """Measure a frame; return the faults that the median of the last checks shows.
 
         Returns some of "dark", "bright", "blurred" and "moved".
         """

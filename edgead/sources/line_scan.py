@@ -125,7 +125,7 @@ class Joiner:
         return complete
 
     def lose(self, *, strips: int = 0, frames: int = 0) -> None:
-        """Discard the partial frame and begin a new one after lost strips, which count with the last strip's height.
+        """Discard the partial frame and begin a new one after lost strips, each counted with the last strip's height.
 
         `strips`: number of strips that did not arrive.
         `frames`: number of complete frames that were not delivered; their lines count as lost.
@@ -177,9 +177,9 @@ def _words(kinds: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> str:
 
 
 class LineScanCapture:
-    """Capture that joins a camera's strips when it reads them, so that a dropped frame loses no strip of the next.
+    """Capture that joins a camera's strips when it reads them: if a frame is dropped, the next loses no strip.
 
-    `lines`: lines of the image that was read last; None without one.
+    `lines`: lines of the image that was read last; None before the first image.
     """
 
     def __init__(self, capture: Capture, joiner: Joiner, lines: int):
@@ -277,7 +277,7 @@ class LineScanSource:
 
 
 def _without_shown(strip: Frame) -> Planes:
-    """Select the planes to join; without the image if there are values, as it is rendered from those of the frame."""
+    """Select the planes to join; if there are values, without the image, which is rendered from the joined values."""
     return strip.others if strip.others.keys() == {VALUES} else strip.planes
 
 

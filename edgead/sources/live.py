@@ -23,8 +23,8 @@ _JOIN_S = 1.0
 class Mailbox:
     """Slot for one frame, through which a reader thread passes its newest frame to a consumer.
 
-    A queue would either grow or drop the newest frame; a line needs the newest one, and the number of frames
-    that it missed, which `dropped` counts.
+    A queue would either grow or drop the newest frame; a line needs the newest frame, and the number of frames that it
+    missed, which `dropped` counts.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Mailbox:
         self._changed = threading.Condition()
 
     def put(self, frame: Frame, unseen: int = 0) -> None:
-        """Store a frame; one that nobody took is dropped and counted, as are `unseen` frames lost right before it."""
+        """Store a frame; a frame that nobody took before it is dropped and counted, as are `unseen` lost frames."""
         with self._changed:
             self.dropped += unseen + (self._frame is not None)
             self._frame = frame
@@ -87,7 +87,7 @@ class LiveLimits:
 
 
 class LiveSource:
-    """Source of frames at the pace of a camera; the consumer always gets the newest one.
+    """Source of frames at the pace of a camera; the consumer always gets the newest frame.
 
     Everything that can hang (opening, reading) happens in the reader thread, so that every error is reported
     within the limits. The end of a live stream is a fault, as a camera does not end by itself.

@@ -49,8 +49,8 @@ _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 def is_redirected(url: str, timeout_s: float, authority: str | None = None) -> bool:
     """Request an HTTP address once, as FFmpeg would, and return whether the answer is a redirect.
 
-    A camera could still answer FFmpeg differently; this finds those that answer every request alike. False if FFmpeg
-    refuses redirects itself, or if the request fails, as FFmpeg then fails too and reports the reason.
+    A camera could still answer FFmpeg differently: only cameras that answer every request alike are found. False if
+    FFmpeg refuses redirects itself, or if the request fails, as FFmpeg then fails too and reports the reason.
     """
     parts = urlsplit(url)
     if parts.scheme.lower() not in ("http", "https") or ffmpeg_refuses():

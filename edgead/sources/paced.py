@@ -36,7 +36,7 @@ class Ticker:
 
 
 class PacedSource:
-    """Source that limits a recording to a rate: each frame once, and the next one waits until the last was taken.
+    """Source that limits a recording to a rate: each frame once; the next frame waits until the last was taken.
 
     A frame is read when it is due, so that its age counts from then.
     """

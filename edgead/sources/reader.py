@@ -1,7 +1,7 @@
 """Program of the process that reads one live camera, as OpenCV can hang inside a read and a thread cannot be killed.
 
-See opencv/opencv#22677. Orders and answers go over a socket, which is its standard input; the
-frames go through a FrameMemory. It ends whenever its parent ends.
+See opencv/opencv#22677. Orders and answers go over a socket, which is the process's standard input; the frames go
+through a FrameMemory. The process ends whenever its parent ends.
 """
 
 from __future__ import annotations

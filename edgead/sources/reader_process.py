@@ -25,7 +25,7 @@ _REAP_S = 1.0
 
 
 class ReaderProcess:
-    """Process that reads a camera, from its start to `close`.
+    """Process that reads a camera; it runs until `close`.
 
     `waits`: whether the camera waits for its trigger, or for more lines, so that a long time without a frame is no
         fault.

@@ -1,6 +1,6 @@
 """Supervised camera, which is reopened when it fails and always reports its state.
 
-Its record has the state, with reason and time, and the counts of frames.
+A record has the camera's state, with reason and time, and the counts of frames.
 """
 
 from __future__ import annotations
@@ -178,9 +178,9 @@ class SupervisedCamera:
     A live camera that fails, hangs or stops is reconnected after `retry_first_s`, then after twice as long each time up
     to `retry_most_s`, shortened at random by up to a half so that cameras do not reconnect together. A recording is
     read in this process, each frame once: the next frame waits until the last was taken, and a recording that fails
-    after its first frame stays lost; the built-in line with a rate does not wait. Without frames nothing is judged, and
-    no frame is invented. `status` checks the age of the newest frame and whether the thread is alive, as a dead thread
-    cannot report itself.
+    after its first frame keeps the state "lost"; the built-in line with a rate does not wait. Without frames nothing is
+    judged, and no frame is invented. `status` checks the age of the newest frame and whether the thread is alive, as a
+    dead thread cannot report itself.
 
     `name`: source name in every frame.
     `scheduling`: scheduling of the camera's thread and reader process, from the next connection on. Health is measured
@@ -408,7 +408,7 @@ class SupervisedCamera:
         return replace(frame, connection=self._connections, lines=shared.lines)
 
     def _with_lines(self, frame: Frame, first: int) -> Frame:
-        """Continue the numbers of a frame's lines from the last connection, as its number does."""
+        """Continue the numbers of a frame's lines from the last connection, as frame numbers continue too."""
         lines = frame.lines
         if lines is None:
             return frame

@@ -23,7 +23,7 @@ class RequestOptions(Section):
 
 
 class RequestSource:
-    """Source of the images passed to `offer`; the next one waits until the last was taken."""
+    """Source of the images passed to `offer`; each image waits until the image before was taken."""
 
     live = False
 

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 class SettlingSource(Protocol):
     """Source that keeps the image of a frame until the frame is settled.
 
-    `holds`: whether a frame waits for `settle`. Otherwise it is settled when the next one is requested.
+    `holds`: whether a frame waits for `settle`. Otherwise it is settled when the next frame is requested.
     """
 
     holds: bool
@@ -20,7 +20,7 @@ class SettlingSource(Protocol):
 
 
 class Unsettled:
-    """Counter of the consumers of each frame, which settles the frame when all have; safe from any thread."""
+    """Counter of the consumers of each frame, which settles the frame when all have confirmed; safe from any thread."""
 
     def __init__(self) -> None:
         self._left: dict[str, tuple[SettlingSource, int, bool]] = {}

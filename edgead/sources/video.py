@@ -22,7 +22,7 @@ _MOTION_JPEG = cv2.VideoWriter.fourcc(*"MJPG")
 class VideoSource:
     """Source of a video file.
 
-    Frames of Motion JPEG are decoded like image files, as OpenCV decodes those of a camera. FFmpeg, which reads all
+    Frames of Motion JPEG are decoded like image files, as OpenCV decodes a camera's frames. FFmpeg, which reads all
     other files, decodes them up to a grey level darker, which a detector takes for a defect in dark places.
 
     FFmpeg silently skips frames that it cannot decode. So a file that gives fewer frames than it states (5 frames or

@@ -1,4 +1,4 @@
-"""Source of a folder that other programs fill, such as a camera by FTP: each image once, when it is complete.
+"""Source of a folder that other programs fill, such as a camera by FTP: each image once, as soon as it is complete.
 
 A file is complete when its size and time stay unchanged. An image is moved away, or recorded as taken, when it is
 settled: until then it is delivered again after a restart.
@@ -73,7 +73,7 @@ class FolderScanner:
         self._arrived = 0
 
     def complete(self, taken: Mapping[str, Signature]) -> list[tuple[str, Signature]]:
-        """List the complete images in order of arrival, without those that were taken and have not changed since.
+        """List the complete images in order of arrival, except images that were taken and have not changed since.
 
         Images that arrived between two scans are ordered by their time of change.
 
@@ -115,7 +115,7 @@ class FolderScanner:
 
 
 class Journal:
-    """Record of the images taken from a folder, in a file there, so that none is taken again after a restart.
+    """Record of the images taken from a folder, in a file in it, so that no image is taken again after a restart.
 
     `names`: signature of each taken image by name; a changed file under the same name is a new image.
     Raises OSError: the file cannot be read or written, or another user has put one there.

@@ -1,6 +1,6 @@
-"""Good parts from a source: one lossless image of each on the disk, without repeated and blurred images.
+"""Collection of good parts from a source: one lossless image of each, on disk, without repeated and blurred images.
 
-Blurred images are found by comparing their sharpness with that of all others.
+Blurred images are found by a comparison with the sharpness of all other images.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ def sharpness(image: np.ndarray) -> float:
 
 
 def find_blurred(sharpnesses: list[float]) -> list[int]:
-    """Report which images are far less sharp than the others."""
+    """Mark the images that are far less sharp than the others."""
     values = np.log(np.maximum(sharpnesses, 1e-9))
     below = deviations_above(-values) > FAR
     return np.flatnonzero(below & (values < np.median(values) + np.log(MIN_SHARPNESS))).tolist()
 
 
 class CommissionError(EdgeadError):
-    """The source does not give enough images; the message says what was found and what to do."""
+    """Lack of images from the source; the message says what was found and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class CollectedImages:
-    """Images to learn from, number of repeated images, and names of those left out as blurred.
+    """Images to learn from, number of repeated images, and names of images left out as blurred.
 
     `files` maps an image's name to the name of the file that it came from, if it came from a file.
     """
@@ -58,7 +58,7 @@ class CollectedImages:
     files: Mapping[str, str] = field(default_factory=dict)
 
     def called(self, name: str) -> str:
-        """Name that people know an image by: that of its original file, if it has one."""
+        """Name that people know an image by: the name of its original file, if it has one."""
         return self.files.get(name, name)
 
 

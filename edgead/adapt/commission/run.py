@@ -44,7 +44,7 @@ class CommissionPlan:
     roi : (int, int, int, int), optional
         x, y, width and height, in pixels, of the region of the image to inspect.
     ignore : sequence of str, Path or ndarray
-        Places that never count; see `edgead.dataset.places.read_ignored`. All images must then have the same size.
+        Image areas that never count; see `edgead.dataset.places.read_ignored`. All images must then have the same size.
     align : str or Path, optional
         A golden image that parts are aligned to. All images must then have the same size.
     false_reject_rate, review_rate : float, optional
@@ -54,8 +54,8 @@ class CommissionPlan:
     patience_s : float
         Longest wait for a new part, seconds.
     group : str
-        Which images belong together, see `edgead.dataset.groups.group_images`. By default none: each image shows
-        another part.
+        Rule by which images belong together, see `edgead.dataset.groups.group_images`. By default none: one image a
+        part.
     """
 
     images: int = 100

@@ -1,7 +1,7 @@
 """Process that trains for the daemon: it reads an order from standard input and writes JSON lines to standard output.
 
-It runs at the lowest priority and on one core, so that verdicts do not wait for it. It ends when its standard input
-closes, so it never outlives the daemon.
+The process runs at the lowest priority and on one core, so that verdicts do not wait for it. It ends when its standard
+input closes, so it never outlives the daemon.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _good_images(order: dict[str, Any], folder: Path, name_of: Mapping[Path, str
 def _shown(
     artifact: Artifact, name_of: Mapping[Path, str], apart: list[str], folder: Path, progress: Any
 ) -> dict[str, Any]:
-    """Score parts without their own fold, draw heat maps, return facts; odd are `apart` and scores that stand out."""
+    """Score parts as if not learnt, draw heat maps, return facts; odd parts are `apart` or have outlying scores."""
     parts: list[dict[str, Any]] = []
     fastest_ms = float("inf")
     folds = find_folds(artifact, list(name_of))

@@ -1,4 +1,4 @@
-"""The memory bank: choice of the patches of good images to store, and merging of new patches into a full bank."""
+"""Memory bank: choice of the patches of good images to store, and merging of new patches into a full bank."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def choose_memory_bank(patches: np.ndarray, rule: BankRule, *, progress: Progres
     """Choose the patches to store: greedy k-centre from a random first patch (Roth et al. 2022, algorithm 1).
 
     `patches`: ndarray of shape (n, d), float32.
-    Returns ndarray of shape (m,), int64: rows of `patches` in the order of choice: the first n are the bank that
-        `most=n` would give.
+    Returns ndarray of shape (m,), int64: rows of `patches` in the order of choice: the first k are the bank that
+        `most=k` would give.
     """
     wanted = math.ceil(rule.sampling_ratio * len(patches))
     count = max(rule.least, min(wanted, rule.most, len(patches)))
@@ -35,7 +35,7 @@ def choose_memory_bank(patches: np.ndarray, rule: BankRule, *, progress: Progres
 
 
 def spacing(bank: np.ndarray) -> float:
-    """Smallest distance between two rows; patches closer than this to a row of a k-centre bank are covered by it."""
+    """Smallest distance between two rows; a row of a k-centre bank represents all patches closer to it than this."""
     if len(bank) < 2:
         return 0.0
     distance, _ = kernels.NearestPatches(bank).search(bank, 2)
@@ -63,8 +63,8 @@ class Merged:
 def merge(bank: np.ndarray, patches: np.ndarray, *, progress: Progress | None = None) -> Merged:
     """Merge patches into a bank that keeps its size: greedy k-centre over both.
 
-    Old rows represent patches that were not stored. Greedy k-centre drops the rows with the nearest neighbours, so that
-    the patches that they represented stay covered, within `radius` more than before.
+    Old rows represent patches that were not stored. Greedy k-centre drops rows that have a near neighbour, so that
+    patches represented by a dropped row stay covered, within `radius` more than before.
 
     `bank`: ndarray of shape (m, d), float32.
     `patches` (ndarray of shape (n, d), float32): new patches that the bank does not cover yet.

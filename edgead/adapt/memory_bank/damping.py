@@ -1,7 +1,7 @@
-"""Choice of damping: whether the lengths of patch vectors count, tested with scars on good images that were left out.
+"""Choice of damping: whether lengths of patch vectors count, tested with made scars on good images not learnt.
 
 Damped patches are compared by direction: light and contrast, which change lengths, count for less, and so do defects
-that change nothing else. Which is better depends on the product. Ours; see benchmarks/RESULTS.md for the measurements.
+that change only lengths. The better choice depends on the product. Edgead's own; measurements: benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ FEWEST_SCARRED = 20
 class Damping:
     """Choice between a memory bank of damped patches and one of plain patches.
 
-    `damped`, `plain`: AUROC of scars on images that were left out.
-    `error`: standard error of their difference.
+    `damped`, `plain`: AUROC of scars on images that were left out, for either bank.
+    `error`: standard error of the difference of both.
     """
 
     damped: float

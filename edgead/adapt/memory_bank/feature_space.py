@@ -1,4 +1,4 @@
-"""The space in which patches are compared: a scale and a metric, learnt from good patches, applied by every graph.
+"""Space in which patches are compared: a scale and a metric, learnt from good patches, applied by every graph.
 
 The scale: the channels of ImageNet features differ by orders of magnitude, so each is standardised by its mean and
 deviation over the good images. Where lengths are damped, the vector x that a patch has in each layer is divided by
@@ -6,10 +6,10 @@ sqrt(|x|^2 + r^2), with r the median length over good patches. Long vectors are 
 follows contrast and light, which differ between good parts), short ones keep their length (scaled to 1, their noise
 would be compared), and layers with many channels do not outvote those with few.
 
-The metric: directions in which good parts differ from each other count for less. Ours; a relative of within-class
-covariance normalisation (Hatch and Stolcke, ICASSP 2006). The difference between a good patch and the nearest patch of
-other good parts is no defect: light, grain, a slight turn. The covariance of these residuals gives the directions of
-such changes; its inverse root gives all directions equal variance.
+The metric: directions in which good parts differ from each other count for less. Edgead's own; a relative of
+within-class covariance normalisation (Hatch and Stolcke, ICASSP 2006). The difference between a good patch and the
+nearest patch of other good parts is no defect: light, grain, a slight turn. The covariance of these residuals gives the
+directions of such changes; its inverse root gives all directions equal variance.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def fit_metric(
 ) -> FeatureMetric:
     """Learn the metric from patches of good images.
 
-    A metric lowers the scores of images that it was learnt from: with 60 good parts, by half a deviation. So with
-    `folds` it is also learnt without each fold, from residuals between patches of other folds.
+    A metric lowers the scores of images that it was learnt from: with 60 good parts, by half a standard deviation. So
+    with `folds` it is also learnt without each fold, from residuals between patches of other folds.
 
     `patches` (ndarray of shape (n, d), float32): standardised by `FeatureScale`; the same number from every image,
         image by image.
@@ -167,8 +167,9 @@ def equal_loudness(patches: np.ndarray, groups: Sequence[int] | np.ndarray, *, s
     """Find factors for the two halves of the channels, so that neither dominates the scores of good parts.
 
     Squared distances of the halves add up, and a defect seen in one half must not be hidden by the variation of good
-    parts in the other. So each half alone scores each good image against other groups, by its farthest patches; the
-    factors give the squares of both the same deviation among images. Ours; see benchmarks/RESULTS.md.
+    parts in the other. So each half alone scores each good image against other groups, by the image's farthest patches;
+    the factors make the squared scores of both halves deviate equally among images. Edgead's own; see
+    benchmarks/RESULTS.md.
 
     `patches` (ndarray of shape (n, d), float32): multiplied by their metric; the same number from every image, image by
         image.

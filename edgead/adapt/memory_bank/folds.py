@@ -1,10 +1,10 @@
-"""Folds of good images: an image is scored by the memory bank without the rows of its fold, as if not learnt.
+"""Folds (sets) of good images: an image is scored by the memory bank without the rows of its fold, as if not learnt.
 
 So all good images can calibrate a model that has learnt from all of them: cross-conformal prediction (Vovk,
 "Cross-conformal predictors", 2015) without further trainings. Leaving out the rows of a fold is not enough: where
 greedy k-centre chose a patch of one image, it stored no patch close to it, and similar patches of other images would
-seem far from everything. So for each fold greedy k-centre goes on without its rows, among the patches of the other
-folds, and chooses as many again: the stand-ins of those rows.
+seem far from everything. So for each fold, greedy k-centre continues without the fold's rows, among the patches of the
+other folds, and chooses as many new rows: the stand-ins.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BLOCK = 65536
 def deal_folds(
     groups: Sequence[int] | np.ndarray, seed: int, *, learnt: Sequence[bool] | np.ndarray | None = None
 ) -> np.ndarray:
-    """Assign images to folds, whole groups at a time; with few groups each is a fold.
+    """Assign images to folds, whole groups at a time; if there are few groups, each group is a fold.
 
     `learnt`: whether each image is learnt; groups with learnt images are spread evenly over the folds.
     Returns ndarray of shape (n,), int: fold of each image, from 0 on.

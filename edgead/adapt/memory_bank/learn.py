@@ -63,7 +63,7 @@ def learn_bank(
     `patches` (ndarray of shape (n, d), float32): raw features of good images, the same number from every image, image
         by image; changed in place.
     `groups`, `folds`: group and fold of each image; see `edgead.adapt.memory_bank.folds`.
-    `scale`: scale of another bank of the same patches; it differs only in its damping.
+    `scale`: scale of another bank of the same patches that differs only in damping.
     Returns equal on every machine for the same features.
     """
     fold = np.asarray(folds, int)

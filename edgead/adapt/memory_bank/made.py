@@ -1,8 +1,8 @@
-"""Made (artificial) defects on good images: a test of how well a memory bank separates both without having learnt them.
+"""Made (artificial) defects on good images: a test of how well a memory bank separates them from images not learnt.
 
-They allow a choice between memory banks without images of defects. Each quarter of a good image gets a scar: a piece of
-the same image, turned, brighter or darker, and mixed into the quarter, from clearly to hardly visible. Only the ranks
-of the scores are compared, fold by fold. No limit is ever made from them.
+Made defects allow a choice between memory banks without images of defects. Each quarter of a good image gets a scar: a
+piece of the same image, turned, brighter or darker, and mixed into the quarter, from clearly to hardly visible. Only
+the ranks of the scores are compared, fold by fold. No limit is ever made from them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TRIES = 4
 
 
 def choose_scarred(groups: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
-    """Indices of the good images to scar, at most MOST_SCARRED: one of each group first."""
+    """Choose good images to scar, at most MOST_SCARRED, one of each group first; return their indices."""
     order = np.random.default_rng(seed).permutation(len(groups))
     of_group = np.asarray(groups)[order]
     earlier = np.array([np.count_nonzero(of_group[:i] == group) for i, group in enumerate(of_group)], int)
@@ -89,11 +89,11 @@ class Separation:
 
     @property
     def auroc(self) -> float:
-        """Share of pairs of a scar and a good image in which the scar scores higher."""
+        """Share of all pairs (scar, good image) in which the scar scores higher."""
         return float(self.of_image.mean())
 
     def above(self, other: Separation) -> tuple[float, float]:
-        """Return this AUROC minus that of `other`, for the same images, and the standard error of the difference."""
+        """Return this AUROC minus the AUROC of `other`, on the same images, and the difference's standard error."""
         difference = self.of_image - other.of_image
         return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
 
@@ -101,7 +101,7 @@ class Separation:
 def own_separation(
     scarred: Scarred, groups: Sequence[int], rule: BankRule, space: Space, head: NearestHead
 ) -> Separation:
-    """Measure the separation by a small bank of every third row and column of patches; compares precisions in seconds.
+    """Measure the separation by a bank of every third row and column of patches: precisions are compared in seconds.
 
     `scarred`: images of several groups.
     `groups`: group of each image.
@@ -117,7 +117,7 @@ def left_out_separation(
 ) -> Separation:
     """Score good and scarred images as if their folds had not been learnt.
 
-    Each scar counts as an image of its own: its quarter of the scarred image, and the rest of the good one.
+    Each scar counts as an image of its own: the scarred quarter, and the rest of the good image.
 
     `learnt`: bank with folds.
     `head`: computes image scores from patch scores.

@@ -64,7 +64,7 @@ def autocorrelation(rows: np.ndarray, most: int) -> np.ndarray:
 
 
 def _refined(alike: np.ndarray, first: int, clear: float) -> float:
-    """Refine the period: over n cycles, rounding to whole frames costs only 1/n of a frame per cycle."""
+    """Refine the period by n cycles together: rounding to whole frames then costs only 1/n of a frame per cycle."""
     period = _top(alike, first)
     count = 2
     while (lag := round(count * period)) < len(alike) - 1:
@@ -110,7 +110,7 @@ def find_phases(streams: Sequence[np.ndarray], period: float, grid: tuple[int, i
 
 
 def _way(frames: np.ndarray, moments: Moments, bank: PlacedRows) -> np.ndarray:
-    """Find the cheapest path of a whole stream through the cycle: positions in cycles, float64 (n,)."""
+    """Find the cheapest path of a whole stream through the cycle: each frame's position in cycles, float64 (n,)."""
     costs = np.zeros(moments.count, np.float32)
     steps = np.zeros((len(frames), moments.count), np.int8)
     for number, frame in enumerate(frames):

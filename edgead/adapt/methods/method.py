@@ -100,8 +100,7 @@ class Trained:
 class Course:
     """Circumstances of a training, whatever the method.
 
-    `groups`: group of each image: methods that compare images compare those of different groups; empty if each is its
-        own group.
+    `groups`: group of each image: only images of different groups are compared; empty if each is its own group.
     `folds`: fold of each image, for a method that `leaves_out`: see `memory_bank.folds`. Empty if the method shall
         choose.
     `checkpoint` (edgead.workstation.trainer.checkpoint.Checkpoint): state to continue an interrupted training; methods
@@ -132,8 +131,7 @@ class Method(ABC, Generic[Config]):
     `leaves_out`: whether it learns in folds, so that each image can be scored as if it had not been learnt; see
         `edgead.adapt.memory_bank.folds`.
     `compares_places`: whether it compares each place with the same place of learnt parts; then it cannot work on tiles.
-    `in_order`: whether it learns from the frames of a stream in their order; `edgead train` has images without an
-        order.
+    `in_order`: whether it learns from the frames of a stream in their order, which the images of `edgead train` lack.
     `smallest_px`: smallest height and width of the network's input, pixels: by default two patches of stride 16; below
         this the image score depends mostly on the network's padding.
     `inputs`: inputs (`Preprocessing.colour`) that it can learn from. With `rgb_relief`, its class takes `channels`.
@@ -153,7 +151,7 @@ class Method(ABC, Generic[Config]):
 
     @abstractmethod
     def __init__(self, config: Config, *, weights: Path | None = None, pretrained: bool = True):
-        """Build the untrained detector with packaged weights, those of `weights`, or (not `pretrained`) random ones."""
+        """Build the untrained detector: weights of the package, of the file `weights`, or (not `pretrained`) random."""
         self.config = config
 
     @property
@@ -201,7 +199,7 @@ class Method(ABC, Generic[Config]):
 
     @classmethod
     def stages(cls, precision: str) -> tuple[Sequence[str], Sequence[str]]:
-        """Names of the stages of learning, and of those after the calibration, as far as known before training."""
+        """Names of the stages of learning, then of the stages after calibration, as far as known before training."""
         return (), ()
 
     def choose_precision(self, precision: str, images: int, *, cross_validates: bool) -> None:
@@ -291,7 +289,7 @@ class Method(ABC, Generic[Config]):
         """Learn from images.
 
         `images` (sequence of ndarray of shape (h, w, 3), uint8, RGB): already preprocessed to `preprocessing`; good
-            ones, unless `learns_from` says otherwise.
+            images, unless `learns_from` says otherwise.
         `groups`, `folds`, `progress`, `checkpoint`, `device`, `seen`: see `Course`.
         Raises SettingsError: there are too few images for the method.
         Raises DatasetError: a folder that the settings name holds no images.

@@ -25,8 +25,7 @@ class Outline:
     `presets`: purpose of each preset, by its name.
     `settings`: names of the configuration's fields, in their order; None if the method's file does not contain all of
         them, or there are several configurations (`Method.variant`).
-    `leaves_out`: whether it leaves images out without another training; None if it makes no limits, or only a base
-        class tells.
+    `leaves_out`: whether the method learns in folds (see `Method`); None if it makes no limits, or a base class tells.
     """
 
     purpose: str
@@ -53,7 +52,7 @@ def read_outline(where: str) -> Outline | None:
 
 
 def check_known(settings: Iterable[str], known: Collection[str], *, detector: str) -> None:
-    """Raise SettingsError for settings that a detector does not have; the message lists those it has."""
+    """Raise SettingsError for settings that a detector does not have; the message lists the known settings."""
     unknown = sorted(set(settings) - set(known))
     if unknown:
         meant = "".join(suggestion(name, known) for name in unknown)

@@ -1,7 +1,7 @@
 """PatchCore: Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022 (arXiv 2106.08265).
 
-It learns with the same graph, in the same precision, that runs on the device. With the packaged backbones it needs no
-torch.
+PatchCore learns with the same graph, in the same precision, that runs on the device. With packaged backbones it needs
+no torch.
 """
 
 from __future__ import annotations
@@ -66,21 +66,20 @@ class PatchCoreConfig(MethodConfig):
         Damp the length of standardised features, see `edgead.adapt.memory_bank.feature_space`. By default training
         chooses, see `edgead.adapt.memory_bank.damping`. The paper compares plain features.
     whiten : bool
-        Compare patches in a learnt metric, see `edgead.adapt.memory_bank.feature_space`. Ours, not the paper's.
+        Compare patches in a learnt metric, see `edgead.adapt.memory_bank.feature_space`. Not in the paper.
     coreset_sampling_ratio : float
-        At most this share of all patches goes into the memory bank.
+        Largest share of all patches that goes into the memory bank.
     memory_bank_size : int
         Maximum number of rows of the memory bank: it limits the search time on the device.
     max_patches : int
-        More patches than this are thinned at random before the coreset is chosen, which limits the memory needed.
+        Most patches from which the coreset is chosen; others are dropped at random, which limits the memory needed.
     num_neighbors : int
         Number of neighbours whose distances are averaged to a patch score.
     window, top_patches : int
-        The image score: patch scores are averaged over windows of this many patches a side, and this many of the
-        largest averages are averaged. 1 and 1 give the paper's maximum.
+        Image score: patch scores are averaged over windows of `window` patches a side, and the `top_patches` largest
+        averages are averaged. 1 and 1 give the paper's maximum.
     margin : int
-        The image score leaves out this many of the outermost rings of patches, which see the network's padding. 0 is
-        the paper's.
+        Number of outermost rings of patches that the image score leaves out: they see padding. The paper has 0.
     sigma_px : float
         Smoothing of the anomaly map: sigma in pixels; 4 is the paper's.
     seed : int
@@ -289,7 +288,7 @@ class PatchCore(Method[PatchCoreConfig]):
         return True
 
     def _take(self, precision: str) -> None:
-        """Change the precision, and forget the graph of the previous one."""
+        """Change the precision, and forget the graph of the previous precision."""
         self._precision = precision
         vars(self).pop("backbone", None)
 

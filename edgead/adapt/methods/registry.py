@@ -1,4 +1,4 @@
-"""Registry of methods, by name: edgead's own, and those that other packages add by entry points.
+"""Registry of methods, by name: edgead's own methods, and methods that other packages add by entry points.
 
 A package adds a method by `[project.entry-points."edgead.methods"]` with `NAME = "module:Class"`, a subclass of
 `edgead.adapt.methods.method.Method`. A method is imported when it is looked up.
@@ -50,7 +50,7 @@ def find_preset(detector: str, preset: str) -> dict[str, Any]:
 
 
 def check_names(detector: str, preset: str | None, settings: Iterable[str]) -> None:
-    """Refuse a preset or settings that the detector does not have; if its source file lists them, without torch.
+    """Refuse a preset or settings that the detector does not have; without torch if the source file lists both.
 
     Raises SettingsError: unknown detector, preset or setting; the message lists the known ones.
     """

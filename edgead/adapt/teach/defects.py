@@ -1,7 +1,7 @@
-"""Known defects from marked ones: their patches, and how their score joins that of unknown defects.
+"""Known defects, learnt from marked parts: their patches, and how their score joins the score of unknown defects.
 
-The score of known defects lifts the image score. The lift is the steepest with which the limit stays where the score of
-unknown defects alone would put it for most of the false-reject rate. See `edgead.heads.known_defects`;
+The score of known defects lifts the image score, as steeply as possible: the limit must stay where the score of unknown
+defects alone would put it for most of the false-reject rate. See `edgead.heads.known_defects`;
 `benchmarks/known_defects.py` has the measurements behind the constants.
 """
 
@@ -51,7 +51,7 @@ _AROUND = (3, 3)
 
 @dataclass(frozen=True, slots=True)
 class Defects:
-    """Marked defects that a model knows: mean patch of each, float32 (n, d), hash of its image, and its kind.
+    """Marked defects that a model knows: of each, the mean patch, float32 (n, d), the hash of the image, and the kind.
 
     `kinds` are the names of the folders of the images.
     """
@@ -69,7 +69,7 @@ class Defects:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """Arrays for the head: kinds of fewer than `LEAST_BAD` defects are joined; if still too few, they get none."""
+        """Arrays for the head: kinds with fewer than `LEAST_BAD` defects are joined; if still fewer, without a kind."""
         names = [kind if self.kinds.count(kind) >= LEAST_BAD else "" for kind in self.kinds]
         named = sorted({name for name in names if names.count(name) >= LEAST_BAD or len(set(names)) == 1})[:MAX_KINDS]
         of_kind = np.array([named.index(name) if name in named else NO_KIND for name in names], np.float32)
@@ -90,10 +90,10 @@ def known_defects(artifact: Artifact) -> Defects:
 
 
 def learn_defects(artifact: Artifact, paths: Sequence[Path], progress: Progress | None = None) -> Defects:
-    """Add marked defects to those that a model knows; if there are too many, the newest are kept.
+    """Add marked defects to the defects that a model knows; if there are too many, the newest are kept.
 
     `paths`: images of defective parts, one folder for each kind. If there is a mask, in `ground_truth/KIND` as in a
-        data set in MVTec layout, the patches inside it are learnt; otherwise those with the highest scores.
+        data set in MVTec layout, the patches inside it are learnt; otherwise the patches with the highest scores.
     """
     known = known_defects(artifact)
     digests = {path: content_sha256(path) for path in paths}
@@ -153,7 +153,7 @@ def _mask_of(path: Path, manifest: Manifest) -> Path | None:
 
 
 def _of_defect(weights: np.ndarray, masked: bool) -> np.ndarray:
-    """Return the indices of the defect's patches: those in the mask, or those with the highest scores."""
+    """Return the indices of the defect's patches: in the mask, or without a mask with the highest scores."""
     if masked:
         return np.flatnonzero(weights >= min(IN_MASK, float(weights.max())))
     return np.argsort(weights, kind="stable")[-PATCHES:]
@@ -169,7 +169,7 @@ def join_with_unknown(
     folds: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> KnownDefects:
-    """Find, on good images, how the score of known defects joins that of unknown defects.
+    """Find, on good images, how the score of known defects joins the score of unknown defects.
 
     `artifact`: artifact with the arrays of known defects, able to read these images.
     `unknown`: scores of the images by the head without known defects; learnt images are scored without their fold.
@@ -187,8 +187,8 @@ def fit_join(unknown: Sequence[float], known: np.ndarray, rate: float, groups: S
     `known` (ndarray of shape (n, kinds)): scores of the same images for each kind of known defects.
     `rate`: false-reject rate of the limit.
     `groups`: group of each image; empty if every image is a group of its own.
-    Returns starts and slopes of the lift; all slopes are 0 if even the flattest lift would leave less to unknown
-        defects.
+    Returns starts and slopes of the lift; all slopes are 0 if even the flattest lift would leave unknown defects too
+        little.
     Raises CalibrationError: there are too few good images for the rate.
     """
     of_unknown = np.asarray(unknown, float)
@@ -249,10 +249,10 @@ def known_scores(
 def scores_by_others(
     artifact: Artifact, defects: Defects, paths: Sequence[Path], progress: Progress | None = None
 ) -> list[float]:
-    """Score each marked part with the other marked defects only: an estimate for further parts like them.
+    """Score each marked part by the other marked defects only: an estimate for later parts with such defects.
 
     `artifact`: artifact that knows the defects.
-    `paths`: images among those of the defects.
+    `paths`: images, each of one of the defects.
     """
     head, spec = nearest_head(artifact.manifest.head), artifact.manifest.preprocessing
     assert head.known is not None

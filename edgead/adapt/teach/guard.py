@@ -1,9 +1,9 @@
 """Checks of images that are taught as good, against the scores of known good parts.
 
-Good parts under another light differ everywhere a little: the whole map of anomalies rises, and its peak with it. A
+Good parts under another light differ everywhere a little: the whole map of anomalies rises, and the peak with it. A
 defect raises the map in one place and leaves the rest as it was. Another product is far from everything good
-everywhere. So two ratios decide, both 1 for the good parts that thresholds came from: the median of the map compared
-with theirs, and the image score compared with that median.
+everywhere. So two ratios decide, both 1 for the good parts that thresholds came from: the median of the map over the
+median of their maps, and the image score over the median of the map.
 
 The ratios do not find a defect that changes as little as light does: for that a person looks at the sheet of images,
 and the manifest records who taught.
@@ -44,7 +44,7 @@ MAX_TILES = 24
 
 
 class LessonRefusedError(SettingsError):
-    """Images to learn are not good, or learning them would let defects pass; the message names the images.
+    """Refusal of a lesson: images are not good, or learning them would let defects pass; the message names them.
 
     `doubtful`: images far from all good parts, which may still be taught with a reason; empty if a reason does not
         help.
@@ -83,7 +83,7 @@ class Offered:
 def examine(detector: Detector, paths: Sequence[Path], progress: Progress | None = None) -> list[Offered]:
     """Measure images with the model that shall learn them; return doubtful ones first, then by score.
 
-    A single part that scores like a defect may be a false reject, a reason to teach; if most do, all are doubtful.
+    A single image that scores like a defect may be a false reject, a reason to teach; if most do, all are doubtful.
     """
     limits = detector.graph.calibration
     assert limits is not None
@@ -101,7 +101,7 @@ def examine(detector: Detector, paths: Sequence[Path], progress: Progress | None
 
 
 def warn_of_like_good(detector: Detector, bad: Sequence[Path], progress: Progress | None = None) -> list[str]:
-    """Return a list with a warning if bad parts score like good ones; without scores of good parts there is none."""
+    """Return a list with a warning if bad parts score like good parts; empty if no scores of good parts are known."""
     limits = detector.graph.calibration
     assert limits is not None
     highest = np.quantile(limits.scores, LIKE_GOOD) if limits.scores else -math.inf
@@ -144,7 +144,7 @@ def _spread(limits: Calibration) -> float:
 
 
 def write_sheet(detector: Detector, offered: Sequence[Offered], path: Path, bad: Sequence[Path] = ()) -> None:
-    """Draw the first images with heat map, verdict and doubt into one image file, then the bad ones."""
+    """Draw the first images with heat map, verdict and doubt into one image file, then the bad parts."""
     tiles = []
     for one in offered[:MAX_TILES]:
         image = detector.read_image(one.path)

@@ -42,8 +42,7 @@ class JudgedPart:
 
     `scaled_score` is the score on the scale of `edgead.types.scaled_score`.
 
-    `good_above` is the number of good images behind the thresholds that score as high or higher: a limit that stops
-    this part stops them as well.
+    `good_above` counts good images (of the thresholds) that score as high: a limit that stops this part stops them too.
     """
 
     image: str
@@ -60,7 +59,7 @@ class Judgement:
     """Results of one graph: thresholds, their rate, counts of taught, held-out and bad images, golden scores.
 
     `good` are the images that the thresholds come from, `typical_score` is the median of their scores. With
-    `limit_by_hand` the thresholds are those that a person set for the line, not the model's own.
+    `limit_by_hand` the thresholds were set for the line by a person, and are not the model's own.
     """
 
     reject_threshold: float
@@ -148,7 +147,7 @@ class Lesson:
         return table
 
     def _caption(self) -> str | None:
-        """Caption that warns of scores that prove nothing, because their images were learnt."""
+        """Caption that warns of scores that prove nothing, as the scored images were learnt."""
         judged = next(iter(self.after.values()))
         learnt = ["taught parts"] * bool(judged.taught.images) + ["bad parts"] * (self.bad_by_others is not None)
         if not learnt:

@@ -50,7 +50,7 @@ _MAX_ROWS = 12
 
 @dataclass(frozen=True, slots=True)
 class ThresholdImages:
-    """Good images to calibrate on, their groups, and for learnt images the folds without which they are scored.
+    """Good images to calibrate on, their groups, and for learnt images the fold left out when each is scored.
 
     `kept` has the manifest's entries if these are the images that the model keeps; otherwise it is empty.
     """
@@ -62,7 +62,7 @@ class ThresholdImages:
     kept: Sequence[Kept] = ()
 
     def readable(self, artifact: Artifact) -> Artifact:
-        """Return the artifact for reading these images: kept ones are already cropped and aligned."""
+        """Return the artifact for reading these images: kept images are already cropped and aligned."""
         if not self.kept or kept_whole(artifact.manifest.preprocessing):
             return artifact
         return Artifact(artifact.path, artifact.manifest.with_preprocessing(roi=None, ignored=None, alignment=None))
@@ -89,9 +89,9 @@ class ThresholdImages:
 def find_calibration_images(
     artifact: Artifact, paths: Sequence[Path], *, taught: Sequence[Path], group: str
 ) -> ThresholdImages:
-    """Return the named images, or those that the model keeps, for calibration.
+    """Return the images for calibration: the named images, or without these the images that the model keeps.
 
-    For named images, `group` says which belong together, with each other or with taught ones; see
+    For named images, `group` is the rule by which they and taught images belong together; see
     `edgead.dataset.groups.group_images`.
 
     Raises ArtifactError: the model keeps no images, or scores them differently than before; the message says what to
@@ -174,29 +174,28 @@ class TeachPlan:
     Attributes
     ----------
     images : sequence of Path
-        Good parts, such as those that were falsely rejected; may be empty if defects are learnt.
+        Good parts, such as false rejects; may be empty if defects are learnt.
     held_out_share : float
-        This share of the images is not learnt; it shows how the model judges parts like the taught ones.
+        Share of the images that is not learnt, to show how the model judges parts like the taught parts.
     calibration : sequence of Path
-        Good images for the thresholds, neither taught nor trained on; by default those that the model keeps.
+        Good images for the thresholds, neither taught nor trained on; by default the images that the model keeps.
     group : str
-        Which images belong together, see `edgead.dataset.groups.group_images`: a whole group is learnt, held out or
-        calibrated on.
+        Rule by which images belong together, see `edgead.dataset.groups.group_images`; a group is never divided.
     reason : str
-        Why images far from all good parts shall be learnt (see `edgead.adapt.teach.guard`) and thresholds written that
-        may miss defects (see `edgead.calibration.blind`); recorded in the manifest. Empty to refuse both.
+        Reason why images far from all good parts shall be learnt (see `edgead.adapt.teach.guard`) and thresholds
+        written that may miss defects (see `edgead.calibration.blind`); recorded in the manifest. Empty refuses both.
     by : str
         Person who teaches; recorded in the manifest.
     sheet : Path, optional
         File for an overview of the images to learn; written even if they are refused.
     bad : sequence of Path
-        Defective parts. Together with those that the model knows, three or more become known defects, see
-        `edgead.adapt.teach.defects`. A lesson is refused if one of them, stopped before, would be ok.
+        Defective parts. With the marked parts that the model knows, three or more become known defects, see
+        `edgead.adapt.teach.defects`. A lesson is refused if a part that was stopped before would be ok.
     output : Path, optional
         Where the taught model is written; by default it replaces the model.
     in_force : (float, float), optional
-        Limits for review and reject that the line judges by, where a person set them: parts are compared by these, and
-        after the lesson by these moved by as much as the model's own limit.
+        Limits for review and reject by which the line judges, if a person set them: the lesson compares parts by these
+        limits, and afterwards by the same limits, moved by as much as the model's own limit.
     """
 
     images: Sequence[Path]
@@ -221,8 +220,9 @@ class Prepared:
 
     `offered` are all good images, doubtful ones first, then by score; `digest` is a hash of their names and contents.
     Thresholds will be made from `good`. `merged` is the memory bank with the new patches, `width` the smallest distance
-    between two rows of the old one. `defects` includes those that the model already knows. `left_out` images lack the
-    bit depth or heights that the model reads, such as older marked images. `warnings` are shown before it is learnt.
+    between two rows of the old bank. `defects` includes the defects that the model already knows. `left_out` images
+    lack the bit depth or heights that the model reads, such as older marked images. `warnings` are shown before it is
+    learnt.
     """
 
     artifact: Artifact
@@ -400,9 +400,9 @@ def _split(paths: list[Path], share: float, groups: Groups) -> tuple[list[Path],
 
 
 def _harmless(manifest: Manifest) -> float:
-    """Return the distance up to which a patch alone cannot bring an image to review.
+    """Return the largest distance from the memory bank at which a patch alone cannot bring an image to review.
 
-    Patches closer than this are not learnt, which saves the old rows that would be dropped for them.
+    Patches closer than this are not learnt, so that no old rows are dropped for them.
     """
     weight, limits = nearest_head(manifest.head).patch_weight, manifest.learnt_graph.calibration
     return 0.0 if limits is None or not weight else limits.review / weight

@@ -1,6 +1,6 @@
 """New version of a model from a prepared lesson: the merged memory bank, thresholds, golden images.
 
-It replaces the model; the previous version is kept beside it and can be restored.
+The new version replaces the model; the previous version is kept beside it and can be restored.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ ROUNDING = 1e-5
 def settle(renewed: Calibration, old: Calibration, taught: GoodScores) -> Calibration:
     """Limit how far new thresholds fall below the old ones; return the adjusted calibration.
 
-    A threshold falls no further, in proportion, than the mean of the upper half of the good scores (one score of a few
-    must not decide), nor so low that it stops a taught part that passed. Higher thresholds keep the guarantee.
+    A threshold falls no further, in proportion, than the mean of the upper half of the good scores (a single score must
+    not decide), nor so low that it stops a taught part that passed. Higher thresholds keep the guarantee.
     """
     follow = min(1.0, _upper_half(renewed.scores) / max(_upper_half(old.scores), 1e-12))
     seen = {"reject": taught.scores, "review": taught.scores, "map_threshold": taught.maxima}
@@ -61,9 +61,9 @@ def settle(renewed: Calibration, old: Calibration, taught: GoodScores) -> Calibr
 
 
 def moved(limits: Calibration, before: Sequence[float], after: Sequence[float]) -> Calibration:
-    """Shift thresholds and the scores behind them with the scores of other good images; they guarantee nothing.
+    """Shift thresholds, and the scores that made them, with the scores of other good images; they guarantee nothing.
 
-    They move by the change of the mean of the upper half of those scores.
+    They move by as much as the mean of the upper half of the other images' scores.
     """
     by = _upper_half(sorted(after)) - _upper_half(sorted(before))
     names = ("review", "reject", "map_threshold", "map_typical")
@@ -114,11 +114,12 @@ def undo(path: Path) -> Artifact:
 def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress) -> Lesson:
     """Teach a model good images and marked defects; the new version replaces it, the old one is kept.
 
-    The memory bank keeps its size, and with it the model its latency: see `edgead.adapt.memory_bank.coreset.merge`.
+    The memory bank keeps its size, so that the model keeps its latency: see `edgead.adapt.memory_bank.coreset.merge`.
     Thresholds are made again from the images of the last calibration (learnt images are scored without their fold), so
     that the guarantee for parts like those images stays the same. Thresholds that do not come from the kept images move
-    by as much as the scores of the kept images. If no such score changes, no threshold does. Taught images only prevent
-    thresholds so low that they would be rejected again: images that an operator picks are no random sample.
+    by as much as the scores of the kept images. If no such score changes, no threshold does. Taught images only keep
+    thresholds from falling so low that these images would be rejected again: images that an operator picks are no
+    random sample.
 
     Raises SettingsError, LessonRefusedError, ArtifactError, CalibrationError, DatasetError: see
         `edgead.adapt.teach.prepare.prepare`. Nothing changes then.
@@ -167,7 +168,7 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
 
 
 def _twins(paths: list[Path]) -> list[Path]:
-    """Find other files of the same frames: if one is learnt, the other counts as learnt too."""
+    """Find other files of the same frames: if one file is learnt, the others count as learnt too."""
     others = (path.with_name(name) for path in paths if path.name in _TWINS for name in _TWINS if name != path.name)
     return [path for path in others if path.is_file()]
 

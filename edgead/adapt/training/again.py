@@ -1,4 +1,4 @@
-"""Retraining of a patchcore model on its own images in another precision, as the precisions share no numbers."""
+"""Retraining of a patchcore model on its own images in another precision, as features differ between precisions."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def learn_again(
 
     `precision`: precision of the graph that it is trained with and then runs.
     `data`: folder of the images.
-    `normal_dir`, `group`: by default those of the first training.
+    `normal_dir`, `group`: by default as in the first training.
     Raises SettingsError: the model was taught after training, has thresholds not made from its images, or was trained
         with `--weights`.
-    Raises ArtifactError: the images are not those that the model was trained on.
+    Raises ArtifactError: the model was trained on other images.
     """
     artifact = Artifact.load(path)
     manifest, training = artifact.manifest, artifact.manifest.training

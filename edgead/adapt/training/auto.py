@@ -21,8 +21,8 @@ SUITED_MS = 100.0
 def frame_ms(settings: dict[str, Any]) -> float:
     """Measure the time in ms of the network, on the runtime that `auto` opens, plus the search of its patches.
 
-    It is the shortest of several, which other programs lengthen least, so that a busy machine gets no other preset. The
-    patches are random numbers, the slowest case for the search.
+    The shortest of several times is taken, as other programs lengthen it least: a busy machine gets the same preset.
+    The patches are random numbers, the slowest case for the search.
     """
     model = PatchCore.from_settings(settings)
     model.choose_precision(AUTO, 0, cross_validates=False)

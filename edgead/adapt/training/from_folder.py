@@ -3,7 +3,7 @@
 Thresholds from few good images are cross-validated: each is scored by a detector that did not learn from it, as in
 cross-conformal prediction (Vovk, "Cross-conformal predictors", 2015), but without the detectors of the folds:
 jackknife+ (Barber et al. 2021) would score every part by all of them on the device. Instead, the final model has learnt
-from all images, so its scores of good parts are a little lower than those that the thresholds come from.
+from all images, so its scores of good parts are a little lower than the scores that the thresholds come from.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def train_from_folder(
     `destination`: directory of the artifact.
     `settings`: settings of the detector, see its config class; missing ones keep their defaults.
     `detector`: a name in `edgead.adapt.methods.METHODS`.
-    `weights`: weights of the backbone instead of the packaged ones; for efficient_ad, of the teacher.
+    `weights`: file of weights for the backbone instead of the package's; for efficient_ad, for the teacher.
     `device` ({"auto", "cpu", "cuda"}): device to train on.
     `precision` ({"auto", "fp32", "int8"}): precision of the graph; see
         `edgead.adapt.methods.method.Method.choose_precision`.
@@ -161,7 +161,7 @@ def train_from_folder(
 
 
 class _Training:
-    """A detector before it learns, with its images: those that can be read, their preprocessing and their split."""
+    """A detector before it learns, with the readable images, their preprocessing and their split."""
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class _Training:
         return [self._fold_of[path] for path in paths if self._fold_of]
 
     def look(self, features: np.ndarray) -> None:
-        """Say that the images to learn look like two products, once, if they do by their mean features."""
+        """Warn once if the images to learn look like two products by their mean features."""
         if self._two or self.split.groups.rule == FOLDERS or self.preprocessing.tiles is not None:
             return
         if heap := smaller_heap(features):
@@ -223,7 +223,7 @@ class _Training:
         return learn_images(model, paths, self.preprocessing, self.split.groups, device=self._device, **course)
 
     def depends_on(self) -> dict[str, Any]:
-        """Return all that the trained detector depends on: a checkpoint of anything else is not continued."""
+        """Return all that the trained detector depends on: a checkpoint with other values is not continued."""
         names = os.fsencode("".join(path.name for path in self.split.training))
         return {
             "detector": self.model.name,
@@ -262,7 +262,7 @@ class _Training:
         }
 
     def plan(self) -> CalibrationPlan:
-        """Name the images of the thresholds; score them by more trainings, if the final detector has learnt them."""
+        """Name the images of the thresholds; if the final detector has learnt them, score them by further trainings."""
         split, spec, seed = self.split, self.preprocessing, self.model.config.seed
         paths = split.calibration if self.model.calibrated else self._paths
         groups, scores = split.groups.of(paths), None
@@ -320,7 +320,7 @@ def learn_images(
     folds: Sequence[int] = (),
     **course: Any,
 ) -> Trained:
-    """Train on images, or on as many of their tiles as a training takes, with their groups and the fold of each."""
+    """Train on images, or on at most `learnt_at_most` tiles of them; a tile has the group and fold of its image."""
     images = Images(paths, preprocessing).some(learnt_at_most(preprocessing, len(paths)), model.config.seed)
     spread = images.spread(folds) if folds else ()
     return model.fit(images, groups=images.spread(groups.of(paths)), folds=spread, **course)

@@ -67,7 +67,7 @@ def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | Non
 
     `paths`: good images; a sample of them is read.
     `roi`: x, y, width and height of the region of interest, pixels.
-    Returns those of a square if images differ in proportions, or none can be read.
+    Returns a square's proportions if images differ in proportions, or none can be read.
     """
     logarithms = []
     for pick in np.linspace(0, len(paths) - 1, min(LOOKED_AT, len(paths))).round().astype(int):
@@ -143,7 +143,7 @@ class AskedTiles:
 
 
 def smallest(shapes: Sequence[tuple[int, int]], roi: Sequence[int] | None) -> tuple[int, int]:
-    """Return the least height and least width of the images, or those of the region of interest."""
+    """Return the least height and least width of the images, or height and width of the region of interest."""
     if roi is not None:
         return roi[3], roi[2]
     heights, widths = zip(*shapes, strict=True)
@@ -173,7 +173,7 @@ def shrink_warning(shape: tuple[int, int], spec: Preprocessing) -> str:
 class Split:
     """Images to learn and to calibrate on, the rates of the thresholds, and the groups of all images.
 
-    No image is in both lists, unless the split `crosses`: then all are. Without a rate there are no thresholds.
+    No image is in both lists, unless the split `crosses`: then all images are in both. No rate means no thresholds.
     """
 
     training: list[Path]
@@ -315,7 +315,7 @@ class GoodImages:
         return model.prepared(self.with_input(spec, paths)), shrunk
 
     def find(self) -> list[Path]:
-        """List the images, looked for once; raises DatasetError or ImageError if there are none."""
+        """List the images; the folder is searched only once. Raises DatasetError or ImageError if there are none."""
         return list(self._found)
 
     @cached_property

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 class Tracker(Protocol):
     """Receiver of the records of one training, in order, in its thread; created with the text after `SCHEME:`.
 
-    The constructor raises SettingsError if it cannot write. After any later error it gets no more; training goes on.
+    The constructor raises SettingsError if it cannot write. After a later error it gets no more; training goes on.
     """
 
     def __init__(self, where: str): ...

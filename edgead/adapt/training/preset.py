@@ -35,7 +35,7 @@ def preset_settings(
 ) -> tuple[dict[str, Any], str]:
     """Return a preset's settings in the proportions of the images, and the reason; `auto` chooses by this machine.
 
-    `chosen` settings replace those of the preset; if they change the network, the input size is not adapted.
+    `chosen` settings replace the preset's; if they change the network, the input size is not adapted.
 
     Raises SettingsError: the detector or the preset is unknown.
     """

@@ -97,8 +97,8 @@ def authorization(
     """Answer a registry's authentication challenge; return the value of the header `Authorization`.
 
     `challenge`: the registry's header `WWW-Authenticate`.
-    `origin`: origin of the registry. A token server must have the same origin, or HTTPS. One on another host gets the
-        password only if `EDGEAD_REGISTRY_TOKEN_HOSTS` names it.
+    `origin`: origin of the registry. A token server must have the same origin, or use HTTPS. On another host, it gets
+        the password only if `EDGEAD_REGISTRY_TOKEN_HOSTS` names the host.
     `ask`: function that sends a GET with these headers and returns the body of the response.
     Raises RegistryError: the challenge cannot be answered, or the token server gives no token.
     """

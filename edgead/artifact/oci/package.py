@@ -28,7 +28,7 @@ _MAX_NAME_BYTES = 255
 
 
 class PackageError(EdgeadError):
-    """Content of a digest that is no usable model; another attempt cannot help, as the content is fixed."""
+    """Content that is no usable model; another attempt cannot help, as the digest fixes the content."""
 
 
 class Blob(BaseModel, frozen=True):
@@ -104,7 +104,7 @@ def digest_of(content: bytes) -> str:
 
 
 def belongs(name: str) -> bool:
-    """Whether a file of a model's folder belongs to the package; engines built by a device and hidden files do not."""
+    """Whether a file of a model's folder belongs in the package: no hidden file, and no engine that a device built."""
     parts = PurePosixPath(name).parts
     return parts[0] != ENGINES and not any(part.startswith(".") for part in parts)
 

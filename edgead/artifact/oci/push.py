@@ -59,7 +59,7 @@ def push(model: Path, reference: Reference, *, transport: httpx.BaseTransport | 
 
 
 def packed(model: Path) -> Package:
-    """Describe the folder of a model as a package: every file in it, except what devices make for themselves.
+    """Describe the folder of a model as a package: every file in it, except files that a device made for itself.
 
     Raises ArtifactError: the model is edited or damaged, or has files that do not belong in a model.
     """

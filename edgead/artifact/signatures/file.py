@@ -12,7 +12,7 @@ _MAX_BYTES = 64 << 10
 
 
 class SignatureFile(NamedTuple):
-    """Content of a signature file, None without one; or why it is unreadable, an error if signatures are required."""
+    """Content of a signature file, None without a file; or why it is unreadable: an error if signatures are needed."""
 
     content: bytes | None = None
     problem: str = ""

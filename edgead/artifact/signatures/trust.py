@@ -1,4 +1,4 @@
-"""Trust in models: a site accepts those that one of its keys has signed."""
+"""Trust in models: a site accepts models that one of the site's keys has signed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class UntrustedModelError(EdgeadError):
 def check_signed(artifact: Artifact, keys: Sequence[PublicKey]) -> list[Signature]:
     """Return the valid signatures of an opened model by trusted keys, checked against the manifest in memory.
 
-    Files that are read from it later are compared with that manifest's hashes, even if its folder changes meanwhile.
+    Files of the model that are read later are compared with this manifest's hashes, even if the folder changes.
 
     `artifact`: a result of `Artifact.load`.
     `keys`: trusted keys.
@@ -57,7 +57,7 @@ def _why_none(artifact: Artifact, found: Sequence[Signature], known: dict[str, P
 class ModelTrust:
     """Trusted keys of a site, read once with the site file.
 
-    `required`: whether a model must be signed by one of them.
+    `required`: whether a model must be signed by a trusted key.
     `keys`: files of public keys.
     `device_key`: file of this device's private key: models learned on the device are signed with it, and trusted.
     Raises SettingsError: a key cannot be read, or the package cryptography is missing.
@@ -78,6 +78,6 @@ class ModelTrust:
         return check_signed(artifact, self._keys) if self.required else []
 
     def sign_own(self, path: Path, *, by: str) -> None:
-        """Sign a model that was learned on this device, if it has a key; call it before the model is opened."""
+        """Sign a model that was learned on this device, if the device has a key; call it before the model is opened."""
         if self._own:
             sign(path, self._own, by=by)

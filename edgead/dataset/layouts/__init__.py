@@ -1,1 +1,1 @@
-"""Readers of data set layouts, as authors and tools publish them: one for each, collected in a table."""
+"""Readers of data set layouts, as authors and tools publish them: one reader for each layout, collected in a table."""

@@ -39,7 +39,7 @@ def read_mvtec_ad_2(place: DataSetPath) -> Iterable[LabelledImage] | None:
 
 
 def read_mvtec_loco(place: DataSetPath) -> Iterable[LabelledImage] | None:
-    """Read an object of MVTec LOCO AD: each mask is a folder of its image's name, with a file for each defect.
+    """Read an object of MVTec LOCO AD: a mask is a folder with the image's name, with a file for each defect.
 
     Follows `make_dataset` of anomalib's data/datasets/image/mvtec_loco.py, after Bergmann et al., "Beyond Dents and
     Scratches", IJCV 130 (2022).
@@ -73,8 +73,8 @@ def read_btad(place: DataSetPath) -> Iterable[LabelledImage] | None:
 def read_good_and_bad(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read good and bad images in folders beside each other, such as `normal` and `anomaly`.
 
-    They may be inside `train` and `test`. anomalib's Folder and buckets of Lookout for Vision have them. Masks, if any,
-    are in `ground_truth/anomaly`.
+    These folders may be inside `train` and `test`. Data sets of anomalib's Folder, and buckets of Lookout for Vision,
+    are like this. Masks, if any, are in `ground_truth/anomaly`.
     """
     if (place.path / "train" / GOOD).is_dir() or (place.path.parent / "train" / GOOD).is_dir():
         return None  # MVTec AD, or its folder `test`
@@ -105,7 +105,7 @@ def _all_of(*parts: Iterable[LabelledImage]) -> Iterator[LabelledImage]:
 
 
 def _good(folder: Path, *names: str) -> Iterator[LabelledImage]:
-    """Yield good images, with the split from the first part of each folder's name."""
+    """Yield good images, with the split from the beginning of each folder's name."""
     for name in names:
         split = next(known for known in (TRAIN, VALIDATION, TEST) if name.startswith(known))
         for path in list_images(folder / name):

@@ -62,7 +62,7 @@ def _labelled(path: Path, kind: str, masks: Path) -> LabelledImage:
 
 
 def _refuse_unused(masks: Path, images: Sequence[LabelledImage]) -> None:
-    """Raise DatasetError if there are masks but none belongs to an image, because their folders or names are wrong."""
+    """Raise DatasetError if there are masks but no mask belongs to an image, as folders or names are wrong."""
     if not masks.is_dir() or any(image.mask is not None for image in images):
         return
     if any(is_image_path(file) or is_volume(file) for file in masks.rglob("*")):

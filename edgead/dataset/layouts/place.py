@@ -27,7 +27,7 @@ class DataSetPath:
     """Data set given by the user: a folder, or a file that lists images.
 
     `path`: the folder or the file.
-    `folder`: the folder, or that of the file.
+    `folder`: the folder, or the folder of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,10 +71,9 @@ class DataSetPath:
 
         `name`: a path, with slashes or backslashes; or a URL, such as s3://BUCKET/KEY, of which the path is used.
         `source`: file that contains the name, for messages.
-        `bases`: folders to which it may be relative; by default that of the data set.
-        `root`: folder in which it must be; by default that of the data set.
-        `by_end`: whether the name is from another place, like a URL: it stands for the file whose path is its longest
-            end.
+        `bases`: folders to which the name may be relative; by default the data set's folder.
+        `root`: folder in which the file must be; by default the data set's folder.
+        `by_end`: whether the name is from another place, like a URL: the file is taken whose path is its longest end.
         Returns the first candidate that exists; else the first candidate, which the registry then reports as missing.
         Raises DatasetError: the path is outside of `root`.
         """
@@ -142,7 +141,7 @@ def refuse_bare(annotated: Iterable[Path]) -> None:
 
 
 def names_in(folder: Path, names: Iterable[str]) -> list[str]:
-    """List those of `names` that are folders below `folder`."""
+    """List the names that are folders below `folder`."""
     return [name for name in names if (folder / name).is_dir()]
 
 

@@ -28,9 +28,9 @@ from edgead.images.files import ImageError
 class Layout:
     """Layout of data sets: its name, its expected files and its reader.
 
-    `expected`: description of its files, for messages.
-    `read`: function from a place to its images, or None for another layout; raises DatasetError if this one is
-        incomplete.
+    `expected`: description of the layout's files, for messages.
+    `read`: function from a data set's path to its images, or None for another layout; raises DatasetError if files are
+        missing.
     """
 
     name: str
@@ -93,11 +93,11 @@ class DataSet:
         return any(image.split not in (UNSPLIT, UNLABELLED) for image in self.images)
 
     def learnt(self) -> list[Path]:
-        """List the good images to learn from: those of the split train, or all without splits."""
+        """List the good images to learn from: of the split train, or all if there are no splits."""
         return [image.path for image in self.images if image.defect == GOOD and image.split in (TRAIN, UNSPLIT)]
 
     def tested(self) -> list[LabelledImage]:
-        """List the images to test with: those of the split test, or all without splits."""
+        """List the images to test with: of the split test, or all if there are no splits."""
         return [image for image in self.images if image.split in (TEST, UNSPLIT)]
 
     def groups(self) -> dict[Path, str]:
@@ -133,7 +133,7 @@ def read_layout(data: Path) -> DataSet | None:
 
 
 def _nearest(place: DataSetPath) -> list[Layout]:
-    """Return the three layouts whose files are described by most words of this file: its type, keys or columns."""
+    """Return the three layouts whose descriptions have most words in common with this file's type, keys or columns."""
     suffix = place.path.suffix[1:].lower()
     found = _words(read_text(place.path)[:_BEGINNING])
 

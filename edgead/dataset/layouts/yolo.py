@@ -34,8 +34,8 @@ def read_yolo(place: DataSetPath) -> Iterable[LabelledImage] | None:
     """Read a data.yaml, or the folder that holds it or classes.txt; `val` is tested if there is no `test`.
 
     Follows https://docs.ultralytics.com/datasets/detect and .../segment: `labels` instead of the last `images` in an
-    image's path leads to its labels. An image whose labels are empty or missing is good. With one folder alone, or
-    none as from supervision and Label Studio, which is `images`, they have no split.
+    image's path leads to its labels. An image whose labels are empty or missing is good. With one folder alone, or with
+    none named (then it is `images`, as from supervision and Label Studio), images have no split.
     """
     named = (place.path / name for name in _FILES)
     file = place.file(".yaml", ".yml") or next((path for path in named if path.is_file()), None)
@@ -74,7 +74,7 @@ def _images(place: DataSetPath, file: Path, data: _Data) -> list[LabelledImage]:
 
 
 def _listed(place: DataSetPath, file: Path, root: str, part: str) -> list[Path]:
-    """List the images of a folder, or those that a text file names."""
+    """List the images of a folder, or the images that a text file names."""
     bases = [file.parent] if Path(root).is_absolute() else [file.parent / root, file.parent]
     where = place.find(part.replace("\\", "/").removeprefix("../"), file, bases, by_end=True)
     if where.is_dir():

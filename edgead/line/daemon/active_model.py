@@ -1,4 +1,4 @@
-"""Models in service: each is tested before it judges, exchanged between two frames, and kept for a way back.
+"""Models in service: each is tested before it judges, exchanged between two frames, and kept for a roll-back.
 
 A part's recipe chooses the model that judges it; another model never takes its place silently.
 """
@@ -36,7 +36,7 @@ PATIENCE_S = 0.5
 
 
 class SlotBusyError(SettingsError):
-    """A change that was refused because another one is under way."""
+    """Refusal of a change, because another change is under way."""
 
 
 def named(model: Path, sha256: str) -> str:
@@ -137,7 +137,7 @@ class ActiveModel:
         return str(previous.artifact.path), previous.manifest.manifest_sha256, thresholds_of(previous).review
 
     def settle_superseded(self, record: Callable[[ThresholdRecord, ThresholdRecord], None]) -> None:
-        """Record that a calibration replaced the thresholds that a person set; see `PipelineThresholds`."""
+        """Record, once, that a calibration has replaced a person's thresholds, if so; see `PipelineThresholds`."""
         self._thresholds.settle_superseded(record)
 
     def load(self) -> None:
@@ -214,7 +214,7 @@ class ActiveModel:
         return DriftWatch(limits, golden_images(detector), section, views=detector.manifest.views)
 
     def swap(self, model: Path, record: Callable[[str], object] = lambda model: None) -> None:
-        """Load and test another model beside the one in service, and let it judge from the next frame on.
+        """Load and test another model beside the model in service, and let it judge from the next frame on.
 
         `record`: called with the model's `named` text after the test, before it judges; an exception refuses the model.
         Raises EdgeadError: the model cannot be used or is too slow for `budget_ms`, or another exchange is under way:
@@ -352,7 +352,7 @@ class ActiveModel:
 
 
 class Recipes:
-    """Models by recipe: the model of its part's recipe judges a frame, or the pipeline's own if the part has none.
+    """Models by recipe: a frame is judged by the model of its part's recipe, or without a recipe by the pipeline's own.
 
     All models are loaded and tested before the first frame, and each keeps its own memory of its frames, so that a
     change of recipe costs no time.
@@ -402,7 +402,7 @@ class Recipes:
         return self.slot_of(frame).shown(frame)
 
     def slot_of(self, frame: Frame) -> ActiveModel:
-        """Return the model that judges a frame: that of its recipe, or the pipeline's own."""
+        """Return the model that judges a frame: the model of its recipe, or the pipeline's own."""
         return self.slots[self.recipe_of(frame) or ""]
 
     def recipe_of(self, frame: Frame) -> str | None:

@@ -25,7 +25,7 @@ _LEAST_S, _FEWEST_FRAMES = 10.0, 3
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A state that is present now, such as an alarm or a fault; see `Notice`."""
+    """Present state, such as an alarm or a fault; see `Notice`."""
 
     kind: NoticeKind
     name: str
@@ -45,7 +45,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Start of a state, with its finding, or end of it: `finding` is None."""
+    """Start of a state, with its finding, or end of a state, with None."""
 
     key: NoticeKey
     finding: Finding | None
@@ -61,7 +61,7 @@ class FrameCounts:
 
 
 class AlarmWatch:
-    """Watch for the alarms of one pipeline: the pipeline's thread calls `add`, the thread of `Notices` all else.
+    """Watch for the alarms of one pipeline: the pipeline's thread calls `add`, the thread of `Notices` the rest.
 
     `standing`: kinds of alarms that are already raised, as after a restart.
     `clock`: seconds, monotonic.
@@ -83,7 +83,7 @@ class AlarmWatch:
 
     @property
     def kinds(self) -> frozenset[NoticeKind]:
-        """Kinds of alarms that are on: those with a limit in the site file's `alarms` section."""
+        """Kinds of alarms that are watched: all that have a limit in the site file's `alarms` section."""
         return frozenset(kind for kind, limit in self._limits.items() if limit is not None)
 
     def add(self, decision: str) -> tuple[Change, ...]:

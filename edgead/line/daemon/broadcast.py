@@ -1,4 +1,4 @@
-"""Broadcast of verdicts and notices to all subscribers; a slow one misses the oldest."""
+"""Broadcast of verdicts and notices to all subscribers; a slow subscriber misses the oldest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class NewsQueue(queue.Queue[News]):
 
 
 class VerdictFeed:
-    """Broadcast of every verdict and notice to all subscriptions; it holds them only weakly."""
+    """Broadcast of every verdict and notice to all subscriptions, which are held by weak references."""
 
     def __init__(self, *, most: int = 32):
         self._most = most

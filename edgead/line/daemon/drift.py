@@ -58,7 +58,7 @@ class ModelDrift:
         self._watching(lambda section: self._open_for(self._slot.model, section))
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
-        """Take the next part; each warning is logged once."""
+        """Take the verdict of the next part; each warning is logged once."""
         self._watching(lambda section: self._look(section, frame, verdict))
 
     def _watching(self, do: Callable[[DriftSection], None]) -> None:
@@ -143,7 +143,7 @@ class ModelDrift:
 class PipelineDrift:
     """Drift watches of a pipeline's own model and of its recipes' models.
 
-    Each has its section's rate of false alarms among its own parts, so all together have the same rate.
+    Each watch has the section's rate of false alarms among its own parts, so all together have the same rate.
 
     `slots`: the models by recipe; "" is the pipeline's own.
     `section`: none watches nothing.

@@ -1,4 +1,4 @@
-"""Faults that are present now, found only from the status of a site and its parts."""
+"""Present faults, found only from the status of a site and its components."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST = 500
 
 
 class SiteParts(Protocol):
-    """Parts of a site whose status is read."""
+    """Components of a site whose status is read."""
 
     @property
     def cameras(self) -> Mapping[str, SupervisedCamera]: ...
@@ -41,14 +41,14 @@ class SiteParts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FaultReport:
-    """Faults that are present, and those not known yet, as of a camera that connects or a model that loads."""
+    """Present faults, and faults not known yet, because a camera connects or a model loads."""
 
     standing: dict[NoticeKey, Finding]
     unknown: frozenset[NoticeKey]
 
 
 def find_faults(parts: SiteParts) -> FaultReport:
-    """Read the status of all parts of a site once; a camera's fault is not repeated for its pipelines."""
+    """Read the status of all components of a site once; a camera's fault is not repeated for its pipelines."""
     standing: list[Finding] = []
     unknown: set[NoticeKey] = set()
     for camera in parts.cameras.values():

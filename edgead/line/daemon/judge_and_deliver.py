@@ -30,12 +30,12 @@ _FIT_AGAIN = 3
 
 
 class JudgementError(EdgeadError):
-    """A failure of the detector on an image that it should have judged."""
+    """Failure of the detector on an image that it should have judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receivers:
-    """Receivers of a verdict; `publish` must not wait. `before` is how many earlier frames are kept for the store."""
+    """Receivers of a verdict; `publish` must not wait. `before` is the number of earlier frames kept for the store."""
 
     store: EvidenceStore
     sinks: tuple[QueuedSink, ...]
@@ -44,7 +44,7 @@ class Receivers:
 
 
 class Misfits:
-    """Record of frames whose size differs from the learnt ones: from the first such frame until several fit.
+    """Record of frames whose size differs from the learnt sizes: from the first such frame until several fit.
 
     `known`: whether a frame has been judged.
     `newest` ((str, Misfit)): recipe and difference of the newest frame that does not fit; None while frames fit.

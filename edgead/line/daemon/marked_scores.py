@@ -22,14 +22,14 @@ MOST = 100  # parts marked good, and as many marked bad
 
 
 class MarkedScorer:
-    """Scorer of the newest parts of a pipeline that people marked, without those of `recipes`; safe from any thread."""
+    """Scorer of the newest marked parts of a pipeline, without parts of `recipes`; safe from any thread."""
 
     def __init__(self, pipeline: str, recipes: Collection[str], slot: ActiveModel, store: EvidenceStore):
         self._pipeline, self._recipes, self._slot, self._store = pipeline, recipes, slot, store
         self._again: dict[tuple[str, str], float] = {}  # by id and model
 
     def scores(self) -> MarkedScores:
-        """Score them by the model in service, between two frames; raise SettingsError if there is none."""
+        """Score these parts by the model in service, between two frames; raise SettingsError if there is no model."""
         detector = self._slot.require()
         alike = good_scores_of(detector).models
         found: dict[Opinion, list[float]] = {"good": [], "bad": []}

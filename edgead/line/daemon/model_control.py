@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """Parts of the daemon that a pipeline uses."""
+    """Objects of the daemon that a pipeline uses."""
 
     camera: SupervisedCamera
     receivers: Receivers
@@ -86,7 +86,7 @@ class SteeredModel(ABC):
 
     @property
     def model_path(self) -> Path:
-        """Folder of the model in service, or of the one to load first."""
+        """Folder of the model in service, or of the model to load first."""
         return self.slot.path
 
     @property
@@ -96,7 +96,7 @@ class SteeredModel(ABC):
 
     @property
     def waits_for_model(self) -> bool:
-        """Whether nobody has commissioned its model yet, which is no fault."""
+        """Whether the pipeline's model is not commissioned yet, which is no fault."""
         return self.section.commissioned and not self.slot.model and not self._state.has("model")
 
     @property
@@ -106,7 +106,7 @@ class SteeredModel(ABC):
     @property
     @abstractmethod
     def used_up(self) -> bool:
-        """Whether its thread has failed too often, and judges nothing until `start`."""
+        """Whether the pipeline's thread has failed too often, and judges nothing until `start`."""
 
     @abstractmethod
     def start(self) -> None:
@@ -138,9 +138,9 @@ class SteeredModel(ABC):
         return tested.to_dict()
 
     def swap(self, model: Path, *, by: str = "edgead") -> None:
-        """Load another model beside the one in service, test it, and judge by it from the next frame on.
+        """Load another model beside the model in service, test it, and judge by it from the next frame on.
 
-        Raises EdgeadError: the model cannot be used; the one in service goes on.
+        Raises EdgeadError: the model cannot be used; the model in service goes on.
         """
         self._exchange("swap model", by, partial(self.slot.swap, model))
 
@@ -159,13 +159,13 @@ class SteeredModel(ABC):
         self._trust().sign_own(model, by=by)
 
     def follow(self, section: PipelineSection) -> None:
-        """Apply the section of a site file that was read again: another model, or one whose files have changed.
+        """Apply the section of a site file that was read again: another model, or the same model with other files.
 
         The call waits while another model is being loaded, and restores a missing model from its newest version. A
         model that a person has chosen stays until the file names another one. A pipeline that judges nothing is started
         again; if its model still fails, that is a fault and no error.
 
-        Raises EdgeadError: the model cannot be used, or the site no longer accepts the one in service, which goes on.
+        Raises EdgeadError: the model cannot be used, or the site no longer accepts the model in service, which goes on.
         """
         with self.slot.changing(None):
             self._departed = self._departed and section.model == self.section.model
@@ -274,7 +274,7 @@ class SteeredModel(ABC):
         self._camera.compare_with(self.name, self._recipes.golden())
 
     def _give_up_model(self) -> None:
-        """Go back from a failed model to the earlier one; do nothing if another exchange is under way."""
+        """Go back from a failed model to the earlier model; do nothing if another exchange is under way."""
         try:
             with self.slot.changing():
                 failed, before = self.slot.path, named(self.slot.path, self.slot.model)
@@ -293,7 +293,7 @@ class SteeredModel(ABC):
         self._audit("roll back on fault", "edgead", str(self.failed_model), str(self.slot.path))
 
     def _exchange(self, action: str, by: str, exchange: Callable[[Callable[[str], None]], None]) -> None:
-        """Let another model judge; the audit records that after the model's test and before its first verdict."""
+        """Let another model judge; the audit records it after the model's test and before the model's first verdict."""
         with self.slot.changing():
             with ExitStack() as row:
                 before = named(self.slot.path, self.slot.model)

@@ -65,7 +65,7 @@ class NoticeLedger:
             return list(self._resolved)[::-1][:limit]
 
     def counts(self) -> dict[str, dict[tuple[NoticeKind, Severity], int]]:
-        """Count, by kind and severity, the notices that are `open`, and those `raised` since the start."""
+        """Count, by kind and severity, the notices that are `open`, and the notices `raised` since the start."""
         kinds = [(kind, severity) for kind, (_, severities) in KINDS.items() for severity in severities]
         standing = Counter((notice.kind, notice.severity) for notice in self.standing())
         return {"open": {key: standing[key] for key in kinds}, "raised": {key: self._raised[key] for key in kinds}}
@@ -89,7 +89,7 @@ class NoticeLedger:
             return notice
 
     def measure(self, key: NoticeKey, value_now: float | None) -> None:
-        """Give a notice, if it stands, its value of now."""
+        """Set the present value of a notice, if the notice stands."""
         with self._lock:
             if (known := self._standing.get(key)) is not None:
                 self._standing[key] = replace(known, value_now=value_now)
@@ -149,7 +149,7 @@ class NoticeLedger:
 
 
 class Notices(NoticeLedger):
-    """Notices of a site, from its verdicts and from the status of its parts.
+    """Notices of a site, from its verdicts and from the status of its components.
 
     `file`: file that keeps the notices.
     `publish`: receives every notice that is raised, acknowledged or resolved; must not wait.
@@ -172,7 +172,7 @@ class Notices(NoticeLedger):
     # Sources that it follows
 
     def start(self, parts: SiteParts) -> None:
-        """Start checking the parts of a site."""
+        """Start checking the components of a site."""
         self._parts = parts
         self._thread.start()
 

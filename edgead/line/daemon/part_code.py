@@ -32,7 +32,7 @@ class PartCode:
     Another thread reads the codes: the time depends on the image, and nothing can interrupt the reading.
 
     `pipeline`: name for the log.
-    `counts`: "read"; "unread": no code, several, or none in time; "differs": read, but unlike the trigger's name.
+    `counts`: "read"; "unread": no code, several, or none in time; "differs": read, but not the trigger's serial number.
     """
 
     def __init__(self, pipeline: str, section: CodeSection):

@@ -58,7 +58,7 @@ class PartView:
 
 @dataclass(slots=True)
 class OpenPart:
-    """A part with its views so far; `settled` once all have come, or the part is a fault.
+    """Part with its views so far; `settled` once all views have come, or the part is a fault.
 
     `first_ns`: capture time of the view that came first, by `time.perf_counter_ns`.
     `views`: views by pipeline.
@@ -275,7 +275,7 @@ class PartJudge:
 def part_verdict(name: str, section: PartSection, part: OpenPart) -> tuple[Frame, PartVerdict]:
     """Make the verdict of a part; return it with the frame of the view that represents the part.
 
-    That view is the first, in the order of the site file, with the part's decision; for a fault, with the worst.
+    This is the first view, in the site file's order, with the part's decision; for a fault, with the worst decision.
     """
     views = [part.views[pipeline] for pipeline in section.pipelines if pipeline in part.views]
     decisions = [view.verdict.decision for view in views]

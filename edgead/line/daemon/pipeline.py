@@ -1,4 +1,4 @@
-"""A pipeline: the frames of one camera, judged by one model, in a thread of its own."""
+"""Pipeline: the frames of one camera, judged by one model, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _LOADING_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Pause of a pipeline: its text for people, its end on the monotonic clock, and the frames of the pauses before."""
+    """Pause of a pipeline: text for people, end on the monotonic clock, and the number of frames of earlier pauses."""
 
     text: str
     until_s: float
@@ -92,7 +92,7 @@ class Subscription:
 
 
 class _PassedFrames:
-    """Frames that went by without a verdict in time, by reason, recorded in the store; safe from any thread."""
+    """Counter of frames without a verdict in time, by reason, recorded in the store; safe from any thread."""
 
     def __init__(self, pipeline: str, store: EvidenceStore, count: Callable[[], Counter[str]]):
         self._pipeline, self._store, self._count = pipeline, store, count
@@ -100,7 +100,7 @@ class _PassedFrames:
         self._recorded = count()
 
     def record(self) -> None:
-        """Record the frames since the last call, as frames of now."""
+        """Record the frames since the last call, with the present time."""
         with self._lock:
             before, self._recorded = self._recorded, self._count()
             self._store.production.passed.add(self._pipeline, self._recorded - before)
@@ -203,7 +203,7 @@ class Pipeline(SteeredModel):
         return self._judging.latest
 
     def fire(self, part: Part = NO_PART) -> None:
-        """Judge the next frame that the camera captures, as that of the given part.
+        """Judge the next frame that the camera captures, as a frame of the given part.
 
         Raises SettingsError: the trigger takes no requests, or no requests that name a part, or the pipeline does not
             run.
@@ -258,7 +258,7 @@ class Pipeline(SteeredModel):
         self._runs()
 
     def _end_pause(self) -> None:
-        """End the pause without a person, if there is one."""
+        """End a pause, if there is one, for another reason than a person's `resume`."""
         if (pause := self._pause) is not None:
             self._pause = None
             self._audit("resume", "edgead", pause.text, {"uninspected": self._judging.uninspected - pause.before})

@@ -25,7 +25,7 @@ _FOLLOW_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Names of the cameras, pipelines or sinks that a reload stops and starts; a changed one is in both sets."""
+    """Names of the cameras, pipelines or sinks that a reload stops and starts; a changed name is in both sets."""
 
     stopped: frozenset[str]
     started: frozenset[str]

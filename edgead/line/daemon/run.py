@@ -112,14 +112,14 @@ class SignalQueue:
 
 
 class Watchdog:
-    """Watchdog that restarts dead parts, and sends systemd no sign of life while a part hangs."""
+    """Watchdog that restarts dead threads, and sends systemd no sign of life while a thread hangs."""
 
     def __init__(self, line: SiteRuntime, page: Page, notifier: Notifier):
         self._runtime, self._page, self._notifier = line, page, notifier
         self._said = self._hung = self._failed = ""
 
     def look(self) -> None:
-        """Check all parts once; a failure here must end neither the main loop nor the later checks."""
+        """Check all components once; a failure here must end neither the main loop nor the later checks."""
         try:
             self._runtime.look_after()
             self._page.look_after()
@@ -235,7 +235,7 @@ class Daemon:
         logger.info("started", extra={"site": str(self.path), "pipelines": list(self.pipelines)})
 
     def main_loop(self) -> None:
-        """Handle signals and check all parts until asked to stop."""
+        """Handle signals and check all components until asked to stop."""
         period_s = min(_TICK_S, (self._notifier.watchdog_s or _TICK_S) / 3)
         while (request := self._requests.next(period_s)) != "stop":
             if request == "reload":

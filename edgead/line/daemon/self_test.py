@@ -140,8 +140,8 @@ def find_late(site: Site, file: YamlFile) -> Iterator[str]:
 def too_late(detector: Detector, budget_ms: float | None, present: Detector | None = None) -> str:
     """Return a message if even the fastest run of a golden image takes longer than the budget, or an empty text.
 
-    A detector that does the same work as the `present` one, such as with other kinds or thresholds, is never too late,
-    nor one that is not slower, such as after a lesson.
+    A detector is never too late if it does the same work as the `present` detector, such as with other kinds or
+    thresholds, or is not slower, such as after a lesson.
     """
     if budget_ms is None or (present is not None and _work(detector) == _work(present)):
         return ""

@@ -1,4 +1,4 @@
-"""Messages to the service manager: ready, alive, reloading, stopping. The protocol is sd_notify(3)'s."""
+"""Messages to the service manager: ready, alive, reloading, stopping; the protocol is sd_notify(3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running parts of a site and their connections: made at the start, exchanged at a reload, closed at the end."""
+"""Running components of a site, connected: made at the start, exchanged at a reload, closed at the end."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ _LEAVE_S = 2.0
 class SiteRuntime:
     """Cameras, pipelines, sinks and the store of one site.
 
-    `cameras`, `pipelines` and `sinks` are never changed: a reload replaces each as a whole, so any thread may iterate
-    over one that it has read.
+    The mappings `cameras`, `pipelines` and `sinks` are never changed: a reload replaces each as a whole, so any thread
+    may iterate over a mapping that it has read.
 
     `publish`: receives every verdict; must not wait.
     `publish_notice`: receives every notice; must not wait.
@@ -88,7 +88,7 @@ class SiteRuntime:
 
     @property
     def refused(self) -> str:
-        """Description of the parts of the newest site file that are not in force, with reasons; empty if all are."""
+        """Description of what the newest site file asks and is not in force, with reasons; empty if all is in force."""
         kept = [f"{name}: keeps its model: {reason}" for name, reason in self._model_changes.refused.items()]
         waits = RESTART if self._waits_for_restart else ""
         http = self.refused_http and f"http: the page stays as it was: {self.refused_http}"
@@ -100,14 +100,14 @@ class SiteRuntime:
             part.look_after()
 
     def silent(self, for_s: float) -> list[str]:
-        """List the names of the parts without progress for more than `for_s` seconds."""
+        """List the names of the components without progress for more than `for_s` seconds."""
         return [part.name for part in self._parts() if part.silent_s() > for_s]
 
     def _parts(self) -> list[SupervisedCamera | Pipeline]:
         return [*self.cameras.values(), *self.pipelines.values()]
 
     def open(self, site: Site) -> None:
-        """Make and start all parts.
+        """Make and start all components.
 
         Raises EdgeadError: the store, a sink or a key cannot be opened, or another daemon has the store.
         """

@@ -1,4 +1,4 @@
-"""Thresholds that a person set for a pipeline; they outlive a restart, and hold for one scorer."""
+"""Thresholds that a person set for a pipeline; they outlive a restart, and hold for one scorer (graph and arrays)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class KeptThresholds:
             return self._read().get(pipeline, {}).get(scorer)
 
     def keep(self, pipeline: str, scorer: str, thresholds: ThresholdRecord) -> None:
-        """Write thresholds atomically: after a crash the file holds the old ones or these."""
+        """Write thresholds atomically: after a crash the file holds either the old or the new thresholds."""
         with self._lock:
             content = self._read()
             content.setdefault(pipeline, {})[scorer] = thresholds
@@ -117,7 +117,7 @@ class KeptThresholds:
 
 
 class PipelineThresholds:
-    """Thresholds of one pipeline's detectors: those that a person set, or those of a later calibration."""
+    """Thresholds of one pipeline's detectors: set by a person, or by a later calibration."""
 
     def __init__(self, pipeline: str, kept: KeptThresholds):
         self._pipeline, self._kept = pipeline, kept
@@ -155,7 +155,7 @@ class PipelineThresholds:
     def carry(self, detector: Detector, taught: Artifact) -> None:
         """Store a person's thresholds for the model `taught` too, which a lesson made from the detector's model.
 
-        They move by the difference between the two models' own reject limits.
+        The thresholds move by the difference between the two models' own reject limits.
 
         Raises SettingsError: the thresholds cannot be read, or stored.
         """
@@ -170,11 +170,11 @@ class PipelineThresholds:
         self._kept.keep(self._pipeline, f"{scorer_sha256(taught.manifest, precision)}/{precision}", moved)
 
     def settle_superseded(self, record: Callable[[ThresholdRecord, ThresholdRecord], None]) -> None:
-        """Record that a calibration replaced a person's thresholds, and store its thresholds.
+        """Record that a calibration replaced a person's thresholds, and store the calibration's thresholds.
 
-        If the program is killed between the two, the next start records it again.
+        If the program is killed between record and store, the next start records the change again.
 
-        `record`: called with the person's thresholds and the calibration's, if `apply` has found newer ones.
+        `record`: called with the person's thresholds and the calibration's, if `apply` has found that these are newer.
         """
         if self._superseded is not None:
             scorer, before, now = self._superseded

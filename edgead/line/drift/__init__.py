@@ -1,4 +1,4 @@
-"""Drift: whether today's parts and images still look like those that the thresholds were made for."""
+"""Drift: whether today's parts and images still look like the parts that the thresholds were made for."""
 
 from edgead.line.drift.watch import DriftSection, DriftState, DriftWatch, OtherWatchError
 

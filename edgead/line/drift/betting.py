@@ -1,6 +1,6 @@
 """Evidence of a change in a stream, by bets that win nothing while it is stable: the Shiryaev-Roberts procedure.
 
-The bets are on conformal p-values of each value among all earlier ones, so that the stream may be endless.
+The bets are on conformal p-values, each of a value among all earlier values, so that the stream may be endless.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Bag:
         return self._total
 
     def p_value(self, value: float, tie_break: float) -> float:
-        """Add a value; return its p-value: the share of all values above it, plus a random part of the equal ones.
+        """Add a value; return its p-value: the share of all values above it, plus a random share of equal values.
 
         `value`: finite.
         `tie_break`: random number, uniform on [0, 1), that decides about equal values.
@@ -85,11 +85,11 @@ _FALLING = (_BETA[:, 0] <= 1) & (_BETA[:, 1] >= 1)  # densities that do not win 
 class DriftEvidence:
     """Shiryaev-Roberts statistics of several bets.
 
-    Each is R <- (1 + R) x bet: the sum of the winnings of bets begun at every part so far. While nothing has changed, a
-    bet wins nothing on average, so R grows by 1 a part on average. If an alarm is raised when R passes a bar, and R
-    then starts again at 0, at most n / bar alarms are expected in n parts, for every n (Vovk et al., "Retrain or not
-    retrain: conformal test martingales for change-point detection", 2021; Shin, Ramdas, Rinaldo, "E-detectors", 2022).
-    The mean over the bets has the same property.
+    Each statistic R becomes (1 + R) x bet at every part: the sum of the winnings of bets begun at each part so far.
+    While nothing has changed, a bet wins nothing on average, so R grows by 1 a part on average. If an alarm is raised
+    when R passes a bar, and R then starts again at 0, at most n / bar alarms are expected in n parts, for every n (Vovk
+    et al., "Retrain or not retrain: conformal test martingales for change-point detection", 2021; Shin, Ramdas,
+    Rinaldo, "E-detectors", 2022). The mean over the bets has the same property.
     """
 
     def __init__(self, bets: int):
@@ -106,7 +106,7 @@ class DriftEvidence:
 class ChangeEvidence(DriftEvidence):
     """Evidence that p-values are no longer uniform and independent.
 
-    With `higher_only` larger p-values count as no change: only bets that large p-values do not win are made.
+    With `higher_only`, larger p-values count as no change: no bet is made that large p-values win.
     """
 
     def __init__(self, *, higher_only: bool = False) -> None:

@@ -58,14 +58,14 @@ class Channel(Generic[_Bets]):
 
 
 class ValueChannel(Channel[ChangeEvidence]):
-    """Channel of a value that every part has, compared with those of all earlier parts.
+    """Channel of a value that every part has, compared with the values of all earlier parts.
 
     Parameters
     ----------
     values : sequence of float
         Values that the first part is compared with; may be empty.
     higher_only : bool
-        Whether only a rise counts as a change, since `values` may be higher than those of good parts on the line.
+        Whether only a rise counts as a change, since `values` may be higher than the values of good parts on the line.
     """
 
     def __init__(self, values: Sequence[float] = (), *, higher_only: bool = False):
@@ -109,7 +109,7 @@ def map_level(anomaly_map: np.ndarray) -> float:
 
 
 class DriftSection(Section):
-    """Watch for parts or images that no longer look like those that the thresholds were made for."""
+    """Watch for parts or images that no longer look like the parts that the thresholds were made for."""
 
     average_run_length: Annotated[
         float, Field(ge=100, le=1e12, description="Number of parts in which at most one false alarm is expected.")
@@ -128,7 +128,7 @@ class DriftSection(Section):
 
 
 class OtherWatchError(SettingsError):
-    """A stored state of another watch: of another model, or with other settings."""
+    """Stored state that cannot be restored: it is of another model, or of other settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +146,16 @@ class DriftState:
 
 
 class DriftWatch:
-    """Watch that reports when parts or images no longer look like earlier ones.
+    """Watch that reports when parts or images no longer look like earlier parts or images.
 
-    Channels: the scores and the median of the anomaly map of parts that pass, the share of parts that do not, and, with
-    images, brightness, sharpness and place of the whole view. Each channel bets on conformal p-values among all earlier
-    values (`edgead.line.drift.betting`). While parts are exchangeable, also with the calibration's good parts, at most
-    n / `average_run_length` false alarms are expected among n parts, all channels together.
+    Channels: the scores and the median of the anomaly map of parts that pass, the share of parts that do not pass, and,
+    with images, brightness, sharpness and place of the whole view. Each channel bets on conformal p-values among all
+    earlier values (`edgead.line.drift.betting`). While parts are exchangeable, also with the calibration's good parts,
+    at most n / `average_run_length` false alarms are expected among n parts, all channels together.
 
-    Scores of learnt images come from models that had learnt less than the final one, so they may be higher than those
-    of similar new parts. A separate channel compares parts with these scores, and bets on higher scores only: such a
-    bet is then no more likely to be won.
+    Scores of learnt images come from models that had learnt less than the final model, so they may be higher than the
+    scores of similar new parts. A separate channel compares parts with these scores, and bets only on scores that are
+    higher still: learnt scores that are too high make no such bet easier to win.
 
     Parameters
     ----------

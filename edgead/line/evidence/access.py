@@ -59,7 +59,7 @@ class Access:
             raise unreachable(self._engine, "cannot be written", error) from None
 
     def _advance(self, head: chain.ChainHead) -> None:
-        """Keep the newer head of the audit: threads may get here in another order than they wrote in."""
+        """Keep the newer head of the audit: threads may call this in another order than they wrote rows in."""
         with self._advancing:
             if self.audit_head is None or head.seq > self.audit_head.seq:
                 self.audit_head = head

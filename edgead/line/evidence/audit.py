@@ -1,4 +1,4 @@
-"""Chain of the audit's rows, for its users: its last row, a check, and the export of all rows to a file."""
+"""Chain of the audit's rows, for its users: the last row, a check of the chain, and the export of all rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class AuditChain:
         return self._checked.problem if self._checked else None
 
     def watch(self) -> None:
-        """Check all rows if the last one written here is gone; does nothing while the database is away."""
+        """Check all rows if the last row written here is gone; does nothing while the database is away."""
         with suppress(EvidenceError):
             if self.problem is None and self._is_cut():
                 self.check()

@@ -2,7 +2,7 @@
 
 A row that is changed, inserted, removed or moved breaks the chain. Rows cut off at the end do not break it: SQLite's
 numbering reveals that they are missing; so do a running daemon, which knows the last row, and a hash kept elsewhere. If
-somebody who may write the database makes the whole chain again, only the daemon and the kept hash reveal it.
+somebody who may write the database makes the whole chain again, only the daemon and that hash reveal it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def append(connection: Connection, change: Row, known: ChainHead | None = None) 
 
     Returns the new head, and whether the row of the known head still exists.
 
-    If that row is gone, the new row carries its hash anyway: so the chain stays broken, and shows where.
+    If that row is gone, the new row carries the known head's hash anyway: so the chain stays broken, and shows where.
     """
     if connection.dialect.name == "postgresql":  # SQLite has one writer at a time: the one that has inserted
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtext("edgead audit"))))
@@ -145,7 +145,7 @@ def hash_of(row: Row, previous: str) -> str:
 
 
 def check(rows: Iterable[Row], kept: str | None = None, last: int | None = None) -> ChainCheck:
-    """Compare every row with its hash and with the row before it.
+    """Compare every row with the row's hash and with the row before it.
 
     `rows`: rows in order, in the form that `as_written` returns.
     `kept`: hash of a row that was once the last, kept where nobody could change it.

@@ -1,4 +1,4 @@
-"""Database of the evidence store: its address, its durability, and texts for its errors."""
+"""Database of the evidence store: address, durability, and texts of errors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _READ_ONLY = f"{_POSTGRESQL['options']} -c default_transaction_read_only=on"
 
 
 class EvidenceError(EdgeadError):
-    """The evidence store cannot be opened, read or written; the message holds no credentials."""
+    """Evidence store that cannot be opened, read or written; the message holds no credentials."""
 
 
 class StoreAwayError(EvidenceError, NotNowError):
@@ -125,7 +125,7 @@ def shown_address(engine: Engine) -> str:
 
 
 def database_file(engine: Engine) -> Path | None:
-    """Return the file of an SQLite database, None for a server's."""
+    """Return the file of an SQLite database; None for the database of a server."""
     return Path(str(engine.url.database)) if engine.url.get_backend_name() == "sqlite" else None
 
 

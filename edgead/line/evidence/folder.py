@@ -24,11 +24,11 @@ _FULL_SHELF = 256
 
 
 class ImageFolder:
-    """Folder of images, `SHELF/ID/NAME.jpg`; lossless ones are `frame.png`, or `frame.tiff` for floats.
+    """Folder of images, `SHELF/ID/NAME.jpg`; lossless frames are `frame.png`, or `frame.tiff` for floats.
 
     A shelf is a numbered folder for some hundred ids, which begin with a time. If the clock was set back to before the
     shelf's first id, a new shelf begins. So names sort by arrival, except among neighbours, and the oldest images are
-    found without the database when the disk is full. If several pipelines judge a capture, its second folder is `ID.2`.
+    found without the database if the disk is full. If several pipelines judge a capture, its second folder is `ID.2`.
     """
 
     def __init__(self, root: Path):

@@ -1,4 +1,4 @@
-"""Keeper of images: writes those of rejects and reviews, and deletes the oldest beyond the quota, in its own thread."""
+"""Keeper of images: writes images of rejects and reviews, and deletes the oldest beyond the quota, in a thread."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ImageCounts:
 
 
 class ImageKeeper:
-    """Keeper of images as JPEG; without loss it also keeps marked parts, and frames of 16 bits or floats.
+    """Keeper of images as JPEG; marked parts, and frames of 16 bits or floats, are also kept without loss.
 
     When the disk is full, or too many images come, they are dropped and counted.
     """
@@ -204,7 +204,7 @@ class ImageKeeper:
         return data.tobytes() if encoded else None
 
     def _make_room(self, size: int, place: str) -> None:
-        """Remove the oldest images until the new one fits the quota, but none of the verdict at `place`."""
+        """Remove the oldest images until the new image fits the quota, but no image of the verdict at `place`."""
         most = self._section.most_mib * _MIB
         if self._folder.used + size <= most:
             return

@@ -1,4 +1,4 @@
-"""Reader of frames in an evidence store: those of rejects, and those of parts that people marked."""
+"""Reader of frames in an evidence store: frames of rejects, and of parts that people marked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(day
 class MarkedParts:
     """Images of marked parts, newest first.
 
-    `good`, `bad`: files of the judged frames: lossless if the store has them so, otherwise JPEGs.
+    `good`, `bad`: files of the judged frames: lossless files if the store has them, otherwise JPEGs.
     `lossy`: number of JPEGs among these files, which differ a little from the judged frames.
     `missing`: number of marked parts without an image.
     """
@@ -87,7 +87,7 @@ def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipelin
     """Find the images of marked parts.
 
     `folder`: folder of the store.
-    `url`: SQLAlchemy URL of its database, if that is not in the folder.
+    `url`: SQLAlchemy URL of the store's database, if that is not in the folder.
     `since`: time before now in which the parts were judged; without it, all times.
     `pipeline`: pipeline that judged the parts. Without it, the marked parts must be of one pipeline.
     Raises SettingsError: there is no store, or parts of several pipelines are marked.

@@ -1,4 +1,4 @@
-"""Kinds of defects as people see them: their counts, their places on the part, and their names.
+"""Kinds of defects as people see them: counts, places on the part, and names.
 
 A model has its own names of kinds. People may rename a kind, show several as one, and correct the kind of one verdict;
 the stored verdict keeps the model's name.
@@ -24,7 +24,7 @@ _MAX_VERDICTS = 20_000
 class KindStore:
     """Kinds of an evidence store; safe from any thread.
 
-    Parts that a person marked as false rejects have no defect, so they count for no kind.
+    Parts that a person marked as false rejects have no defect, and so count for no kind.
     """
 
     def __init__(self, access: Access):
@@ -86,7 +86,7 @@ class KindStore:
     def rename(self, pipeline: str, kind: str, name: str, *, by: str) -> None:
         """Show a kind under another name, also in earlier verdicts.
 
-        Raises EvidenceError: there is no such kind, the name is taken, or it cannot be written.
+        Raises EvidenceError: there is no such kind, the name is taken, or the database cannot be written.
         """
         with self._access.writing() as connection:
             known = _Known(connection, pipeline)
@@ -97,9 +97,9 @@ class KindStore:
             self._audit(connection, pipeline, by, "rename_kind", kind, name)
 
     def merge(self, pipeline: str, kind: str, into: str, *, by: str) -> None:
-        """Show a kind as another existing one; `split` separates them again.
+        """Show a kind under the name of another existing kind; `split` separates them again.
 
-        Raises EvidenceError: a kind does not exist, both are the same, or it cannot be written.
+        Raises EvidenceError: a kind does not exist, both are the same, or the database cannot be written.
         """
         with self._access.writing() as connection:
             known = _Known(connection, pipeline)
@@ -112,9 +112,9 @@ class KindStore:
             self._audit(connection, pipeline, by, "merge_kinds", kind, into)
 
     def split(self, pipeline: str, kind: str, judged: str, name: str | None = None, *, by: str) -> None:
-        """Show one of the model's kinds separately again, under a new name or by default the model's.
+        """Show one of the model's kinds separately again, under a new name or by default the model's name for it.
 
-        Raises EvidenceError: `judged` is not shown as `kind`, the name is taken, or it cannot be written.
+        Raises EvidenceError: `judged` is not shown as `kind`, the name is taken, or the database cannot be written.
         """
         name = judged if name is None else name
         with self._access.writing() as connection:
@@ -129,7 +129,7 @@ class KindStore:
     def correct(self, id: str, kind: str | None, *, by: str, pipeline: str | None = None) -> None:
         """Correct the kind of one verdict, to a known or a new kind; None takes the correction back.
 
-        Raises EvidenceError: there is no such record, its part was found good, or it cannot be written.
+        Raises EvidenceError: there is no such record, its part was found good, or the database cannot be written.
         """
         with self._access.writing() as connection:
             row = defect(connection, id, pipeline, "so it is of no kind")
@@ -146,7 +146,7 @@ class KindStore:
 
 
 class _Known:
-    """Known kinds of a pipeline: those of its verdicts, and those that people have named."""
+    """Known kinds of a pipeline: kinds in its verdicts, and kinds that people have named."""
 
     def __init__(self, connection: Connection, pipeline: str):
         self._pipeline = pipeline

@@ -25,16 +25,16 @@ class Marks:
     def mark(self, id: str, opinion: Opinion, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
         """Mark a part as good or bad; a second mark replaces the first.
 
-        Returns true if the frame is kept without loss. False if it is no longer in memory, or cannot be written:
+        Returns true if the frame is kept without loss. False if the frame is no longer in memory, or cannot be written:
             `problems` of the store says why.
-        Raises EvidenceError: there is no such record, or it cannot be written.
+        Raises EvidenceError: there is no such record, or the database cannot be written.
         """
         return self._mark(self._row(id, pipeline), opinion, by, note, f"mark_{opinion}")
 
     def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
         """Mark a part with the decision reject or review as good; see `mark`.
 
-        Raises EvidenceError: there is no such record, its part was found good, or it cannot be written.
+        Raises EvidenceError: there is no such record, its part was found good, or the database cannot be written.
         """
         row = self._row(id, pipeline)
         if row.decision == "ok":
@@ -44,7 +44,7 @@ class Marks:
     def take_back(self, id: str, *, by: str, pipeline: str | None = None) -> None:
         """Remove a mark; images kept because of it stay.
 
-        Raises EvidenceError: there is no such record, it has no mark, or it cannot be written.
+        Raises EvidenceError: there is no such record, it has no mark, or the database cannot be written.
         """
         with self._access.writing() as connection:
             row = connection.execute(one(id, pipeline)).first()

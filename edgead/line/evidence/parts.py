@@ -20,7 +20,7 @@ _MAX_ROWS = 1000
 class PartRecords:
     """Records of parts' verdicts; safe from any thread.
 
-    A row is removed together with the record of the view that represents the part, when that is too old.
+    A row is removed together with the record of the view that represents the part, when that record is too old.
 
     `within_s`: longest time, in seconds, that `add` waits until its row is written.
     """
@@ -53,7 +53,7 @@ class PartRecords:
         """List the verdicts on the parts that the site file calls `part`, newest first.
 
         `serial`: only parts with this serial number.
-        `before_id`: only verdicts before this one, which is the last of the previous page.
+        `before_id`: only verdicts before the verdict with this id, which is the last of the previous page.
         """
         query = select(parts).where(parts.c.part == part).order_by(parts.c.seq.desc())
         if serial is not None:

@@ -14,9 +14,9 @@ from edgead.line.evidence.tables import passed_frames
 
 
 class PassedFrames:
-    """Counts that wait until `write` brings them into the database; safe from any thread.
+    """Counts of frames, which wait until `write` brings them into the database; safe from any thread.
 
-    A minute is short enough: shifts begin at whole minutes, so each frame counts in the shift that it went by in.
+    Counts are by the minute: shifts begin at whole minutes, so each frame counts in the shift that it went by in.
 
     `moving`: held while counts move into the database; a reader of both holds it, so that no frame counts twice.
     """
@@ -27,7 +27,7 @@ class PassedFrames:
         self._waiting: Counter[tuple[str, datetime, str]] = Counter()
 
     def add(self, pipeline: str, frames: Mapping[str, int]) -> None:
-        """Count frames of now, by reason; never waits for the database."""
+        """Count frames of the present time, by reason; never waits for the database."""
         minute = self._now().replace(second=0, microsecond=0)
         with self._lock:
             self._waiting.update({(pipeline, minute, reason): number for reason, number in frames.items()})
@@ -37,7 +37,7 @@ class PassedFrames:
             return Counter(self._waiting)
 
     def write(self, engine: Engine) -> None:
-        """Add the waiting counts to those on record; they go on waiting if the database fails."""
+        """Add the waiting counts to the counts on record; they go on waiting if the database fails."""
         with self.moving:
             if not (waiting := self.waiting()):
                 return

@@ -1,4 +1,4 @@
-"""Newest judged frames, held in memory without loss: a part can be marked and kept after it has passed."""
+"""Newest judged frames, held in memory without loss, so that a part can be marked and kept after it has passed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MB = 10**6
 class RecentFrames:
     """Buffer of the newest frames, limited by number and bytes; safe from any thread.
 
-    Frames are held uncompressed: compressing each would cost more time than the memory is worth, and few are ever
+    Frames are held uncompressed: compressing each would cost more time than the memory is worth, as few are ever
     requested.
     """
 
@@ -36,7 +36,7 @@ class RecentFrames:
         return self._bytes
 
     def add(self, frame: Frame) -> None:
-        """Hold a frame in place of the oldest ones; a frame larger than the whole buffer is not held."""
+        """Hold a frame in place of the oldest frames; a frame larger than the whole buffer is not held."""
         image = judged_of(frame)
         size = image.nbytes
         if size > self._most_bytes or not self._most_frames:
@@ -50,6 +50,6 @@ class RecentFrames:
             self._bytes += size
 
     def find(self, id: str) -> np.ndarray | None:
-        """Return what was judged of a capture, its image, values or pair; None if it is no longer held."""
+        """Return what was judged of a capture: an image, values or a pair; None if the frame is no longer held."""
         with self._lock:
             return self._images.get(id)

@@ -73,7 +73,7 @@ def one(id: str, pipeline: str | None) -> Select:
 def defect(connection: Connection, id: str, pipeline: str | None, so: str) -> Row:
     """Read the row of a verdict that was not ok.
 
-    Raises EvidenceError: there is no such verdict, or it was ok; `so` ends the message with the consequence.
+    Raises EvidenceError: there is no such verdict, or it was ok; `so` is the consequence, which ends the message.
     """
     row = connection.execute(one(id, pipeline)).first()
     if row is None:
@@ -84,7 +84,7 @@ def defect(connection: Connection, id: str, pipeline: str | None, so: str) -> Ro
 
 
 def is_shown_as(kind: str, pipeline: str | None) -> ColumnElement[bool]:
-    """Make the SQL condition that a verdict is shown as of a kind, using the index of verdicts with a defect."""
+    """Make the SQL condition that a verdict is shown under a kind, using the index of verdicts with a defect."""
     found = select(verdicts.c.seq).select_from(with_kinds()).where(WITH_DEFECT, SHOWN == kind)
     if pipeline is not None:
         found = found.where(verdicts.c.pipeline == pipeline)
@@ -92,7 +92,7 @@ def is_shown_as(kind: str, pipeline: str | None) -> ColumnElement[bool]:
 
 
 def is_marked(opinion: Opinion) -> ColumnElement[bool]:
-    """Make the SQL condition that a person gave a verdict this mark; it starts from the marks, which are few."""
+    """Make the SQL condition that a person gave a verdict this mark; the query starts from the marks, which are few."""
     return verdicts.c.seq.in_(select(verdicts.c.seq).join(marks, _MARKED).where(marks.c.verdict == opinion))
 
 
@@ -105,7 +105,8 @@ def is_of_part(part: Part) -> list[ColumnElement[bool]]:
 def is_found_by(text: str) -> ColumnElement[bool]:
     """Make the SQL condition that a part's serial number, its file's name or the verdict's id begins with a text.
 
-    Of the newest frames, serial numbers and files are found that hold a longer text, and a nameless one by its number.
+    Among the newest frames, longer texts also match inside serial numbers and file names, and a number finds a frame
+    without a name.
     """
     begins = {name: and_(NAMES_PART[name], _begins(verdicts.c[name], text)) for name in ("serial", "name")}
     found = [select(verdicts.c.seq).where(one) for one in (*begins.values(), _begins(verdicts.c.id, text.lower()))]
@@ -146,7 +147,7 @@ def _correction(row: Row) -> dict[str, Any] | None:
 
 
 class Asked(TypedDict, total=False):
-    """Records that a query asks for; see `EvidenceStore.verdicts`."""
+    """Conditions on the records that a query asks for; see `EvidenceStore.verdicts`."""
 
     pipeline: str | None
     decision: str | None
@@ -203,7 +204,7 @@ class Records:
         return None if row is None else (as_record(row), row.folder)
 
     def counts(self, *, pipeline: str | None = None, since: datetime | None = None) -> dict[str, int]:
-        """Count the records per decision; with `since`, those after the last record judged before that time."""
+        """Count the records per decision; with `since`, only records after the last one judged before that time."""
         query = select(verdicts.c.decision, func.count()).group_by(verdicts.c.decision)
         if pipeline is not None:
             query = query.where(verdicts.c.pipeline == pipeline)
@@ -219,7 +220,7 @@ class Records:
     def add_audit(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None:
         """Record a change and its author in the audit; `before` and `after` are values of JSON.
 
-        Raises EvidenceError: it cannot be written.
+        Raises EvidenceError: the database cannot be written.
         """
         with self._access.writing() as connection:
             self._access.add_audit(connection, by=by, action=action, pipeline=pipeline, before=before, after=after)

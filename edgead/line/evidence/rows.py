@@ -58,7 +58,7 @@ class RowWriter:
     dropped, and counted as lost.
 
     `prepare`: makes the tables; called before the first row, and again until it succeeds.
-    `table`: table to write: that of verdicts, or that of parts.
+    `table`: table to write: verdicts or parts.
     """
 
     def __init__(self, engine: Engine, prepare: Callable[[], None], *, table: Table = verdicts, most: int = 10_000):
@@ -189,7 +189,7 @@ class RowWriter:
 
 
 def _is_of_one_row(error: Exception) -> bool:
-    """Return whether the error is about a value of one row, and the database itself works."""
+    """Return whether the error is about a value of one row, while the database itself works."""
     if isinstance(error, _VALUES) and not isinstance(error, EvidenceError):
         return True
     return isinstance(error, DataError | IntegrityError) or type(error) is StatementError

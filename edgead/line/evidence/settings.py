@@ -49,7 +49,7 @@ class StoreSection(Section):
     ] = 250.0
 
     def beside(self, folder: Path) -> Self:
-        """Return a copy with relative paths, also that of an SQLite URL, joined to a folder."""
+        """Return a copy with relative paths, also the path in an SQLite URL, joined to a folder."""
         placed = super().beside(folder)
         if self.url is None:
             return placed

@@ -90,7 +90,7 @@ class EvidenceStore(Records):
     # Writing
 
     def add(self, frame: Frame, verdict: Verdict, committed: Callable[[], None] | None = None) -> bool:
-        """Record a verdict, unless one with its id and pipeline is there already.
+        """Record a verdict, unless a verdict with the same id and pipeline is there already.
 
         `committed`: called in another thread once the row is committed, however late; never if it is lost.
         Returns true if the row is committed, or was there. False if it could not be written yet and waits in memory.
@@ -102,7 +102,7 @@ class EvidenceStore(Records):
     def keep(self, frame: Frame, verdict: Verdict, before: Sequence[Frame] = ()) -> None:
         """Hold a recorded verdict's frame in memory, and queue its images if its decision keeps them; never blocks.
 
-        `before`: the camera's frames before it, oldest first.
+        `before`: the camera's frames before this frame, oldest first.
         """
         self.recent.add(frame)
         place = self._places.pop((frame.id, verdict.pipeline), None)
@@ -134,11 +134,11 @@ class EvidenceStore(Records):
 
         `pipeline`, `decision` (str): only verdicts of this pipeline, or with this decision.
         `kind` (str): only verdicts with this kind, by its shown name.
-        `part` (Part): only verdicts on parts with the values that this names.
+        `part` (Part): only verdicts on parts with the values that are given here.
         `search` (str): only verdicts whose part's serial number, file or id begins with this, or with this number of
             the frame.
         `mark` ({"good", "bad"}): only verdicts on parts that a person gave this mark.
-        `before_id` (str): only records before this one, which is the last of the previous page.
+        `before_id` (str): only records before the record with this id, which is the last of the previous page.
         `until` (datetime): only records judged at or before this time.
         `at_least` (float): only scores of at least this, on the scale where 100 was the limit; records without a scale
             are left out.
@@ -229,7 +229,7 @@ class EvidenceStore(Records):
         return tuple(found)
 
     def remove_old(self) -> int:
-        """Remove records older than `keep_days` now, not at the next minute; return their number.
+        """Remove records older than `keep_days` at once, not at the next minute; return their number.
 
         Raises EvidenceError: the database cannot be written.
         """

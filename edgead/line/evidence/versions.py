@@ -70,12 +70,12 @@ def begin_tables(engine: Engine, *, may_set_aside: bool) -> str | None:
 
 
 def prepare_tables(engine: Engine) -> None:
-    """Make missing tables, and upgrade those of an earlier edgead to this one's version.
+    """Make missing tables, and upgrade tables of an earlier edgead to this edgead's version.
 
     All steps are one transaction: if it is interrupted, the tables are as before.
 
     Raises EvidenceError: the tables were made by a newer edgead, by one too old to upgrade, or cannot be changed.
-    Raises DamagedTablesError: the stored version is not a version.
+    Raises DamagedTablesError: the stored version is no number of a version.
     Raises SQLAlchemyError: the database cannot be reached or written; see `problem_of`.
     """
     with engine.connect() as connection:

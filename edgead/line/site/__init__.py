@@ -1,1 +1,1 @@
-"""The site file: its schema, its reader and its checks."""
+"""Site file: schema, reader and checks."""

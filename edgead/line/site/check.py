@@ -1,4 +1,4 @@
-"""Check of a site on this computer: its models, its local sources of frames, and the page's address."""
+"""Check of a site on this computer: models, local sources of frames, and the page's address."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _NAME = "lower-case letters, digits, - and _, beginning with a letter, at most 3
 
 
 class PlacedError(ValueError):
-    """Error at another place of the site file than that of the pydantic model which finds it."""
+    """Error at another place of the site file than the section of the pydantic model which finds it."""
 
     def __init__(self, place: Place, reason: str):
         super().__init__(f"{dotted(place) or 'the file'}: {reason}")
@@ -62,7 +62,7 @@ def explain(error: ValidationError, model: type[BaseModel], file: YamlFile) -> s
 def _place(schema: Schema, location: Sequence[Any]) -> tuple[Place, Schema]:
     """Return a location's keys that are in the file, and the schema of the section that holds the last one.
 
-    Pydantic's locations also name the kind that it chose (`sinks.broker.mqtt.host`) and the branch of a union.
+    Pydantic's locations also name the chosen kind (`sinks.broker.mqtt.host`) and the branch of a union.
     """
     definitions = schema.get("$defs", {})
     place: list[Any] = []

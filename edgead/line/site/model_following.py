@@ -1,4 +1,4 @@
-"""Sections of the site file for models that follow a registry's tag, and for a device's reports."""
+"""Sections of the site file for pipelines whose model follows a registry's tag, and for a device's reports."""
 
 from __future__ import annotations
 

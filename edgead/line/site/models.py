@@ -1,4 +1,4 @@
-"""Section `models` of the site file: keys of which a model needs a signature."""
+"""Section `models` of the site file: the keys, one of which must have signed a model."""
 
 from __future__ import annotations
 

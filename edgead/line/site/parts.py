@@ -10,7 +10,7 @@ from edgead.components.options import Name, Section
 
 
 class PartSection(Section):
-    """Verdict on a part from those of several pipelines: of several cameras, or of regions of one camera."""
+    """Verdict on a part from the verdicts of several pipelines: of several cameras, or of regions of one camera."""
 
     pipelines: Annotated[
         tuple[Name, ...], Field(min_length=2, max_length=32, description="Names of the pipelines that view a part.")

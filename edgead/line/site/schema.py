@@ -43,7 +43,7 @@ RuntimeName = Annotated[
 
 
 class RealtimeSection(Section):
-    """Priority and cores of judging threads: the pipeline's own, those of its network, and those of the kernels."""
+    """Priority and cores of judging threads: the pipeline's own, its network's, and those of the compiled kernels."""
 
     priority: Annotated[
         int | None,

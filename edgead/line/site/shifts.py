@@ -1,4 +1,4 @@
-"""Shifts of production: their section of the site file, and the shift that an instant belongs to.
+"""Shifts of production: the section of the site file, and the shift to which an instant belongs.
 
 A shift begins at its time of day, by the local clock, and ends when the next one begins. So every instant belongs to
 exactly one shift, also in the hour that summer time removes or adds.

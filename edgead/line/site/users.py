@@ -70,7 +70,7 @@ def hash_secret(secret: str) -> str:
 
 
 def is_secret(stored: str | None, given: str) -> bool:
-    """Return whether a secret fits a hash; without a hash it takes the same time, and returns False.
+    """Return whether a secret fits a hash; without a hash the call takes the same time, and returns False.
 
     Raises SettingsError: the package argon2-cffi is not installed.
     """
@@ -90,9 +90,9 @@ def is_easy(pin: str) -> bool:
 
 
 def is_known(password: str) -> bool:
-    """Return whether a password consists only of parts that attackers guess first: words, rows of keys, repetitions.
+    """Return whether a password consists only of pieces that attackers guess first: words, rows of keys, repetitions.
 
-    Digits in place of letters, and other characters around or between such parts, do not make it better.
+    Digits in place of letters, and other characters around or between such pieces, do not make it better.
     """
     left = unicodedata.normalize("NFKC", password).casefold()
     if len(set(left)) <= _FEWEST_LETTERS:

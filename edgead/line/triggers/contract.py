@@ -29,7 +29,7 @@ class RequestTrigger(Trigger, Protocol):
 
 @runtime_checkable
 class NamingTrigger(Trigger, Protocol):
-    """Trigger that knows which part its frames show."""
+    """Trigger that knows which part each accepted frame shows."""
 
     @property
     def part(self) -> Part:

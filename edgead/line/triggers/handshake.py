@@ -1,4 +1,4 @@
-"""Handshake with a PLC: it requests the verdict on a part, and gets the answer. No I/O, no clock."""
+"""Handshake with a PLC, which requests the verdict on a part and gets the answer. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Status:
 
     @classmethod
     def of(cls, registers: Sequence[int]) -> Status:
-        """Parse registers as `registers` returns them."""
+        """Make a status from its registers, in the order of `registers()`."""
         flags, heartbeat, accepted, answered, decision, high, low, *counts = registers
         ready, busy, done, fault = (bool(flags >> bit & 1) for bit in range(len(FLAGS)))
         recipe, reset, judged, rejected, not_judged = counts
@@ -122,7 +122,7 @@ class Handshake:
 
         If they are the registers written last, the handshake continues. Otherwise the PLC or this program has
         restarted: the registers say what was answered, and any request counts as new. Requests are read only after the
-        PLC has taken a first write, by which later connections recognise it.
+        PLC has taken a first write, by which later connections recognise this PLC.
         """
         if tuple(registers) in (self._confirmed, self._under_way):
             self._confirmed = tuple(registers)  # the next write may be lost too

@@ -68,8 +68,8 @@ class PlcLink(Protocol):
 class PlcTrigger:
     """Trigger that accepts the first frame captured after a PLC's request, and answers with its verdict.
 
-    The PLC is the server, as for the sink: most PLCs have one, the PLC needs no address of the device, and its network
-    cannot reach anything on the device. If the PLC does not answer, the trigger tries to connect until it does.
+    The PLC is the server, as for the sink: most PLCs have a server, the PLC needs no address of the device, and nothing
+    on the device is open to the PLC's network. If the PLC does not answer, the trigger tries to connect until it does.
     """
 
     def __init__(self, link: PlcLink, options: HandshakeOptions):

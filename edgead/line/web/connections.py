@@ -27,14 +27,14 @@ STALL_S = 30.0
 
 
 class BoundedConnection(H11Protocol):
-    """Connection that ends if its client does nothing for too long, or if its address has most of too many.
+    """Connection that ends if the client does nothing for too long, or its address has most of too many connections.
 
     Attributes
     ----------
     network : str
         Address or network of the client.
     waits_since_s : float or None
-        Monotonic time since when it waits for the client; None while the client waits for the answer.
+        Monotonic time since when the server waits for the client; None while the client waits for the answer.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""Interfaces of the daemon for the web server, with helpers over them: readiness, and units of counting.
+"""Interfaces of the daemon for the web server, with helpers: readiness, and units whose parts are counted.
 
 The server uses nothing else of the daemon.
 """

@@ -1,4 +1,4 @@
-"""FastAPI dependencies: the daemon, its parts that a request names, the caller and the caller's language."""
+"""FastAPI dependencies: the daemon, its cameras and pipelines by name, the caller and the caller's language."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ Language = Annotated[str, Depends(_language)]
 
 
 def words_of(row: Mapping[str, Any], daemon: Served, language: str) -> str | None:
-    """Describe a record of the evidence store in a sentence, None if it is ok; one of today with today's counts."""
+    """Describe a record of the evidence store in a sentence, None if it is ok; today's records with today's counts."""
     if row["decision"] == "ok":
         return None
     # The local day of the people here, not that of UTC.

@@ -25,7 +25,7 @@ class TooManyListeners(Exception):
 
 
 class VerdictEvents:
-    """Server-sent events: `verdict` and `notice` with records, `dropped` with how many a slow listener missed."""
+    """Server-sent events: `verdict` and `notice` with records, `dropped` with the count that a slow listener missed."""
 
     def __init__(self, subscribe: Callable[[], queue.Queue[News]], *, heartbeat_s: float = 5.0):
         self._subscribe, self._heartbeat_s = subscribe, heartbeat_s

@@ -29,7 +29,7 @@ class FocusMeter:
         self._lock = threading.Lock()
 
     def measure(self, camera: str, frame: Frame) -> tuple[str, Focus]:
-        """Return the id of a frame and its focus, or those of a frame that was measured less than half a second ago."""
+        """Return a frame's id and focus, perhaps of a frame that was measured less than half a second ago."""
         with self._lock:
             made_s, id, found = self._kept.get(camera, (-_OFTENEST_S, "", None))
             if found is None or self._clock() - made_s >= _OFTENEST_S:

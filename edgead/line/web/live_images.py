@@ -1,4 +1,4 @@
-"""Newest image as JPEG, encoded once for all viewers, and seldom enough not to slow the inspection."""
+"""Newest image as JPEG, encoded once for all viewers, and so seldom that the inspection is not slowed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Jpeg:
 
 
 class LiveImages:
-    """Encoder that encodes one image at a time, and keeps the newest of each view."""
+    """Encoder that encodes one image at a time, and keeps each view's newest JPEG."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

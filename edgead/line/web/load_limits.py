@@ -55,7 +55,7 @@ class ConcurrencyLimit:
     files, since anybody may request them and could fill the limit. Only the number of connections limits these.
 
     Other requests count once their bodies are complete, so a slow sender does not count. If arriving bodies take too
-    much memory, the one that began first is refused.
+    much memory, the body that began first is refused.
     """
 
     def __init__(self, app: ASGIApp):

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the daemon, read from the status of its parts at each request.
+"""Prometheus metrics of the daemon, read from the status of its components at each request.
 
 Counts of the current shift and order come from the evidence store, so that they survive a restart.
 """

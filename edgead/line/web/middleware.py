@@ -68,7 +68,7 @@ class AccessGate:
 
 
 def refuse_foreign_host(headers: Headers) -> None:
-    """Refuse other host names than localhost: an attacker's page whose name was rebound to 127.0.0.1 sends its own.
+    """Refuse host names other than localhost: an attacker's page, rebound to 127.0.0.1, sends the attacker's name.
 
     Raises
     ------

@@ -45,12 +45,12 @@ class MutualScorer:
 def comparable_features(raw: np.ndarray, parts: Sequence[int], method: PatchCore) -> np.ndarray:
     """Scale raw features so that directions in which parts normally differ count for less.
 
-    The metric is that of `edgead.adapt.memory_bank.feature_space`, estimated from the same images, as their few defects
+    The metric is computed as in `edgead.adapt.memory_bank.feature_space`, from the same images, as their few defects
     hardly change it.
 
     `raw` (ndarray of shape (n, h, w, d), float32, C order): raw features, changed in place.
     `parts`: part of each image; images with the same number show the same part.
-    `method`: method whose backbone computed them.
+    `method`: method whose backbone computed the features.
     Returns ndarray of shape (n, h, w, d), float32.
     Raises SettingsError: the backbone gave NaN or infinity.
     """

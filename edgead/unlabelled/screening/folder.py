@@ -83,7 +83,7 @@ def _sheet(found: Screened) -> np.ndarray:
 
 
 def _scale(found: Screened) -> tuple[float, float]:
-    """Compute the scores that anchor the colours: that of a typical patch, and of a typical image's highest patch."""
+    """Compute the scores that anchor the colours: of a typical patch, and of a typical image's highest patch."""
     maps = [one.patch_scores for one in found.images]
     return float(np.median([np.median(each) for each in maps])), float(np.median([each.max() for each in maps]))
 

@@ -1,10 +1,10 @@
-"""Mutual scores: distances of each unlabelled image's patches to those of most other images.
+"""Mutual scores: distances of each unlabelled image's patches to the patches of most other images.
 
-Ours, after MuSc (Li et al., "MuSc: Zero-shot industrial anomaly classification and segmentation with mutual scoring of
-the unlabeled images", ICLR 2024, arXiv 2401.16753). From MuSc are the means over neighbourhoods of several sizes
-(`neighbourhood_mean`), the average over the images nearest to a patch (`interval_average`) and the constraint by
-similar images (`constrain`). Ours are the features, their scale and metric, the exclusion of images of the same part,
-the second round with trusted images, and the image score from patches. So the scores differ from MuSc's.
+Edgead's own, after MuSc (Li et al., "MuSc: Zero-shot industrial anomaly classification and segmentation with mutual
+scoring of the unlabeled images", ICLR 2024, arXiv 2401.16753). From MuSc are the means over neighbourhoods of several
+sizes (`neighbourhood_mean`), the average over the images nearest to a patch (`interval_average`) and the constraint by
+similar images (`constrain`). Edgead's are the features, their scale and metric, the exclusion of images of the same
+part, the second round with trusted images, and the image score from patches. So the scores differ from MuSc's.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ ALIKE = (1, 2, 3)
 class MutualRule:
     """Parameters of mutual scores. Defaults were fixed before any measurement: `interval` and `alike` are the paper's.
 
-    `interval`: share of the other images, those with the nearest patches, whose distances to a patch are averaged. A
-        defect that a larger share of the parts has is invisible.
-    `trusted`: share of the images, those with the lowest scores in the first round, with which patches are compared in
-        the second; 0 for no second round.
-    `nearest`: `interval` among the trusted images.
+    `interval`: a patch's score is its mean distance to this share of the other images, the nearest. A defect that a
+        larger share of the parts has is invisible.
+    `trusted`: in a second round, patches are compared only with this share of the images, which scored lowest in the
+        first; 0 for no second round.
+    `nearest`: the `interval` of the second round, a share of the trusted images.
     `reaches`: sides, in patches, of the neighbourhoods whose mean is compared; odd.
-    `top`: share of an image's patches, those with the highest scores, whose mean is the image score.
+    `top`: share of an image's patches with the highest scores, whose mean is the image score.
     `alike`: numbers of similar images, itself included, by which scores are constrained; empty for no constraint.
     """
 
@@ -91,7 +91,7 @@ def interval_average(distances: Floats, apart: npt.NDArray[np.bool_], share: flo
 
     `distances` (ndarray of shape (p, n), float32): distances of one image's patches to the nearest patch of each image.
     `apart` (ndarray of shape (n,), bool): true for the images that count.
-    `share`: share of those to average; at least one is used.
+    `share`: share of these images to average, the nearest; at least one is used.
     Returns ndarray of shape (p,), float32: averages, which do not depend on the order of images, to the last digit.
     """
     others = distances[:, apart]

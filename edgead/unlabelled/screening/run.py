@@ -37,7 +37,7 @@ class Screened:
 
     `images`: ranked images, the most suspicious first.
     `groups`: groups of images that show the same part.
-    `scorer`: method used; its `preprocessing` is that of the backbone's input, without zoom.
+    `scorer`: method used; its `preprocessing` makes the backbone's input, without zoom.
     `problems`: messages on images that could not be read.
     """
 

@@ -23,8 +23,8 @@ MUTUAL = "mutual"
 class PileScorer(Protocol):
     """Screening method, which scores unlabelled images by comparing them with each other.
 
-    A package adds one by `[project.entry-points."edgead.screeners"]` with `NAME = "module:Class"`; the class takes a
-    `ScreenPlan`, and raises SettingsError if it does not support it.
+    A package adds it by `[project.entry-points."edgead.screeners"]` with `NAME = "module:Class"`; the class takes a
+    `ScreenPlan`, and raises SettingsError if it does not support the plan.
 
     `preprocessing`: preprocessing of images.
     `knows_parts`: whether images of one part are excluded from comparison; otherwise each image is compared with all
@@ -57,7 +57,7 @@ class ScreenPlan:
     group : str
         Rule by which images show the same part, see `edgead.dataset.groups.group_images`.
     method : str
-        Name in `SCREENERS`: "mutual", which is ours, or that of a package.
+        Name in `SCREENERS`: "mutual", edgead's own, or a method of another package.
     """
 
     backbone: str | None = None

@@ -2,7 +2,7 @@
 
 Ward, "Hierarchical grouping to optimize an objective function", Journal of the American Statistical Association 1963;
 Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory 1982, started from Ward's result.
-The choice of the number is ours: the largest for which clusterings of two halves agree nearly as well as the best.
+The number of kinds is chosen as the largest for which clusterings of two halves agree nearly as well as the best.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class _Tree:
         self._merges = sorted(_ward(self._descriptors), key=lambda merge: merge[0])
 
     def cut(self, count: int) -> np.ndarray:
-        """Cut into `count` kinds, or as many as there are different parts; return labels from 0 on."""
+        """Cut into `count` kinds, or fewer if there are fewer different parts; return labels from 0 on."""
         labels = np.arange(len(self._descriptors))
         equal = _EQUAL * self._merges[-1][0] if self._merges else 0.0
         for number, (height, one, other) in enumerate(self._merges):
@@ -175,7 +175,7 @@ def _nearest_centre(rows: np.ndarray, labels: np.ndarray, descriptors: np.ndarra
 
 
 def _settled(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Move rows to the nearest centre until none moves (Lloyd), as Ward's merges are never undone."""
+    """Move rows to the nearest centre until no row moves (Lloyd), as Ward's merges are never undone."""
     for _ in range(_MAX_TURNS):
         nearer = _nearest_centre(rows, labels, rows)
         if np.array_equal(nearer, labels) or len(np.unique(nearer)) < labels.max() + 1:

@@ -17,7 +17,7 @@ from edgead.types import Decision
 
 @dataclass(frozen=True, slots=True)
 class ScoredImage:
-    """Verdict on an image without its map, and the descriptor, which is empty unless requested."""
+    """Verdict on an image, without the map, and the image's descriptor, which is empty unless requested."""
 
     path: Path
     decision: Decision
@@ -36,7 +36,7 @@ class ImageProblem:
 def describe_images(
     detector: Detector, paths: Sequence[Path], progress: Progress | None = None
 ) -> tuple[list[ScoredImage], list[ImageProblem]]:
-    """Judge and describe images; return those done, and problems of the others.
+    """Judge and describe images; return the described images, and problems of the others.
 
     Raises SettingsError: the model cannot describe images (says what to use instead), or none can be judged.
     """

@@ -1,4 +1,4 @@
-"""Folders of sorted rejects for people: one for each kind, a contact sheet and tables."""
+"""Result of a sorting for people: a folder for each kind, a contact sheet and tables."""
 
 from __future__ import annotations
 

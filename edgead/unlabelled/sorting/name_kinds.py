@@ -1,4 +1,4 @@
-"""Naming of kinds of rejects: from folders of examples, or by renaming in the model, as a new version of it."""
+"""Naming of kinds of rejects: from folders of examples, or by renaming in the model; makes a new version of it."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def keep_kinds(
     *,
     finish: Callable[[Path], object] = lambda draft: None,
 ) -> Artifact:
-    """Write kinds into a model, replacing those it has; they are numbered by first appearance.
+    """Write kinds into a model, replacing the model's kinds; they are numbered by first appearance.
 
-    `finish` is called with the new version before that takes the model's place.
+    `finish` is called with the new version before the version takes the model's place.
 
     Raises SettingsError: a name or the level is invalid, there are too many examples, all show one part, or the model
         was changed since it was opened.
@@ -96,9 +96,9 @@ def kept_examples(artifact: Artifact) -> KindExamples:
 
 
 def renamed(examples: KindExamples, names: Mapping[str, str]) -> KindExamples:
-    """Rename kinds; those that get the same name are merged.
+    """Rename kinds; kinds that get the same name are merged.
 
-    Raises SettingsError: an earlier name is no kind.
+    Raises SettingsError: no example is of a kind that `names` renames.
     """
     missing = [name for name in names if name not in examples.kinds]
     if missing:

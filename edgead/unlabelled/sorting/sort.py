@@ -62,7 +62,7 @@ class Sorted:
     """Result of a sorting.
 
     `clusters.labels` has the kind of each image, `parts` the number of its part, and `account` says how parts were
-    found. `ok` were not sorted, as they are judged so; `problems` cannot be judged.
+    found. `ok` are images judged ok, which were not sorted; `problems` are images that cannot be judged.
     """
 
     images: list[ScoredImage] = field(repr=False)

@@ -1,4 +1,4 @@
-"""Process that sorts rejects while a line runs: takes images, prints groups of images with their descriptors."""
+"""Process that sorts rejects while a line runs: takes images, prints the kinds with their images and descriptors."""
 
 from __future__ import annotations
 

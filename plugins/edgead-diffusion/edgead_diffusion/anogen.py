@@ -38,7 +38,7 @@ TEMPLATES = tuple(
 class AnogenPlan:
     """Settings of AnoGen's training and sampling; the defaults are those of the authors' code.
 
-    `rate`: learning rate of AdamW: 0.005 of the authors' settings times the size of a batch.
+    `rate`: learning rate of AdamW: 0.005, as the authors set it, times the size of a batch.
     """
 
     steps: int = 6100
@@ -102,7 +102,7 @@ def learn_word(
 def word_loss(
     model: StableDiffusion, word: WordVector, examples: Examples, plan: AnogenPlan, rng: np.random.Generator
 ) -> Tensor:
-    """Compute the loss of one batch: the error of the noise predicted in the defect, given a sentence with the word."""
+    """Compute the loss of one batch: the error of the noise predicted inside the defects, for prompts with the word."""
     batch = examples.batch(plan.batch_size, model.side, rng, turn=False)
     images, masks = batch.images[: len(batch.masks)], batch.masks
     flipped = torch.from_numpy(rng.random(len(images)) < 0.5)[:, None, None, None]
@@ -121,8 +121,8 @@ def make_defects(
     """Make a defect in the box of each good part.
 
     `good`: sequence of ndarray of shape (h, w, 3), uint8, BGR.
-    `boxes` (sequence of ndarray of shape (h', w'), uint8): masks of the boxes for defects, see `anogen_boxes`; the
-        label is the box, which the defect need not fill.
+    `boxes` (sequence of ndarray of shape (h', w'), uint8): masks of the boxes for defects, see `anogen_boxes`; the box
+        is the made defect's mask, which the defect need not fill.
     Returns list of ndarray of shape (side, side, 3), uint8, BGR.
     """
     side = model.side

@@ -20,7 +20,7 @@ def masked_noise_loss(predicted: Tensor, noise: Tensor, masks: Tensor) -> Tensor
     """Compute the error of the predicted noise within the defect, averaged over all pixels (stage 1).
 
     `predicted`, `noise` (Tensor of shape (n, c, h, w)): noise at the size of the latents.
-    `masks` (Tensor of shape (n, 1, h', w')): 1 in the defect; a pixel of the latents that overlaps it counts fully.
+    `masks` (Tensor of shape (n, 1, h', w')): 1 in the defect; pixels of the latents that it touches count fully.
     """
     overlaps = F.interpolate(masks, size=predicted.shape[-2:], mode="bilinear", align_corners=False) != 0
     return ((predicted - noise).square() * overlaps).mean()
@@ -45,7 +45,7 @@ class Blending:
         `words` (tuple of Tensor of shape (n, t, d)): embeddings of the empty prompt, and of the prompt.
         `good` (Tensor of shape (n, c, h, w)): latents of good parts.
         `box` (Tensor of shape (n, 1, h', w')): 1 in the box.
-        Returns Tensor of shape (n, c, h, w): latents; outside the box those of the good part after a last step of the
+        Returns Tensor of shape (n, c, h, w): latents; outside the box they equal `good` after a last step of the
             network, as in the authors' code.
         """
         inside = F.interpolate(box, size=good.shape[-2:], mode="nearest-exact")
@@ -59,7 +59,7 @@ class Blending:
         return x
 
     def _schedule(self) -> list[tuple[int, Tensor, Tensor]]:
-        """List each step with its cumulative product and that of the next step, from noise to image."""
+        """List each step with the cumulative products (`alphas`) of it and of the next step, from noise to image."""
         chosen = list(range(1, len(self.alphas) + 1, len(self.alphas) // self.steps))
         previous = [0, *chosen[:-1]]
         return [(t, self.alphas[t], self.alphas[p]) for t, p in zip(reversed(chosen), reversed(previous), strict=True)]

@@ -15,9 +15,9 @@ SIDES = {1: 2, 2: 4}
 class CrossAttentionMaps:
     """Recorder of the cross-attention in a `UNet2DConditionModel` of diffusers, within a `with`.
 
-    A map of a word is the softmax of its scores over the pixels, as in the authors' code of SeaS, not over the words:
-    it shows which pixels a word prefers, and sums to 1. It is averaged over the heads, and over the layers of the first
-    block of its resolution, in the down path; the authors' code ignores the up path.
+    A word's map is the softmax of the word's scores over the pixels, not over the words, as in the authors' code of
+    SeaS: it shows which pixels the word prefers, and sums to 1. It is averaged over heads, and over layers of the first
+    block of a resolution in the down path; the authors' code ignores the up path.
 
     `maps`: maps (n, words, h, w) of the last prediction, by side of the latents divided by side of the maps: 2 and 4.
     """

@@ -1,6 +1,6 @@
 """Learners of defects: SeaS and AnoGen behind one interface, which learns numbered kinds and then makes defects.
 
-Unlike the authors', our boxes for AnoGen have the sizes of the rejects' boxes, in slightly enlarged places of these.
+Unlike the authors' boxes for AnoGen, edgead's have the sizes of the rejects' boxes, and lie in or close to these.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class SeasLearner(DefectLearner):
 
 @dataclass
 class AnogenLearner(DefectLearner):
-    """AnoGen: a word for each kind, and boxes like those of its rejects."""
+    """AnoGen: a word for each kind of defect, and boxes like those around the kind's rejects."""
 
     plan: anogen.AnogenPlan = field(default_factory=anogen.AnogenPlan)
     words: list[anogen.WordVector] = field(default_factory=list)
@@ -111,7 +111,7 @@ class AnogenLearner(DefectLearner):
 
 
 def boxes_like(masks: Sequence[np.ndarray], side: int) -> tuple[np.ndarray, BoxRule]:
-    """Derive allowed places of boxes, uint8 (side, side), and their sizes from one kind's masks, slightly enlarged.
+    """Derive from one kind's masks where boxes may be, uint8 (side, side), slightly enlarged, and the boxes' sizes.
 
     `masks` (sequence of ndarray of shape (n, n), uint8): masks, each with a defect.
     """

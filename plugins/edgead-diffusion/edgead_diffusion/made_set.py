@@ -1,7 +1,7 @@
 """Folders of defects made by SeaS or AnoGen, in the format of `edgead.synthetic.made_set`.
 
-Unlike the papers: parts and rejects are stretched to a square, as a Stable Diffusion needs, and made images back to the
-shape of their part. AnoGen learns from all rejects of a kind; the paper uses three.
+Unlike the papers: good parts and rejects are stretched to the square that a Stable Diffusion needs, and made images are
+stretched back. AnoGen learns from all rejects of a kind; the paper uses three.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def make_by_diffusion(
     interruption resumes.
 
     `folder`: new or empty folder; it becomes complete or stays absent.
-    `recipe`: recipe, whose method is that of the plan.
+    `recipe`: recipe with the method (SeaS or AnoGen) of the plan.
     Raises DatasetError, SettingsError, FileExistsError: see `edgead.synthetic.made_set.make_defects`; or no defect was
         found on any made image.
     """
@@ -96,7 +96,7 @@ def _belongs_to(diffusion: Diffusion, good: Sequence[Path], rejects: Sequence[Re
 
 
 def _make_all(learner: DefectLearner, recipe: Recipe, real: Real, shapes: Shapes) -> Iterator[Made]:
-    """Learn all kinds, then yield made images, evenly by kind, without those on which no defect was found."""
+    """Learn all kinds, then yield made images, evenly by kind; images on which no defect was found are left out."""
     kinds = sorted({record.kind for _, record in real})
     learner.learn(_examples(real, kinds, list(shapes), recipe.seed))
     found = 0
@@ -120,7 +120,7 @@ def _make_all(learner: DefectLearner, recipe: Recipe, real: Real, shapes: Shapes
 
 
 def _parts_like(rejects: Sequence[RealDefect], shapes: Shapes, rng: np.random.Generator) -> Iterator[Path]:
-    """Draw parts endlessly, each with about the proportions of a reject."""
+    """Draw good parts endlessly, each with about the proportions of a reject."""
     images = [reject.load()[0] for reject in rejects]
     parts = [alike(shapes, image.shape[:2]) for image in images]
     while True:
@@ -129,7 +129,7 @@ def _parts_like(rejects: Sequence[RealDefect], shapes: Shapes, rng: np.random.Ge
 
 
 def alike(shapes: Shapes, shape: tuple[int, ...]) -> list[Path]:
-    """List the parts whose sides differ least from a reject's `shape`, by their ratio."""
+    """List the good parts whose sides have a ratio most like that of a reject's `shape`."""
     far = {path: float(np.abs(np.log(np.divide(of_part, shape))).sum()) for path, of_part in shapes.items()}
     least = min(len(far), max(_NEAREST, round(_NEAREST_SHARE * len(far))))
     limit = sorted(far.values())[least - 1]
@@ -137,7 +137,7 @@ def alike(shapes: Shapes, shape: tuple[int, ...]) -> list[Path]:
 
 
 def _fitted(image: np.ndarray, mask: np.ndarray, kind: str, good: Path, shape: tuple[int, int]) -> Made:
-    """Stretch a made image to the shape of its part."""
+    """Stretch a made image to the shape of the good part it was made on."""
     image = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_LINEAR)
     return Made(image, cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST) > 0, kind, good)
 

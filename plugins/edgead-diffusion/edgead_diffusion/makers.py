@@ -22,7 +22,7 @@ from edgead_diffusion.stable_diffusion import open_stable_diffusion
 
 
 class _ByDiffusion(DefectMaker):
-    """Base with the settings `weights` (the folder of a Stable Diffusion), `device`, and those of the method's plan."""
+    """Base; its settings: `weights` (folder of a Stable Diffusion), `device`, and all fields of the method's plan."""
 
     name: ClassVar[str]
 

@@ -34,7 +34,7 @@ MASKED_STEPS = 3
 class SeasPlan:
     """Settings of SeaS's training and sampling; the defaults are those of the authors' code for MVTec AD.
 
-    `steps`: number of updates for each type of defect, of the U-Net and then of the mask predictor.
+    `steps`: number of updates for each type of defect: so many of the U-Net, then so many of the mask predictor.
     `batch_size`, `accumulation`: numbers of defects in a batch, with as many good parts, and of batches in an update.
     `unet_rate`, `words_rate`, `mask_rate`, `weight_decay`: parameters of AdamW.
     `turn`: rotate and flip examples; not for parts with a fixed orientation.
@@ -90,7 +90,7 @@ def fine_tune(
 
 
 def generation_loss(model: StableDiffusion, batch: ExampleBatch) -> Tensor:
-    """Compute the loss of one batch: noise of defects and of good parts, and alignment of words with masks."""
+    """Compute the loss of one batch: errors of the predicted noise, and misalignment of words with masks."""
     noisy, noise, steps = model.add_noise(model.encode(batch.images))
     defects = len(batch.masks)
     with CrossAttentionMaps(model.unet) as attention:
@@ -109,7 +109,7 @@ def train_masks(
     checkpoint: Checkpoint | None = None,
     progress: StageProgress = no_progress,
 ) -> MaskPredictor:
-    """Train the predictor of made defects' masks, on a model trained by `fine_tune`, which is not changed."""
+    """Train the predictor of masks of made defects, with a model trained by `fine_tune`; the model is not changed."""
     examples.need_good_parts()
     unet, decoder = model.unet.config.block_out_channels, model.vae.config.block_out_channels
     with torch.random.fork_rng():
@@ -125,7 +125,7 @@ def train_masks(
 
 
 def mask_loss(model: StableDiffusion, predictor: MaskPredictor, batch: ExampleBatch) -> Tensor:
-    """Compute the loss of masks at a random noise step, at the sizes of image and features; empty for good parts."""
+    """Compute the loss of predicted masks at a random noise step, at two sizes; good parts should get empty masks."""
     noisy, _, steps = model.add_noise(model.encode(batch.images))
     defects = len(batch.masks)
     with torch.no_grad(), outputs_of(*model.unet.up_blocks[1:3]) as features:
@@ -151,7 +151,7 @@ def make_defects(
 
     `model`: model trained by `fine_tune`.
     `good` (sequence of ndarray of shape (h, w, 3), uint8, BGR): good parts from which sampling starts, with strong
-        noise: they give the part's colours and place, not pixels.
+        noise: they give the colours and place of the made part, not its pixels.
     Returns image, uint8 BGR (side, side, 3), and mask, uint8 (side, side), 255 in the defect.
     """
     solver = _solver(model, plan)
@@ -191,7 +191,7 @@ def more_noise(latents: Tensor, noise: Tensor, betas: tuple[float, float], steps
 def _step(
     examples: Examples, plan: SeasPlan, side: int, loss: Callable[[ExampleBatch], Tensor], optimizers: Sequence[AdamW]
 ) -> Step:
-    """Make the function of one update, from the losses of several batches."""
+    """Make a function that does one update, from the losses of several batches."""
 
     def step(number: int, rng: np.random.Generator) -> Tensor:
         losses = []

@@ -14,7 +14,7 @@ HEADS, LAYERS, GROUPS = 8, 4, 32
 
 
 class FeedForward(nn.Module):
-    """Feed-forward network of two layers, gated by the GELU of one half of the first."""
+    """Feed-forward network of two layers; one half of the first layer's output gates the other, through a GELU."""
 
     def __init__(self, width: int):
         super().__init__()

@@ -22,7 +22,7 @@ PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 @dataclass(frozen=True)
 class StableDiffusion:
-    """Parts of a Stable Diffusion; its networks are frozen and in evaluation mode.
+    """Components of a Stable Diffusion; the networks are frozen and in evaluation mode.
 
     `unet`, `vae`, `text_encoder` (nn.Module): networks of diffusers and transformers.
     `tokenizer`: transformers.CLIPTokenizer.

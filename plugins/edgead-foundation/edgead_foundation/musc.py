@@ -2,7 +2,7 @@
 
 Li et al., "MuSc: Zero-shot industrial anomaly classification and segmentation with mutual scoring of the unlabeled
 images", ICLR 2024, arXiv 2401.16753; `tests/test_musc_authors.py` compares the numbers.
-`edgead.unlabelled.screening.mutual` is edgead's own method after it, with other features and another score.
+`edgead.unlabelled.screening.mutual` is edgead's own variant, with other features and another score.
 """
 
 from __future__ import annotations
@@ -89,14 +89,14 @@ class ClipTokens:
 
 
 class MuscScorer:
-    """Screening method MuSc, see `edgead.unlabelled.screening.screeners.PileScorer`; the paper ignores parts.
+    """Screening method MuSc, see `edgead.unlabelled.screening.screeners.PileScorer`; ignores which part is shown.
 
     `plan`: plan whose `backbone` is a file of CLIP's weights, see `ClipTokens`. Of its rule only two values count: the
         interval, the share of the other images whose distances to a patch are averaged, 0.3 in the paper (with fewer
         than five images at least one is used, while the authors' code divides by zero); and `alike`, if given: the
         authors use 1, 8 and 9 for VisA.
-    Raises SettingsError: the backbone is missing or another network, or a zoom is given although the paper uses one
-        size of images.
+    Raises SettingsError: the backbone is missing or is no CLIP, or a zoom is given although the paper uses one size of
+        images.
     """
 
     knows_parts = False
@@ -210,5 +210,5 @@ def peaks(maps: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.float64]:
 def image_scores(
     maps: npt.NDArray[np.float64], embeddings: Floats, side: int, alike: Sequence[int] = ALIKE
 ) -> npt.NDArray[np.float64]:
-    """Move the peaks of images towards those of similar images: the paper's RsCIN. Returns 0 to 1, (n,)."""
+    """Move each image's peak towards the peaks of similar images: the paper's RsCIN. Returns 0 to 1, (n,)."""
     return constrain(peaks(maps, side), embeddings, alike, least_cosine=-1)

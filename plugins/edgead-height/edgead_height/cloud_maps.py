@@ -133,7 +133,7 @@ def area_of(placed: np.ndarray) -> Area:
 
 
 def spacing_of(placed: np.ndarray) -> float:
-    """Compute the pixel size in mm, with two digits, at which covered pixels have four points on average.
+    """Compute the pixel size in mm, rounded to two digits, at which non-empty pixels have four points on average.
 
     Raises ImageError: the points lie on a line.
     """

@@ -78,8 +78,8 @@ def load_cloud(path: Path) -> Cloud:
 
     A point with a coordinate that is no number, or at exactly (0, 0, 0), is a hole.
 
-    Raises ImageError: the file is missing, too large, truncated, damaged, holds no point, or claims more than it can
-        hold.
+    Raises ImageError: the file is missing, too large, truncated, damaged, holds no point, or claims more points than it
+        can hold.
     Raises SettingsError: the library that reads it is not installed.
     """
     read = _READERS.get(path.suffix.lower())
@@ -154,7 +154,7 @@ def read_ply(stream: BinaryIO, size: int) -> Cloud:
 
 
 class _Element(NamedTuple):
-    """Element of a PLY file: its count, the types of its numbers by name, and their byte order."""
+    """Element of a PLY file, such as the vertices: count, types of the numbers by name, and byte order."""
 
     name: str
     number: int

@@ -1,7 +1,7 @@
 """Stereo matching: heights from images of two cameras side by side, by OpenCV's semi-global block matching.
 
 Block matching prefers integer disparities, so its results are refined to the best match of windows (Lucas and Kanade,
-1981). Pixels that fail the left-right check, or whose windows then do not correlate, are holes.
+1981). Pixels that fail the left-right check, or whose refined windows do not correlate, are holes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NAMES = {
 
 
 class StereoCalibration(NamedTuple):
-    """Stereo calibration by `cv2.stereoCalibrate`: cameras, distortions, rotation and shift (mm) of the right, size."""
+    """Stereo calibration by `cv2.stereoCalibrate`: cameras, distortions, rotation and shift (mm) between them, size."""
 
     cameras: tuple[np.ndarray, np.ndarray]
     distortions: tuple[np.ndarray, np.ndarray]
@@ -172,7 +172,7 @@ def rectified(calibration: StereoCalibration, size: tuple[int, int]) -> Rectifie
 class StereoHeights:
     """Matcher from pairs of images to heights.
 
-    `geometry`: geometry of cameras with aligned rows, or a calibration by which images are rectified.
+    `geometry`: `Rectified` cameras with aligned rows, or a calibration by which images are rectified.
     """
 
     def __init__(self, geometry: Rectified | StereoCalibration, search: Search):
@@ -197,8 +197,8 @@ class StereoHeights:
 
         `left`, `right`: ndarray of shape (H, W, 3), uint8, BGR.
         Returns image, ndarray of shape (H, W, 3), uint8, BGR.
-        And heights, ndarray of shape (H, W), float32: minus the distance from the left camera along its axis; NaN
-            without a valid match.
+        And heights, ndarray of shape (H, W), float32: negated distance from the left camera along its axis; NaN without
+            a valid match.
         Raises ImageError: the images differ in size, or do not fit the calibration.
         """
         if left.shape != right.shape:

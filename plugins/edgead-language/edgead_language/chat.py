@@ -114,7 +114,7 @@ class UnusableAnswer(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
-    """Answer of a language model: one line of at most `MAX_CHARACTERS`, and the model's name by its server."""
+    """Answer of a language model: one line, at most `MAX_CHARACTERS`, and the name that the server gives the model."""
 
     text: str
     model: str
@@ -179,7 +179,7 @@ def _json(content: bytes) -> dict[str, Any]:
 
 
 def _text_of(found: dict[str, Any], part: str) -> str:
-    """Return the text of the first choice, which is a string, or a list of parts with some text."""
+    """Return the text of the first choice, which is a string, or a list of elements, some with text."""
     choices = found.get("choices")
     if part == "delta" and choices == []:  # the last event counts tokens and has no choice
         return ""
@@ -210,7 +210,7 @@ class ChatError(EdgeadError):
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """Client of a server. Each question uses a new connection; nothing is asked twice.
+    """Client of a language model's server. Each question uses a new connection and is asked only once.
 
     Redirects and proxies of the environment are not used, so that data reaches only the given address.
 
@@ -225,7 +225,7 @@ class Chat:
     def ask(self, messages: Sequence[Message], *, most_tokens: int) -> ChatAnswer:
         """Ask once.
 
-        Raises ChatError.
+        Raises ChatError: there is no usable answer.
         """
         body: dict[str, Any] = {
             "messages": list(messages),

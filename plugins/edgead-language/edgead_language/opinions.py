@@ -43,7 +43,7 @@ MAX_FAILURES = 3
 
 
 def image_part(image: np.ndarray) -> dict[str, Any]:
-    """Make a message part of an image (H, W, 3), uint8, BGR: JPEG of at most `LONGEST_SIDE_PX`, without metadata."""
+    """Make a message's element for an image (H, W, 3), uint8, BGR: JPEG, at most `LONGEST_SIDE_PX`, no metadata."""
     scale = min(1.0, LONGEST_SIDE_PX / max(image.shape[:2]))
     if scale < 1:
         size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
@@ -53,7 +53,7 @@ def image_part(image: np.ndarray) -> dict[str, Any]:
 
 
 def image_parts(image: np.ndarray, mapped: Verdict | None) -> list[dict[str, Any]]:
-    """Make message parts of an image and, with a verdict, of the image with its heat map."""
+    """Make the elements of a message for an image and, with a verdict, for the image with the heat map."""
     return [image_part(one) for one in (image, *([] if mapped is None else [draw_heat(image, mapped)]))]
 
 
@@ -63,7 +63,7 @@ def description_messages(
     """Make the messages that ask for a description of one judged image.
 
     `image`: ndarray of shape (H, W, 3), uint8, BGR.
-    `verdict`: verdict; names of the verdict and the file are not sent.
+    `verdict`: verdict; its id and the file's name are not sent.
     `part`: name of the part in the image, such as "a metal nut".
     `language`: code of the language for the answer.
     `heat_map`: send the detector's map too.
@@ -107,7 +107,7 @@ class DescribePlan:
 def describe_images(
     detector: Detector, chat: Chat, paths: Iterable[Path], plan: DescribePlan
 ) -> Iterator[dict[str, Any]]:
-    """Judge images and ask for descriptions of those that are not ok; descriptions never change a decision.
+    """Judge images and ask for descriptions of images that are not ok; descriptions never change a decision.
 
     Yields
     ------

@@ -72,7 +72,7 @@ class LogixPlc:
         return values
 
     def write(self, tag: str, value: Any) -> None:
-        """Write a tag, or its elements from the one that `tag` names, in one request; call within `connected`."""
+        """Write a tag, or its elements starting at the element that `tag` names, in one request, within `connected`."""
         self._ask(tag, "Write", value)
 
     def close(self) -> None:

@@ -64,7 +64,7 @@ class PulseGenerator:
         return min(times, default=None)
 
     def step(self, now_ns: int) -> list[tuple[int, int, bool]]:
-        """Start and end pulses that are due at `now_ns`; return the values of a `RESULT` for each, left out or not."""
+        """Start and end pulses that are due at `now_ns`; return the values of a `RESULT` for each pulse."""
         results = []
         while self._due and self._due[0] <= now_ns:
             due_ns = self._due.popleft()

@@ -29,7 +29,7 @@ Values = Mapping[str, tuple[str, Any]]
 
 
 class OpcUaOptions(Section):
-    """Where an OPC UA server listens, and who may connect to it."""
+    """Options of an OPC UA server: where it listens, and who may connect."""
 
     host: Annotated[
         Host, Field(description="Address to listen on; any but this computer alone demands a user and a password.")

@@ -44,7 +44,7 @@ class S7Connection(ISOTCPConnection):
 
 
 class LimitedClient(Client):
-    """Client whose requests are made within `limited`; connecting, negotiation included, has the same time limit."""
+    """Client whose requests are made within `limited`; connecting and negotiating have the same time limit."""
 
     pdu_length: int
 

@@ -1,8 +1,8 @@
 """Sink `otel`: sends each frame as an OpenTelemetry trace, with a span for each stage, by OTLP over HTTP (protobuf).
 
-The stages are those of `edgead.profiling.latency.STAGES`, placed end to end from capture to verdict; for a model with
-tiles, each is the sum over all tiles. Then the span `handover` lasts until this sink has the verdict; the time of the
-sinks themselves is not known yet. The trace has the frame's id.
+The stages are named in `edgead.profiling.latency.STAGES`, and placed end to end from capture to verdict; for a model
+with tiles, a stage is the sum over all tiles. Then the span `handover` lasts until this sink has the verdict; the time
+of the sinks themselves is not known yet. The trace has the frame's id.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class OtelOptions(SinkOptions):
 
 
 class OtelSink(BaseSink):
-    """Sink that passes spans to OpenTelemetry's queue, whose thread exports them: no frame waits for the collector.
+    """Sink that passes spans to OpenTelemetry's queue; a thread exports them, so that no frame waits for the collector.
 
     While the collector is away, the oldest spans beyond 2048 (OTEL_BSP_MAX_QUEUE_SIZE), and those of attempts that
     failed for ten seconds (OTEL_EXPORTER_OTLP_TIMEOUT), are lost.
@@ -84,7 +84,7 @@ class OtelSink(BaseSink):
         return f"{self.uri}: the collector did not take the last spans" if self._exporter.failed else None
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
-        """Create the spans of a frame; a verdict on a whole part gets no spans, as each of its views has its own."""
+        """Create the spans of a frame; a whole part's verdict gets no spans, as each view has spans of its own."""
         taken_ns = time.perf_counter_ns()
         if isinstance(verdict, PartVerdict) or not self._is_wanted(verdict):
             return
@@ -102,7 +102,7 @@ class OtelSink(BaseSink):
         root.end(judged_ns)
 
     def close(self) -> None:
-        """Export waiting spans if the collector accepted the last export; otherwise drop them, not to wait in vain."""
+        """Export waiting spans if the collector accepted the last export; else drop them instead of waiting in vain."""
         if self._exporter.failed:
             self._exporter.shutdown()
         self._provider.shutdown()

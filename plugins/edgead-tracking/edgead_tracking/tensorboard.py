@@ -14,7 +14,7 @@ _FLUSH_S = 5
 
 
 class TensorBoard:
-    """Tracker that writes an event file into a folder, whose name TensorBoard shows as the run's."""
+    """Tracker that writes an event file into a folder; TensorBoard shows the folder's name as the run's name."""
 
     def __init__(self, where: str):
         if not where:

@@ -186,7 +186,7 @@ def judge_finalists(
 
 @dataclass(slots=True)
 class _Variant:
-    """Finalist in one precision with one size of memory bank, and its best time so far."""
+    """Finalist in one precision with one size of memory bank, and the best time measured so far."""
 
     candidate: Candidate
     precision: str

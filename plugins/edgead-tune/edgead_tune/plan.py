@@ -48,7 +48,7 @@ class TunePlan:
 
 @dataclass(frozen=True, slots=True)
 class ImageSplit:
-    """Good images of a search, split into those to learn from and those to evaluate with; no group is in both.
+    """Good images of a search, split into images to learn from and images to evaluate with; no group is in both.
 
     `groups`: groups of all these images.
     """
@@ -69,7 +69,7 @@ class ImageSplit:
 
 
 def split_images(plan: TunePlan, good: GoodImages, progress: StageProgress) -> ImageSplit:
-    """Split the good images into those that candidates learn from and those that they are evaluated with.
+    """Split the good images into images that candidates learn from and images that evaluate the candidates.
 
     Raises SettingsError, DatasetError, CalibrationError: the plan is not possible with these images.
     """

@@ -1,8 +1,8 @@
 """Search for the best detector within a latency budget on this machine; the test set is never used.
 
 Successive halving (Jamieson and Talwalkar, AISTATS 2016): all candidates learn from a quarter of the images, in waves
-of neighbours of the best; the better half learns from half of the images, and the better half of that from all. The
-finalists are built, timed and evaluated in the form that ships.
+of neighbours of the best; the better half of them learns from half of the images, and again the better half from all.
+The finalists are built, timed and evaluated in the form that ships.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MIN_FINALISTS = 4
 class FirstRound:
     """First round: tries `plan.trials` candidates, presets and some more first, then mostly neighbours of the best.
 
-    `outcomes`: presets, and all candidates whose frames keep within the budget; best first.
+    `outcomes`: results of presets, and of all candidates whose frames keep within the budget; best first.
     `problems`: problems of candidates.
     """
 
@@ -227,7 +227,7 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
 
 
 def halve(outcomes: list[TrialResult], team: Team) -> tuple[list[TrialResult], list[str]]:
-    """Train the better half on more images, and the better half of that on all; presets are always kept.
+    """Train the better half on more images, then the better half of these candidates on all; presets are always kept.
 
     In the last round the size of the memory bank is chosen again, as more patches can fill it.
 

@@ -46,7 +46,7 @@ class Candidate:
 
     @property
     def graph(self) -> tuple[str, ...]:
-        """Key of the network: candidates with equal keys have networks of equal time."""
+        """Key of the network: the networks of candidates with equal keys take equal time."""
         return (self.detector, *(str(self.settings.get(key)) for key in GRAPH))
 
     def differences(self, other: Candidate) -> int:
@@ -60,7 +60,7 @@ class Candidate:
         return Candidate(self.detector, {**self.settings, **settings})
 
     def reopened(self) -> Candidate:
-        """Return the candidate without values for the settings that a trial chooses; presets are returned unchanged."""
+        """Return the candidate with the settings that a trial chooses left open; presets are returned unchanged."""
         if self.name:
             return self
         return Candidate(
@@ -68,7 +68,7 @@ class Candidate:
         )
 
     def keeping(self, proportions: Proportions) -> Candidate:
-        """Return the candidate with an input of the images' proportions; a preset is returned unchanged."""
+        """Return the candidate with an input size of the images' proportions; a preset is returned unchanged."""
         if self.detector != "patchcore":
             return self
         return replace(self, settings=keep_proportions(self.settings, proportions))
@@ -104,7 +104,7 @@ def draw_candidates(detectors: Sequence[str], seed: int) -> list[Candidate]:
 
 
 def nearest_first(candidates: Sequence[Candidate], leaders: Sequence[Candidate]) -> list[Candidate]:
-    """Sort candidates, keeping order within both: first those that differ from a leader in one setting at most."""
+    """Sort candidates stably: first all that differ from some leader in one setting at most, then the others."""
     return sorted(candidates, key=lambda one: all(one.differences(leader) > 1 for leader in leaders))
 
 

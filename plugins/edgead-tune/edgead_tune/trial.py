@@ -33,7 +33,7 @@ from edgead_tune.space import WINDOWS, Candidate
 class Trial:
     """Order for a worker: the candidate to try, and the images and settings to try it with.
 
-    `learn`, `judge`: good images to learn from, and those to evaluate with, as they are and with defects drawn on them.
+    `learn`, `judge`: good images to learn from, and good images to evaluate with, as they are and with drawn defects.
     `threads`: number of threads of this worker.
     `build`: if given, the artifact is built too and calibrated by this plan.
     `rows`: sizes of the memory bank to evaluate, if the candidate leaves the size open.
@@ -96,7 +96,7 @@ def unpack(outcome: TrialResult, folder: Path) -> Path:
 
 
 def cut_bank(path: Path, rows: int | None) -> None:
-    """Cut an artifact's memory bank to its first rows, which greedy k-centre would choose for that size."""
+    """Cut an artifact's memory bank to its first rows; greedy k-centre would choose the same for that size."""
     artifact = Artifact.load(path)
     if BANK in artifact.manifest.arrays and rows is not None:
         of_rows = [name for name in OF_ROWS if name in artifact.manifest.arrays]
@@ -111,7 +111,7 @@ def with_window(trained: Trained, window: int) -> Trained:
 
 
 def with_rows(trained: Trained, rows: int) -> Trained:
-    """Return the trained model with only its bank's first rows, which greedy k-centre would choose for that size."""
+    """Return the trained model with only the first rows of its memory bank; see `cut_bank`."""
     of_rows = {name: trained.arrays[name][:rows] for name in OF_ROWS if name in trained.arrays}
     return replace(trained, arrays={**trained.arrays, **of_rows})
 
@@ -136,7 +136,7 @@ def score_by_window(trained: Trained, images: Sequence[np.ndarray], windows: Seq
 
 
 def _judge(candidate: Candidate, trained: Trained, trial: Trial) -> list[tuple[Candidate, float]]:
-    """Return the candidate with each size of memory bank and its best window, and the AUROC, best first."""
+    """Return one candidate for each size of memory bank, with the best window, and its AUROC; best first."""
     test = _test(trial.judge, trial.seed)
     if not trial.rows or "memory_bank_size" in candidate.settings:
         return [_judge_windows(candidate, trained, test)]

@@ -98,7 +98,7 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """Workers with `threads` threads each, and the images and the plan that they share."""
+    """Workers with `threads` threads each, and the images and the plan that all use."""
 
     workers: TrialWorkers
     threads: int
@@ -109,7 +109,7 @@ class Team:
     def learn(
         self, candidates: Sequence[Candidate], share: float, stage: str, *, build: bool
     ) -> tuple[list[TrialResult], list[str]]:
-        """Train candidates on a share of the images; return their outcomes, best first, and the problems of others.
+        """Train candidates on a share of the images; return outcomes, best first, and problems of the others.
 
         With `build` each outcome has its artifact.
         """

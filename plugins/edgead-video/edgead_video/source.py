@@ -1,4 +1,4 @@
-"""Source of strips: each frame of another source with the four before it, once there are four without a gap."""
+"""Source of strips: each frame of another source with the four frames before it, once there are four without a gap."""
 
 from __future__ import annotations
 

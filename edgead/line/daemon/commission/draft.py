@@ -96,7 +96,7 @@ def check_places(drawn: DraftSettings, frame_size: tuple[int, int]) -> None:
 
 
 def rates_of(count: int, parts: int) -> dict[str, Any]:
-    """Return `parts`, the false-reject rate that images of so many allow, the next stricter one, and its parts."""
+    """Return `parts`, the false-reject rate that so many parts allow, the next stricter rate, and its parts."""
     rate = strictest_rate(count, parts) if count >= FEWEST_IMAGES else None
     stricter = [offered for offered in OFFERED_RATES if rate is None or offered < rate]
     following = stricter[-1] if stricter else None
@@ -110,7 +110,7 @@ def rates_of(count: int, parts: int) -> dict[str, Any]:
 
 
 class DraftError(EdgeadError):
-    """A refused step of a draft; the message says what to do."""
+    """Refused step of a draft; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Draft:
 
     @property
     def other_sizes(self) -> list[str]:
-        """Names of the images of another size than most have; none where no size is that of most."""
+        """Names of the images of another size than most images have; none if no size is shared by most."""
         for name in self.images:
             if name not in self._sizes:
                 with suppress(OSError), (self.folder / IMAGES / name).open("rb") as file:
@@ -152,7 +152,7 @@ class Draft:
 
     @property
     def parts(self) -> int:
-        """Number of parts: names of sent files may tell that several images show one."""
+        """Number of parts: names of sent files may tell that several images show the same part."""
         files = self.files
         named = by_stem([Path(files.get(name, name)) for name in self.images])
         return len({*named.keys}) if named else len(self.images)
@@ -250,8 +250,8 @@ class Draft:
     def restore(self, name: str, row: Row = _NO_ROW) -> None:
         """Put an image back that was taken out.
 
-        Raises DraftError: no such image was taken out, there is no room, or the image repeats one of the draft or has
-            another size.
+        Raises DraftError: no such image was taken out, there is no room, or the image repeats an image of the draft or
+            has another size.
         """
         if name not in self.left_out:
             raise DraftError(f"image {name} cannot be put back: it is in the draft, or its room was needed")
@@ -296,7 +296,7 @@ class Draft:
 
     @property
     def sent(self) -> dict[str, str]:
-        """Names of the sent images, also of those taken out since, by the SHA-256 of the sent files."""
+        """Names of the sent images, also if taken out since, by the SHA-256 of the sent files."""
         there = {*self.images, *self.left_out}
         return {sha256: name for sha256, name in self.state.sent.items() if name in there}
 
@@ -335,7 +335,7 @@ class Draft:
 
     @property
     def source(self) -> str:
-        """Text that changes whenever a newly learnt model would: it names images, region, ignored places and preset."""
+        """Text of images, region, ignored places and preset: if it changes, a newly learnt model would change too."""
         drawn = self.state.drawn
         return f"{' '.join(self.images)} | {drawn.region} | {drawn.ignored}" + f" | {drawn.preset}" * (
             drawn.preset != "auto"

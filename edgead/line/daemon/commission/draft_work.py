@@ -1,6 +1,6 @@
 """Work on the draft of one camera: collecting good parts beside the line, and learning in a process.
 
-It also decides which steps cannot run at the same time.
+`DraftWork` also decides which steps cannot run at the same time.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ MODEL, MAPS, RESULT = "model", "maps", "result.json"
 
 
 def give_way() -> None:
-    """Give the calling thread a lower priority than those that judge: on Linux each thread has its own."""
+    """Give the calling thread a lower priority than judging threads have: on Linux each thread has its own."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
 
 
@@ -180,7 +180,7 @@ class CameraLine:
 
 @dataclass(frozen=True, slots=True)
 class LearningStep:
-    """Progress of learning: its current stage, and how much of that is done."""
+    """Progress of learning: the current stage, and how much of this stage is done."""
 
     stage: str = "begin"
     done: int = 0
@@ -238,7 +238,7 @@ class LearningProcess:
             self._ended(self._why(code) if problem == "" else problem)
 
     def _hear(self, order: dict[str, Any]) -> str | None:
-        """Send the worker its order, read its messages; return its problem, None on success, "" without either."""
+        """Send the worker its order, read its messages; return a problem, None for success, "" without either."""
         problem: str | None = ""
         assert self._process.stdin is not None and self._process.stdout is not None
         # Its input stays open while it works: the process ends when this one does.
@@ -336,7 +336,7 @@ class DraftWork:
             self._problem = None
 
     def take(self) -> dict[str, Any]:
-        """Take the camera's newest frame as a good part; return its name, or that of the image that it repeats."""
+        """Take the camera's newest frame as a good part; return its name, or the name of the image that it repeats."""
         frame = self._line.fresh()
         with self._lock:
             self._refuse_while_busy()
@@ -348,16 +348,17 @@ class DraftWork:
             return {"image": name, "like": repeated, "images": len(self._draft.images)}
 
     def begin_sending(self, by: str) -> dict[str, str]:
-        """Note who sends images; return those sent before, see `Draft.sent`."""
+        """Note who sends images; return the images sent before, see `Draft.sent`."""
         with self._lock:
             self._refuse_while_busy()
             self._draft.begin_sending(by)
             return self._draft.sent
 
     def send(self, data: bytes, file: str = "") -> dict[str, Any]:
-        """Take the bytes of an image `file` as a good part; return its name, or that of the image that it repeats.
+        """Take the bytes of an image `file` as a good part; return its name, or the name of the image that it repeats.
 
-        Raises ImageError: the bytes are no image, or one of another size than places are drawn on: other files may do.
+        Raises ImageError: the bytes are no image, or its size is not the size that places are drawn on: other files may
+            do.
         Raises DraftError: other files would be refused too.
         """
         sha256 = hashlib.sha256(data).hexdigest()

@@ -105,7 +105,7 @@ class Commissioning:
         work.change(meant, revision, by, row)
 
     def begin_sending(self, camera: str, folder: str, images: int, by: str) -> dict[str, str]:
-        """Note in the audit that somebody sends a folder of images; return those sent before, see `Draft.sent`."""
+        """Note in the audit that somebody sends a folder of images; return the images sent before, see `Draft.sent`."""
         work = self.work(camera)
         after = f"{folder or 'files'}: {images} images for camera {camera}"
         with self._daemon.store.audited(by=by, action="send images", pipeline="", before=None, after=after):
@@ -195,7 +195,7 @@ class Commissioning:
         return row
 
     def _beside(self, camera: str, pipeline: str | None) -> Path:
-        """Return the folder with a pipeline's model; without a pipeline, with that of another, best of this camera."""
+        """Return the folder that holds a pipeline's model; without a pipeline, another's, preferably of this camera."""
         sections = self._daemon.site.pipelines
         if pipeline is None:
             of_camera = [name for name, section in sections.items() if section.camera == camera]
@@ -233,7 +233,7 @@ class Commissioning:
 
 
 def _is_there(learnt: Path, place: Path) -> bool:
-    """Return whether this very model is at `place`, as after a kill; raise DraftError if another is there.
+    """Return whether this same model is at `place`, as after a kill; raise DraftError if another model is there.
 
     A signature does not make it another model: the manifest's hash does not cover signatures.
     """

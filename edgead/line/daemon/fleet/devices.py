@@ -20,7 +20,7 @@ _MISSED = 3.0
 
 @dataclass(frozen=True, slots=True)
 class FleetDevice:
-    """Known state of a device: whether it is connected, its last report, and when that came (monotonic seconds)."""
+    """Known state of a device: whether it is connected, its last report, and the report's time (monotonic seconds)."""
 
     name: str
     online: bool = False

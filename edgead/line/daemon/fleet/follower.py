@@ -1,6 +1,6 @@
-"""Follower of a registry's tag: pulls the model that it names, tests it, puts it into service, or goes back.
+"""Follower of a registry's tag: pulls the model that the tag names, tests it, puts it into service, or goes back.
 
-It has no thread, clock or network of its own; `edgead.line.daemon.fleet.followers` gives it these.
+It has no thread, clock or network of its own; `edgead.line.daemon.fleet.followers` provides these.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Follower:
         return self._section.every_s * self._chance.uniform(1 - jitter, 1 + jitter)
 
     def _ask(self, pipeline: Pipeline) -> None:
-        """Ask the registry for the tag's digest, and try a new model; a failure leaves the one in service."""
+        """Ask the registry for the tag's digest, and try a new model; after a failure the model in service stays."""
         try:
             digest = self._tag.digest()
             self._looked_at = datetime.now(timezone.utc)

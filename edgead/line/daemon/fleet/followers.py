@@ -1,6 +1,6 @@
 """Followers of a site: one thread of low priority for each pipeline that has a tag.
 
-Their downloads keep to the configured rate.
+Downloads keep to the configured rate.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class Followers:
         return self.named[name].begin()
 
     def follow(self, site: Site, pipelines: Mapping[str, Pipeline], store: EvidenceStore) -> None:
-        """Start new followers, replace followers whose section has changed, end those that no section wants."""
+        """Start new followers, replace followers whose section has changed, end followers that no section wants."""
         for name in [name for name in self.named if name not in pipelines]:
             self._end(name)
         for name, pipeline in pipelines.items():

@@ -20,11 +20,11 @@ _MAX_REASON = 500
 
 
 class ReplayedModelError(EdgeadError):
-    """A signed model of another product, or older than one that has judged here; the message says what to do."""
+    """Signed model of another product, or older than a model that has judged here; the message says what to do."""
 
 
 class SignatureRecord(BaseModel, frozen=True, extra="forbid"):
-    """Product, and highest counter, in the signatures of a pipeline's models so far."""
+    """Product and highest counter that the signatures of a pipeline's models have stated so far."""
 
     product: str
     counter: int
@@ -33,9 +33,9 @@ class SignatureRecord(BaseModel, frozen=True, extra="forbid"):
 class FollowRecord(BaseModel, frozen=True, extra="forbid"):
     """Record of the digests that one pipeline follows.
 
-    `seen`: the tag's digest when it was last handled; nothing is done until the tag has another one.
+    `seen`: the tag's digest when the tag was last handled; nothing is done until the tag has another digest.
     `current`, `previous`: digests in service now and before; None for the model of the site file.
-    `pinned`: somebody has chosen another model than the tag's.
+    `pinned`: whether somebody has chosen another model than the tag's.
     `trying`: digest under trial: being tested, or new in service; `starts` counts its starts so far.
     `refused`: digests that will not be tried again, with the reasons.
     `signed`: lower bound for later models; None as long as no signature was required.
@@ -87,9 +87,9 @@ class FollowRecord(BaseModel, frozen=True, extra="forbid"):
 
 
 def read_record(file: Path, source: str) -> FollowRecord:
-    """Read the record of a followed tag; if it is of another tag, keep only the models in service and refused.
+    """Read the record of a followed tag; from a record of another tag, keep only the models in service and refused.
 
-    The bound of its signatures is then forgotten: the author of the site file may choose other models.
+    The bound of signatures is then forgotten: the author of the site file may choose other models.
     """
     try:
         found = FollowRecord.model_validate_json(file.read_bytes())

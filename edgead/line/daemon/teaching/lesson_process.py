@@ -1,4 +1,4 @@
-"""Lesson: the process that teaches a copy of a pipeline's model, the images of marked parts, and its folder.
+"""Lesson: the process that teaches a copy of a pipeline's model, the images of marked parts, and the lesson's folder.
 
 The process is `edgead teach`, with the lowest priority and a time limit; the sorting of rejects runs the same way.
 """
@@ -97,7 +97,7 @@ def judge_by_new_version(
 
 
 class DoubtfulPart(BaseModel):
-    """A part that is far from all good parts: its scores, and the likeliest explanation."""
+    """Part that is far from all good parts: its scores, and the likeliest explanation."""
 
     verdict: str
     of_limit: float
@@ -151,7 +151,7 @@ class LessonFolder:
 
     @classmethod
     def new(cls, model: Path, file: Path) -> LessonFolder:
-        """Make a folder with a new name: a process of an earlier daemon may still write into an old one."""
+        """Make a folder with a new name: a process of an earlier daemon may still write into an old folder."""
         model = model.resolve()
         path = model.with_name(f".{model.name}{_MARK}{secrets.token_hex(4)}")
         path.mkdir()
@@ -184,7 +184,7 @@ class LessonFolder:
     def remove(self) -> None:
         """Remove folder, images and file; the file last, so that after a kill it still leads to the rest.
 
-        All lesson folders of the model go: the process of a killed daemon may have made its folder again.
+        All lesson folders of the model are removed: the process of a killed daemon may have made its folder again.
         """
         before, mark, _ = self._path.name.partition(_MARK)
         if mark:

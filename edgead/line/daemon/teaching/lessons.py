@@ -39,7 +39,7 @@ _PATIENCE_S = 0.5
 
 
 class Lessons:
-    """Lessons of a site: at most one under way, and each pipeline's last one until somebody decides on it.
+    """Lessons of a site: at most one under way, and each pipeline's last lesson until somebody decides on it.
 
     `site`: returns the current site.
     `pipelines`: returns the current pipelines.
@@ -116,7 +116,7 @@ class Lessons:
                 self._thread.start()
 
     def accept(self, pipeline: str, *, by: str) -> None:
-        """Replace the model by the taught one; the replaced one becomes an earlier version.
+        """Replace the model by the taught model; the replaced model becomes an earlier version.
 
         Raises EdgeadError: no lesson is ready, the model was changed meanwhile, or the taught model fails its self-test
             or is not signed as the site requires: nothing changes then.
@@ -228,7 +228,7 @@ class Lessons:
     def _new_folder(
         self, model: Path, lesson: LessonState, good: Sequence[Path], bad: Sequence[Path]
     ) -> tuple[LessonFolder, list[Path], list[Path]]:
-        """Make the folder of a lesson; return it with its copies of the good and of the bad images."""
+        """Make the folder of a lesson; return it, and the copies of the good and of the bad images."""
         try:
             folder = LessonFolder.new(model, self._file(lesson.pipeline))
             folder.keep(lesson)

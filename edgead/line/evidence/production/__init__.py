@@ -1,1 +1,1 @@
-"""Production figures of an evidence store: counts and yield of shifts, orders and batches, and files of these."""
+"""Production figures of an evidence store: counts and yield of shifts, orders and batches, and exported files."""

@@ -27,12 +27,12 @@ def write_annotated(export: Export, write: Write, progress: Progress, *, kind: A
     """Write the kept frames, one image per verdict, then the annotations of their defects.
 
     A part that a person marked as good has no annotation, whatever its verdict. A part that is marked as bad, or whose
-    verdict is not ok, has the boxes of its verdict. Without boxes, as a missed defect, it has a box of the whole image,
-    which annotation tools need, of a kind "... without a place". In COCO's format each image has its `decision`,
-    scores, `measured` and `mark`, and `other_format` if it does not fit the model.
+    verdict is not ok, has the boxes of its verdict. Without boxes, as for a missed defect, there is one box of the
+    whole image, which annotation tools need, of a kind "... without a place". In COCO's format each image has its
+    `decision`, scores, `measured` and `mark`, and `other_format` if the image does not fit the model.
 
     Returns the number of images written.
-    Raises OSError: it cannot be written.
+    Raises OSError: a file cannot be written.
     Raises EvidenceError: the database cannot be read.
     """
     assert export.images is not None

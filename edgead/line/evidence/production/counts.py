@@ -1,4 +1,4 @@
-"""Counts of verdicts and their yield over time, of a pipeline or of a part that several pipelines judge.
+"""Counts of verdicts, and yields, over time, of a pipeline or of a part that several pipelines judge.
 
 Each report has a deadline and a limited share of a core, since judging needs the cores and Python's lock too.
 """
@@ -55,13 +55,13 @@ class QueryBudget:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts of parts by decision, and of the wrong ones among these by what people marked later.
+    """Counts of parts by decision, and of the decisions that people's later marks show to be wrong.
 
     `fault`: parts of several views that are a fault, as when a view is missing: they were not inspected.
     `false_rejects`: number of reviews and rejects that a person found good.
     `known_escapes`: number of ok parts that a person found bad.
-    `lost`, `late`, `in_fault`, `paused`: number of frames without a verdict in time, which count as no part: none was
-        made as the frame was lost, was made too late, or none as the pipeline was in fault or paused.
+    `lost`, `late`, `in_fault`, `paused`: number of frames without a verdict in time, which count as no part: the frame
+        was lost, the verdict came too late, or the pipeline was in fault or paused.
     """
 
     ok: int = 0
@@ -85,7 +85,7 @@ class Tally:
 
     @property
     def uninspected(self) -> int:
-        """Number of frames without a verdict in time; `inspected` counts the late ones too, since they were decided."""
+        """Number of frames without a verdict in time; `inspected` counts late verdicts too."""
         return self.lost + self.late + self.in_fault + self.paused
 
     @property
@@ -95,7 +95,7 @@ class Tally:
 
     @property
     def reviewed_yield(self) -> float | None:
-        """Share of inspected parts that are good, as people's marks correct it; None if nothing was inspected."""
+        """Share of inspected parts that are good, corrected by people's marks; None if nothing was inspected."""
         good = self.ok + self.false_rejects - self.known_escapes
         return good / self.inspected if self.inspected else None
 
@@ -134,7 +134,7 @@ class Unit(NamedTuple):
 
 
 def units_of(access: Access) -> list[tuple[Unit, bool]]:
-    """List all units of a store; False marks a pipeline that is a view of a part, whose parts count there already."""
+    """List all units of a store; False marks a pipeline that is a view of a part, as the part counts already."""
     names = {True: _distinct(access, parts.c.part), False: _distinct(access, verdicts.c.pipeline)}
     with access.reading() as connection:
         views = {view for name in names[True] for view in _views(connection, name)}
@@ -164,7 +164,7 @@ def pipelines_of(access: Access) -> list[str]:
 
 
 class CountCorrection(NamedTuple):
-    """Correction of the counts of a time by a person: a false reject, or a known escape."""
+    """Correction of the counts by a person, for one moment: a false reject, or a known escape."""
 
     at: datetime
     batch: str
@@ -173,7 +173,7 @@ class CountCorrection(NamedTuple):
 
 
 def decided(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally:
-    """Count the decisions of a period, without people's later marks, and the frames without one in time."""
+    """Count the decisions of a period, without people's later marks, and the frames without a decision in time."""
     decision = unit.table.c.decision
     query = select(decision, func.count()).where(unit.within(begin, end)).group_by(decision)
     with access.reading() as connection:
@@ -235,7 +235,7 @@ def span(periods: Sequence[Period]) -> tuple[datetime, datetime]:
 
 
 def _passed(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally:
-    """Count the frames of a period without a verdict in time: those on record, and those that wait to be written."""
+    """Count the frames of a period without a verdict in time: on record, or waiting to be written."""
     column = passed_frames.c
     query = select(column.reason, func.sum(column.frames)).where(column.at >= begin, column.at < end)
     with access.passed.moving, access.reading() as connection:
@@ -263,7 +263,7 @@ def _corrected_verdicts(
 
 
 def _corrected_parts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[CountCorrection]:
-    """Yield the ok parts with a view marked bad, and the others whose views are all ok or marked good."""
+    """Yield the ok parts with a view marked bad, and the parts not ok whose views are all ok or marked good."""
     marked = connection.execute(select(marks.c.pipeline, marks.c.id, marks.c.verdict).where(marks.c.at >= begin))
     said = {(pipeline, id): verdict for pipeline, id, verdict in marked}
     query = select(parts).where(wanted, parts.c.decision != "fault")

@@ -151,7 +151,7 @@ def size_of(folder: ImageFolder, kept: Iterable[VerdictImages]) -> int:
 
 
 def zip_images(folder: ImageFolder, kept: Iterable[VerdictImages]) -> Iterator[bytes]:
-    """Make a ZIP file of images; yield a piece of the file for each verdict.
+    """Make a ZIP file of images; yield a piece of the file for each verdict, then the ZIP's directory.
 
     Images are not compressed, since JPEGs do not shrink. Images that retention removes meanwhile are left out.
     """
@@ -230,7 +230,7 @@ class Export:
 def write_export(export: Export, write: Write, progress: Progress) -> int:
     """Write the images, then the table of their verdicts; return the number of verdicts with images.
 
-    Raises OSError: it cannot be written.
+    Raises OSError: a file cannot be written.
     Raises EvidenceError: the database cannot be read.
     """
     table, written = export.table(progress), 0
@@ -244,7 +244,7 @@ def write_export(export: Export, write: Write, progress: Progress) -> int:
 
 
 def export_to_zip(export: Export, path: Path, progress: Progress) -> int:
-    """Write table and images into a ZIP file; return the number of verdicts with images. It appears when complete."""
+    """Write table and images into a ZIP file, which appears when complete; return the count of verdicts with images."""
     written = 0
     with open_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open(f"verdicts.{export.kind}", "w", force_zip64=True) as table:

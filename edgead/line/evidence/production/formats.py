@@ -22,7 +22,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 class GrowingFile(io.RawIOBase):
-    """File in memory, not seekable: its writer fills it, and `take` empties it."""
+    """File in memory, not seekable: a writer fills it, and `take` empties it."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []

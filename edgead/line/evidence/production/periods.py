@@ -1,4 +1,4 @@
-"""Periods of production by which parts are counted."""
+"""Periods of time in production, in which parts are counted."""
 
 from __future__ import annotations
 

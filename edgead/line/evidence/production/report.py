@@ -49,7 +49,7 @@ class ReportQuery:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Group of a report: one shift, day, order, batch or recipe; the last two have no begin and no end."""
+    """Group of a report: one shift, day, order, batch or recipe; batches and recipes have no begin and no end."""
 
     name: str
     begin: datetime | None
@@ -135,7 +135,7 @@ def report_page(shown: Printed) -> str:
 
 
 def title_of(group: Group) -> str:
-    """Return the title of a group: its name, and its begin unless the name is that day."""
+    """Return the title of a group: its name, and the time of its begin, if known and the name is not that date."""
     if group.begin is None:
         return group.name or "none named"
     day = group.begin.astimezone().date().isoformat()

@@ -62,7 +62,7 @@ Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500, p
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Identity of a request's sender: role, way of signing in, and name."""
+    """Identity of a request's sender: role, kind of sign-in, and name."""
 
     role: Role
     way: Literal["open", "token", "password", "pin", "panel", "proxy"]

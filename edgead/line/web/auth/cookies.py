@@ -1,6 +1,6 @@
 """Cookies of a browser: its session, its panel, and a panel's role raised by a PIN.
 
-Session cookies hold only a random number, known only to this process, and end with it.
+Session cookies hold only a random number, which only this process knows; they end with the process.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class BrowserSession:
 
 
 class Sessions:
-    """Table of sessions, limited per person and in all; beyond a limit, the oldest of the person with most ends.
+    """Table of sessions, limited per person and in all; beyond a limit, the busiest person's oldest session ends.
 
     A session ends after its lifetime, or earlier if its browser sends no request for `idle_s`.
     """

@@ -13,7 +13,7 @@ _IPV6_PREFIX = 64  # one customer has at least that many addresses; counting sin
 
 
 class FailureLimit:
-    """Limit of failures by address, in bounded memory: the addresses that failed longest ago are forgotten."""
+    """Counter of failures by address, which says how long to wait; in bounded memory, as the oldest are forgotten."""
 
     def __init__(self, *, most: int, within_s: float, clock: Callable[[], float] = time.monotonic):
         self._most, self._within_s, self._clock = most, within_s, clock

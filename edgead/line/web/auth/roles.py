@@ -1,4 +1,4 @@
-"""Roles that requests need, with a table of the routes for operators.
+"""Roles that requests need, with a table of the routes that operators may use.
 
 A route that is not in the table needs `engineer` for changes, and `view` for reading.
 """

@@ -42,13 +42,13 @@ class Gaussian(nn.Module):
     def fit(self, samples: Tensor, *, reduction: Reduction = "none", variance: float = 0.99) -> Gaussian:
         """Estimate mean and covariance.
 
-        The covariance is that of Ledoit and Wolf in the kept space, as in the authors' code
-        (https://github.com/ORippler/gaussian-ad-mvtec, `compute_train_gaussian`). Its eigenvectors are those of the
-        sample covariance, so that one decomposition serves both.
+        Within the kept components the covariance is shrunk after Ledoit and Wolf, as in the authors' code
+        (https://github.com/ORippler/gaussian-ad-mvtec, `compute_train_gaussian`). Shrinkage keeps the eigenvectors, so
+        that one decomposition serves the choice of components and the covariance.
 
         `samples` (Tensor of shape (n, d), float32): features; n >= 2.
         `reduction` ({"none", "pca", "npca"}): principal components to keep, see `choose_components`.
-        `variance`: share of the variance at which a reduction cuts.
+        `variance`: share of the total variance at which "pca" or "npca" divides the components.
         """
         exact = samples.double()
         mean = exact.mean(dim=0)

@@ -1,4 +1,4 @@
-"""AnomalyCLIP (Zhou et al. 2024): two learnt prompts for any product, and patch embeddings that stay local.
+"""AnomalyCLIP (Zhou et al. 2024): two learnt prompts for any product; patches attend to similar patches only.
 
 Network, prompts, losses and scores are those of the authors' code (`tests/test_words_authors.py`). The prompts are
 learnt once, from labelled images of other products, or read from the authors' files; the product itself is not learnt.
@@ -27,7 +27,7 @@ class AnomalyClipConfig(LearntWordsConfig):
 
 
 class AnomalyClipNetwork(WordsNetwork):
-    """Network that compares two texts with patches on the refined path and with the image on the tower's own path.
+    """Network that compares two texts with the image, and with its patches from a second path of refined attention.
 
     `tower`, `temperature`: parameters of `WordsNetwork`.
     `blocks`, `refined`: parameters of `two_paths`.
@@ -44,7 +44,7 @@ class AnomalyClipNetwork(WordsNetwork):
         return layers.sum(dim=0).unflatten(1, self.grid), self.anomalous(embedding)
 
     def embed(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """uint8 RGB (n, h, w, 3) -> the image's embedding (n, d), and those of patches of each layer, (n, patches, d).
+        """uint8 RGB (n, h, w, 3) -> embeddings of the image (n, d), and of patches at each layer, (n, patches, d).
 
         The authors' code projects the class token without the normalisation before it.
         """

@@ -34,14 +34,14 @@ class LearntWordsConfig(MethodConfig):
     image_size : (int, int)
         Height and width that images are resized to.
     refined_blocks : int
-        Number of last blocks with a second path, of refined attention.
+        Number of last blocks that also have the second path, see `value_paths.two_paths`.
     prompts : str, optional
         File of learnt prompts, an authors' checkpoint.
     auxiliary : tuple of str
-        Folders of other products in MVTec layout; without a file of prompts, these are learnt from their test images
-        and masks.
+        Folders of other products in MVTec layout, from whose test images and masks the prompts are learnt if `prompts`
+        names no file.
     context, deep_context, deep_blocks : int
-        Numbers of learnt tokens of a prompt, of tokens that further blocks of the text tower replace by other learnt
+        Numbers of learnt tokens of a prompt, of tokens that later blocks of the text tower replace by other learnt
         tokens, and of these blocks.
     epochs, batch_size : int
     learning_rate : float
@@ -88,7 +88,7 @@ class LearntWords(WordsMethod[Config]):
 
     `prompts_file`: name of the authors' file.
     `betas`: betas of Adam.
-    `prompts`: prompts; only with weights.
+    `prompts`: learnt prompts; absent if the tower has no weights.
     """
 
     positions = "bilinear"

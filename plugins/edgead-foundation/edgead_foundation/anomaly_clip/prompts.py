@@ -20,9 +20,9 @@ class Prompts(nn.Module):
     """Prompts for good and anomalous objects.
 
     `width`: channels of a token of the text tower.
-    `context`: number of learnt tokens before each end.
-    `deep_context`, `deep_blocks`: number of first tokens of the context that other learnt tokens replace, and number of
-        blocks, after the first, before which they do.
+    `context`: number of learnt tokens before "object." and "damaged object.".
+    `deep_context`, `deep_blocks`: number of context tokens, from the first, that other learnt tokens replace inside the
+        tower, and number of blocks, from the second, before which that happens.
     """
 
     def __init__(self, width: int, context: int, deep_context: int, deep_blocks: int):
@@ -35,7 +35,7 @@ class Prompts(nn.Module):
         return self._encode(text, self.context)
 
     def of_images(self, text: TextTower, images: Tensor) -> Tensor:
-        """Encode the prompts with an image after the context, for Crane's training: embeddings (n, d) -> (n, 2, d)."""
+        """Encode the prompts with an image's embedding after the context, for Crane's training: (n, d) -> (n, 2, d)."""
         contexts = torch.cat(
             [self.context.repeat(len(images), 1, 1), images.repeat_interleave(2, dim=0)[:, None]], dim=1
         )
@@ -58,7 +58,7 @@ def read_prompts(file: Path, width: int) -> Prompts:
 
     Nothing is unpickled but tensors.
 
-    Raises SettingsError: the file is no such checkpoint, or of another text tower.
+    Raises SettingsError: the file is no such checkpoint, or was learnt with another text tower.
     """
     state = load_named(file, "prompt_learner", "learnt prompts", "epoch_15.pth")
     names = sorted((name for name in state if name.startswith("compound_prompts_text.")), key=_number)

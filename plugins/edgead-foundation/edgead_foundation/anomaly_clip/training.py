@@ -63,7 +63,7 @@ class LabelledSet:
 
 @dataclass(frozen=True, slots=True)
 class Epochs:
-    """Schedule of images over epochs.
+    """Schedule: the order of the images in each epoch.
 
     `seed`: seed of the order of images.
     """
@@ -98,8 +98,7 @@ def order_of(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
 def map_loss(shares: Sequence[Tensor], masks: Tensor) -> Tensor:
     """Compute the focal and Dice losses of maps, summed over layers; a scalar.
 
-    `shares` (sequence of Tensor of shape (n, 2, h, w)): shares of the good and the anomalous text, one tensor for each
-        layer.
+    `shares` (sequence of Tensor of shape (n, 2, h, w)): probabilities of the good and the anomalous text, by layer.
     `masks` (Tensor of shape (n, h, w), float): 1 where the pixel is anomalous.
     """
     losses = [

@@ -50,7 +50,7 @@ def cut_crops(
 
     `image`: ndarray of shape (h, w, 3), uint8, RGB.
     `mask`, `anomaly_map`: ndarray of shape (h', w'), uint8.
-    `count`: number of regions from `main_elements`; the largest `count + 1` boxes are kept, or all if it is None.
+    `count`: number of regions from `main_elements`: the largest `count + 1` crops are kept; None keeps all.
     `found_in`: range by which the maps of the whole set are scaled, for the scores of the crops.
     Returns crops, the largest first.
     """

@@ -1,4 +1,4 @@
-"""Encoders of crops that use only the region."""
+"""Encoders of crops: of each crop, they use only the anomalous region."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class MaskGuidedVit(Encoder):
 class RegionAverage(Encoder):
     """Encoder without a transformer, unlike the paper's: averages features of a packaged backbone over the region.
 
-    The backbone is frozen. Its channels are standardised over the crops, as heads that compare directions need it; only
-    one layer, initialised as the identity, learns.
+    The backbone is frozen. Its channels are standardised over the crops, since the heads compare directions; only one
+    layer, initialised as the identity, learns.
     """
 
     mean: Tensor

@@ -15,7 +15,7 @@ class KindHeads(nn.Module):
     """Several cosine classifiers of the same features, and a projection for contrastive learning.
 
     `channels`: channels of the features.
-    `classes`: number of classes: base classes, then kinds.
+    `classes`: number of classes: base classes (known kinds of other products), then kinds to find.
     `heads`: number of classifiers with different initial weights; the best is used.
     `hidden`, `contrast`: channels inside the projection and of its output.
     """

@@ -45,14 +45,14 @@ def pseudo_labels(logits: Tensor, base: int, temperature: float, normality: Tens
 
 
 def cross_view_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute the cross-entropy of each view with the pseudo-labels of the other; both (2 n, classes)."""
+    """Compute the cross-entropy of each view's logits with the other view's pseudo-labels; both (2 n, classes)."""
     log_p = F.log_softmax(logits / STUDENT_TEMPERATURE, dim=-1)
     first, second = labels.chunk(2)
     return -(torch.cat([second, first]) * log_p).sum(dim=-1).mean()
 
 
 def negative_entropy(logits: Tensor) -> Tensor:
-    """Compute log K minus the entropy of the mean prediction, 0 if all classes are used equally."""
+    """Compute log K minus the entropy of the mean prediction over K classes; 0 if all are used equally."""
     mean = F.softmax(logits / STUDENT_TEMPERATURE, dim=-1).mean(dim=0)
     return torch.xlogy(mean, mean).sum() + math.log(len(mean))
 

@@ -1,4 +1,4 @@
-"""Main-element binarisation: finds the regions of a map whose number is constant over most thresholds."""
+"""Main-element binarisation: finds a map's regions, at thresholds over which their number stays constant longest."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ EROSION = np.ones((6, 6), np.uint8)
 
 @dataclass(frozen=True, slots=True)
 class SearchRange:
-    """Search range of thresholds for a set of maps.
+    """Range of grey levels in which thresholds are searched, for a set of anomaly maps.
 
-    `low`, `high`: lowest and highest maximum of a map of the set.
+    `low`, `high`: the lowest and the highest of the maxima of all maps.
     """
 
     low: int
@@ -51,9 +51,9 @@ def main_elements(anomaly_map: np.ndarray, found_in: SearchRange) -> tuple[np.nd
     """Find the anomalous regions of one map (section 3.2).
 
     `anomaly_map`: ndarray of shape (h, w), uint8.
-    `found_in`: search range of the set that the map belongs to.
+    `found_in`: search range of the set of maps.
     Returns mask, ndarray of shape (h, w), uint8: 255 in a region, 0 elsewhere.
-    And number of regions at most thresholds; the mask may have another number.
+    And the number of regions that stays constant over most thresholds; the mask may have another number.
     """
     stretched = found_in.stretch(anomaly_map)
     counts = [_regions(_binarise(stretched, level)) for level in range(255, 0, -STEP)]

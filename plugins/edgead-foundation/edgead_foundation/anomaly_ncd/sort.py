@@ -47,7 +47,7 @@ class SortResult:
     `labels` (ndarray of shape (images,), int64): kind of each image, from 0; the first kind collects images that hardly
         deviate.
     `probabilities`: ndarray of shape (images, kinds), float64.
-    `crops`: of each image.
+    `crops`: crops of each image.
     """
 
     labels: np.ndarray
@@ -56,7 +56,7 @@ class SortResult:
 
 
 def build_encoder(weights: Path | None = None) -> Encoder:
-    """Build the paper's encoder from a file of DINO's ViT; without a file, our average over regions.
+    """Build the paper's encoder from a file of DINO's ViT; without a file, edgead's `RegionAverage`.
 
     Raises SettingsError: the file is no such transformer.
     """
@@ -74,7 +74,7 @@ class Sorting:
         binarisation finds regions.
     `base`: labelled defects, usually of another product.
     `device`: name in `edgead.workstation.trainer.device.DEVICES`.
-    `crops`: of each image.
+    `crops`: crops of each image.
     `device`: device of the training.
     Raises SettingsError: the numbers of images, maps and masks differ, or there are fewer images than kinds.
     """

@@ -59,7 +59,7 @@ class NcdSettings:
 
 
 class AnomalyNcdSorter:
-    """Sorting method that judges images, keeps the rejects' maps, and sorts them; it needs only the maps of a model.
+    """Sorting method that judges images and sorts the rejects by their anomaly maps; of a model it needs only the maps.
 
     `plan`: plan with a number of kinds; its settings are those of `NcdSettings`.
     `announce`: called with the expected cost before the training.
@@ -104,7 +104,7 @@ class AnomalyNcdSorter:
         return judge_each(judge, paths, partial(progress, "judge images"))
 
     def cluster(self, images: Sequence[ScoredImage], parts: Sequence[int], progress: StageProgress) -> Clusters:
-        """Sort single images, as images of one part may have two kinds."""
+        """Sort each image by itself (`parts` is not used), as two images of a part may show two kinds."""
         if len(images) > MAX_IMAGES:
             raise SettingsError(f"{len(images)} images are more than the {MAX_IMAGES} that anomaly_ncd sorts at once")
         shown = RegionImages([one.path for one in images], self._region)

@@ -32,8 +32,8 @@ class Plan:
     `kinds`: number of kinds to find; the first is the normal kind, which collects crops that hardly deviate.
     `learning_rate`, `momentum`, `weight_decay`: parameters of SGD; the rate follows a cosine over the epochs.
     `supervised`: weight of the losses that need labels.
-    `even_use`: weight of the term that keeps all kinds in use.
-    `normal_below`: score below which a crop counts as normal; the lower the score, the more it does.
+    `even_use`: weight of the loss that keeps all kinds in use.
+    `normal_below`: score below which a crop counts as normal, and the more so the lower it is.
     `area_temperature`: see `edgead_foundation.anomaly_ncd.merging.merge_regions`.
     `heads`: number of classifiers that learn in parallel; the classifier with the least loss is used.
     """
@@ -98,7 +98,7 @@ class Objective:
 
 
 class Material:
-    """Crops to learn from: unlabelled crops, then crops of base classes.
+    """Crops to learn from: unlabelled crops, then crops of base classes, the known kinds of other products.
 
     `crops`, `base`: crops without and with labels; at least one without.
     `labels`: class of each of `base`, from 0.

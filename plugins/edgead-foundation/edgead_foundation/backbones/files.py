@@ -1,4 +1,4 @@
-"""Weight files of foundation backbones: the authors', timm's, OpenCLIP's, and those of `edgead weights`.
+"""Weight files of foundation backbones, as written by their authors, timm, OpenCLIP or `edgead weights`.
 
 Nothing is unpickled but tensors. OpenAI publishes CLIP as TorchScript archives, which can contain code: only files with
 the hashes in OpenAI's own URLs are opened.
@@ -87,7 +87,7 @@ def read_text_tower(file: Path, name: str) -> dict[str, Tensor]:
 
 
 def read_inp_former(file: Path) -> dict[str, Tensor]:
-    """Read the tensors of a trained INP-Former other than its tower, by the authors' names, float32; empty if none.
+    """Read a trained INP-Former's tensors without the backbone's, by the authors' names, float32; empty if none.
 
     Raises SettingsError: the file holds Python objects, or is damaged.
     """
@@ -99,7 +99,8 @@ def read_inp_former(file: Path) -> dict[str, Tensor]:
 def convert(source: Path, destination: Path, name: str | None = None) -> dict[str, Any]:
     """Write a tower's weights as safetensors, by timm's names, and return facts about them.
 
-    The text tower of a whole CLIP is written too, with names after `TEXT`; of a trained INP-Former only the tower.
+    The text tower of a whole CLIP is written too, with names that begin with `TEXT`; of an INP-Former, only the
+    backbone.
 
     `source`: file of the authors, of timm or of OpenCLIP.
     `destination`: file, replaced atomically.
@@ -177,7 +178,7 @@ def _text_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _of_shape(tensors: Mapping[str, Tensor], tower: Tower) -> bool:
-    """Whether patches and positions have the tower's shapes, as timm would resize those of another network."""
+    """Whether patches and positions have the tower's shapes: timm would silently resize another network's."""
     kernels = [tensors[key].shape for key in _KERNELS if key in tensors]
     counts = [tensors[key].shape[-2] - (tower.side // tower.patch) ** 2 for key in _POSITIONS if key in tensors]
     return kernels == [(tower.width, 3, tower.patch, tower.patch)] and all(count in (0, 1) for count in counts)

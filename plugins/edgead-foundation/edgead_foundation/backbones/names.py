@@ -1,7 +1,7 @@
 """Names of foundation backbones: vision transformers pretrained on many millions of images.
 
-Names are those of the authors' hubs. OpenAI's CLIP uses QuickGELU while OpenCLIP's trainings use GELU, and their files
-look the same, so they have two names.
+Names are taken from the authors' hubs. OpenAI's CLIP uses QuickGELU, OpenCLIP's trainings use GELU, and the files of
+both look the same: so each has its own name.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Tower:
 
     `architecture`: name in timm.
     `patch`: side of a patch in pixels.
-    `side`: side in pixels of the square images for its positions.
+    `side`: side in pixels of the square images that its position embeddings are made for.
     `width`, `depth`, `heads`: channels of a token, number of blocks, and heads of each attention.
     """
 

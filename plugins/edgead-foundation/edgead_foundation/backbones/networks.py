@@ -35,9 +35,9 @@ def create(tower: Tower, image_size: tuple[int, int], *, pretrained: bool = Fals
 
 
 def rename(state: Mapping[str, Tensor], tower: Tower, network: nn.Module) -> dict[str, Tensor]:
-    """Rename tensors of OpenAI, OpenCLIP, facebookresearch or timm to timm's names.
+    """Convert weights of a checkpoint of OpenAI, OpenCLIP, facebookresearch or timm to timm's names and layout.
 
-    `network`: tower for images of the size of the positions, on any device.
+    `network`: timm's module, built for the image size of the checkpoint's position embeddings; on any device.
     """
     from timm.models import eva, vision_transformer
 

@@ -1,7 +1,7 @@
 """Building of foundation backbones with weights; `edgead_foundation.backbones.names` lists them.
 
-The networks are timm's, and equal the authors' (`tests/test_towers_authors.py`), except that timm interpolates
-positions for other image sizes differently: here this follows the authors of each family.
+The networks are timm's, and equal the authors' (`tests/test_towers_authors.py`), except that timm interpolates position
+embeddings for other image sizes in its own way; here each family's authors are followed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def build_tower(
         into the cache of the Hugging Face Hub.
     `pretrained`: false leaves the weights random.
     `positions` ({"antialiased", "plain", "offset", "bilinear"}): interpolation of positions to the image size; by
-        default that of the authors of the tower's family.
+        default as the authors of the tower's family do it.
     Raises SettingsError: the image size is not possible, weights do not fit, or cannot be downloaded.
     """
     tower = TOWERS[name]
@@ -80,7 +80,7 @@ def build_tower(
 
 
 def resize_positions(positions: Tensor, grid: tuple[int, int], how: Positions) -> Tensor:
-    """Interpolate learnt positions of a square grid of patches; that of a class token before them is not changed.
+    """Interpolate learnt position embeddings of a square grid of patches; a class token's embedding is not changed.
 
     `positions`: Tensor of shape (1, t, d).
     `grid`: rows and columns of patches.

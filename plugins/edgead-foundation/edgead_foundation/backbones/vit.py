@@ -29,7 +29,7 @@ class VitShape:
 
     `image_size`, `patch_size`: side of the image and of a patch, in pixels.
     `width`, `depth`, `heads`: channels of a token, number of blocks, heads of each attention.
-    `mlp_ratio`: channels inside the MLP of a block, in widths.
+    `mlp_ratio`: channels inside the MLP of a block, in multiples of `width`.
     """
 
     image_size: int = 224
@@ -48,7 +48,7 @@ class VitShape:
 class VisionTransformer(vision_transformer.VisionTransformer):
     """Transformer of timm over one class token and patches, in this order; returns the normalised tokens.
 
-    Its parts can be called separately, for other operations between blocks: `embed`, each of `blocks`, `norm`.
+    Its stages can be called separately, for other operations between blocks: `embed`, each of `blocks`, `norm`.
     """
 
     def __init__(self, shape: VitShape):

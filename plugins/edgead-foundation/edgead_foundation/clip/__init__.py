@@ -1,1 +1,1 @@
-"""Common parts of detectors based on CLIP."""
+"""Code shared by detectors based on CLIP."""

@@ -75,7 +75,7 @@ class TextTower(nn.Module):
         return self.network.token_embedding(tokens)
 
     def encode_embedded(self, embedded: Tensor, tokens: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
-        """Encode embeddings that replace those of tokens.
+        """Encode texts whose token embeddings are given, such as learnt ones.
 
         `embedded` (Tensor of shape (n, length, width)): embeddings before positions are added.
         `tokens` (Tensor of shape (n, length)): tokens, of which the highest marks the end of a text.

@@ -44,10 +44,10 @@ def two_paths(
         own.
     `refined`: number of last blocks with the second path.
     `attention`: attention of the second path, which shares projections with the first.
-    `beside`: function whose result for each returned block precedes its tokens; only for blocks with the second path.
+    `beside`: function called for each returned block, whose result is returned before the block's tokens; only if all
+        of these blocks have the second path.
     Returns (Tensor of shape (n, 1 + patches, d), list of Tensor of shape (n, 1 + patches, d)): output of the last block
-        on the first path, and outputs of the requested blocks on the second, before any last normalisation; with
-        `beside` its results too.
+        on the first path, and outputs of the requested blocks on the second, before any last normalisation.
     """
     first = second = tower.norm_pre(tokens)
     begins, found = len(tower.blocks) - refined, []
@@ -67,7 +67,7 @@ def two_paths(
 
 
 def _attend(layer: Any, x: Tensor, attention: Attention) -> tuple[Tensor, Tensor]:
-    """Compute timm's attention and another attention of the same tokens, (n, t, d) each, after their projection."""
+    """Compute timm's attention and `attention` for the same tokens, (n, t, d) each, after the layer's projection."""
     queries, keys, values = layer.qkv(x).unflatten(2, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
     own, other = F.scaled_dot_product_attention(queries, keys, values), attention(queries, keys, values)
     return layer.proj(own.transpose(1, 2).flatten(2)), layer.proj(other.transpose(1, 2).flatten(2))

@@ -1,4 +1,4 @@
-"""Base of detectors based on texts: a complete CLIP from the user, and two directions, good and anomalous."""
+"""Base of detectors based on texts: the user's complete CLIP compares images with a good and an anomalous text."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class ClipTower(nn.Module):
             self.register_buffer(name, 255 * torch.tensor(tower.pretrained_cfg[name]).view(1, 3, 1, 1))
 
     def tokens(self, image: Tensor) -> Tensor:
-        """uint8 RGB (n, h, w, 3) -> tokens with their positions, that of the class first, (n, 1 + patches, d)."""
+        """uint8 RGB (n, h, w, 3) -> tokens with position embeddings, the class token first, (n, 1 + patches, d)."""
         patches = self.tower.patch_embed((image.float().permute(0, 3, 1, 2) - self.mean) / self.std)
         first = self.tower.cls_token.expand(patches.shape[0], -1, -1)  # `len` would become a constant of the graph
         return torch.cat([first, patches], dim=1) + self.tower.pos_embed
 
 
 class WordsNetwork(ClipTower):
-    """Tower of CLIP with two texts, to which an image and its patches are compared.
+    """Image tower of CLIP with two texts, good and anomalous, with which an image and its patches are compared.
 
     `tower` (nn.Module): parameter of `ClipTower`.
     `temperature`: divisor of cosines before the softmax.
@@ -65,11 +65,11 @@ class WordsNetwork(ClipTower):
         self.texts.copy_(F.normalize(texts.detach(), dim=-1))
 
     def anomalous(self, embeddings: Tensor) -> Tensor:
-        """Share of the anomalous text: embeddings (..., d) -> 0..1, (...)."""
+        """Probability of the anomalous text: embeddings (..., d) -> 0..1, (...)."""
         return self.shares(embeddings, self.texts)[..., 1]
 
     def shares(self, embeddings: Tensor, texts: Tensor) -> Tensor:
-        """Embeddings (..., d) and texts (2, d) of length 1 -> shares of both texts, (..., 2)."""
+        """Embeddings (..., d) and texts (2, d) of length 1 -> probabilities of both texts, (..., 2)."""
         cosines = F.normalize(embeddings, dim=-1) @ texts.T
         return (cosines / self.temperature).softmax(dim=-1)
 
@@ -82,7 +82,7 @@ class WordsMethod(NetworkMethod[Config]):
     `plain_gelu`: whether the method's authors use GELU for OpenAI's CLIP, although it was trained with QuickGELU.
     `positions` ({"antialiased", "bilinear"}): interpolation of positions to the image size in the authors' code; by
         default the tower's.
-    `text`: text tower; only with weights.
+    `text`: text tower; absent if the tower has no weights.
     """
 
     learns_from: ClassVar[LearnsFrom] = "nothing"
@@ -123,7 +123,7 @@ class WordsMethod(NetworkMethod[Config]):
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """Facts on the prompts for the manifest, if they come from a file."""
+        """Facts for the manifest about prompts that come from a file."""
         prompts = getattr(self.config, "prompts", None)
         return {} if prompts is None or self.text is None else {"prompts_sha256": file_sha256(Path(prompts))}
 

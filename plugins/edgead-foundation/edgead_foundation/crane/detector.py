@@ -42,11 +42,11 @@ class CraneConfig(LearntWordsConfig):
         that all four equal the last.
     epochs : int
     dino : str, optional
-        Tower of DINOv2 with CLIP's patch size, which makes this Crane+.
+        Tower of DINOv2 with CLIP's patch size; with it the method is the paper's Crane+.
     dino_weights : str, optional
         File of that tower; by default it is downloaded, once, into the cache of the Hugging Face Hub.
     mean_of : {"shares", "logits"}
-        Quantity averaged over several maps: shares of the anomalous text, or cosines before the softmax.
+        Quantity averaged over several maps: probabilities of the anomalous text, or cosines before the softmax.
     map_weight : float
         Weight of the focal and Dice losses of each map during training. The authors' code has 2, and without DINOv2
         four equal maps.
@@ -92,7 +92,7 @@ def summed_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 class CraneNetwork(WordsNetwork):
-    """Network with patches on the refined path, and the image as the mean of class token and anomalous patches.
+    """Network with a second path for patches; the class token and the anomalous patches are averaged for the image.
 
     `dino`: if set, patches also include the values that it gathers on the first path, between attention and MLP of each
         block, where the authors' code has changed the stored input of the block in place.
@@ -107,7 +107,7 @@ class CraneNetwork(WordsNetwork):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 RGB (n, h, w, 3) -> patch scores, float32 (n, h', w'), and image scores, float32 (n,).
 
-        Logits are resized to the image before the softmax, so that h' is h; shares are resized by the head.
+        Logits are resized to the image before the softmax, so that h' is h; probabilities are resized by the head.
         """
         embedding, patches = self.embed(image)
         logits, whole = self.compare(embedding, patches, self.texts)
@@ -119,7 +119,7 @@ class CraneNetwork(WordsNetwork):
         return scores, self.anomalous(whole)
 
     def embed(self, image: Tensor, *, one_mean: bool = False) -> tuple[Tensor, Tensor]:
-        """uint8 RGB (n, h, w, 3) -> of length 1, the image's embedding (n, d) and those of patches (m, n, p, d).
+        """uint8 RGB (n, h, w, 3) -> embeddings of length 1, of images (n, d) and of patches in m maps (m, n, p, d).
 
         For `one_mean` see `DinoAttention`.
         """

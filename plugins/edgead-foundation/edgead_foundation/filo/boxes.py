@@ -1,4 +1,4 @@
-"""Boxes of a Grounding DINO around regions that match words for anomalies, as used by FiLo's authors.
+"""Boxes around regions that match words for anomalies, found by a Grounding DINO, as used by FiLo's authors.
 
 Only for the workstation, as it is a second network with its own text tower, which devices lack. The choice of boxes,
 their place and the treatment of pixels outside follow the authors' code (`tests/test_filo_boxes.py`).
@@ -36,7 +36,7 @@ class Located:
 
     `boxes` (Tensor of shape (k, 4), float32): left, top, right and bottom of the boxes that name an anomaly, in shares
         of the image.
-    `place`: place in `PLACES` of the centre of the best box; "center" without a box, "all" between two places.
+    `place`: entry of `PLACES` where the centre of the best box lies; "center" without a box, "all" between two places.
     `phrases`: phrase by which each box was found.
     """
 

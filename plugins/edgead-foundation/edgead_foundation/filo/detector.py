@@ -1,8 +1,8 @@
 """FiLo (Gu et al. 2024): image-aware words for possible defects of a product, and patches of several shapes.
 
 Network, words, losses and scores are those of the authors' code without boxes (`tests/test_filo_authors.py`). With
-boxes they query a Grounding DINO for places of anomalies, use the words of that place, and lower the map outside:
-`edgead_foundation.filo.boxes` does that on the workstation, not on devices. The place "map" is not the authors'.
+boxes, the authors ask a Grounding DINO where anomalies are, use the words of that place, and lower the map elsewhere:
+`edgead_foundation.filo.boxes` does that on the workstation, not on devices. The setting "map" of `place` is edgead's.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class FiloConfig(MethodConfig):
     descriptions : str, optional
         YAML file of details by part: for `part` if `details` is empty, and for auxiliary products.
     place : str
-        Place in the words: "all" weighs all nine places equally, as in the authors' training; "map", ours, weighs them
-        by the resulting map; or one place, such as "center", which the authors use without a box.
+        Place in the words: "all" weighs all nine places equally, as in the authors' training; "map", edgead's, weighs
+        them by the resulting map; or one place, such as "center", which the authors use without a box.
     prompts : str, optional
-        File of the authors' learnt parts: prompts, decoders, adapter.
+        File of the authors' learnt modules: prompts, decoders, adapter.
     auxiliary : tuple of str
-        Folders of other products by name, in MVTec layout; without a file, these parts are learnt from their test
+        Folders of other products by name, in MVTec layout; without a file, the modules are learnt from their test
         images and masks.
     context : int
         Number of learnt tokens in a sentence.
@@ -161,7 +161,7 @@ class Filo(WordsMethod[FiloConfig]):
         return MapHead(patch_weight=0, graph_weight=1, sigma_px=0)
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Learn from the auxiliary sets, unless a file has the learnt parts; `images` are not used."""
+        """Learn from the auxiliary sets, unless a file has the learnt modules; `images` are not used."""
         config, network = self.config, self.network
         if config.prompts is not None or self.text is None:
             return

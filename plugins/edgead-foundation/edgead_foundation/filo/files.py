@@ -1,4 +1,4 @@
-"""Files of FiLo's learnt parts, with the authors' names; nothing is unpickled but tensors."""
+"""Files of FiLo's learnt modules, with the authors' names; nothing is unpickled but tensors."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def authors_name(name: str) -> str:
 
 
 def is_learnt(name: str) -> bool:
-    """Whether an entry of the network's state dict is learnt by FiLo, and not part of CLIP."""
+    """Whether an entry of the network's state dict is learnt by FiLo and does not belong to CLIP."""
     return name.startswith(LEARNT)
 
 
 def load_learnt(network: nn.Module, file: Path) -> None:
-    """Load the authors' learnt parts into a network; CLIP is not changed, even if the file contains it.
+    """Load the authors' learnt modules into a network; CLIP is not changed, even if the file contains it.
 
     Raises SettingsError: the file is no such file, or was learnt with another CLIP; the message says what was found and
         what to do.

@@ -39,7 +39,7 @@ class MultiShape(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Conv2d:
-        """Merge into one convolution with the largest kernel, which takes half of the products."""
+        """Merge into one convolution with the largest kernel, which needs half of the multiplications."""
         layers: list[Any] = list(self.kernels.values())
         side = max(max(size) for size in KERNELS.values())
         merged = nn.Conv2d(layers[0].in_channels, layers[0].out_channels, side, padding=side // 2)
@@ -52,7 +52,7 @@ class MultiShape(nn.Module):
 
 
 class FiloNetwork(ClipTower):
-    """Network that compares decoded patches of two paths with texts that depend on the image.
+    """Network that compares texts, which depend on the image, with decoded patches of the tower and of a second path.
 
     `tower`: nn.Module.
     `blocks`: blocks whose patches are decoded, in rising order: `OWN_BLOCKS` and later ones.
@@ -97,7 +97,7 @@ class FiloNetwork(ClipTower):
 
         `image`: Tensor of shape (n, h, w, 3), uint8, RGB.
         Returns (Tensor of shape (n, d), Tensor of shape (n, m, p, d), Tensor of shape (n, d), Tensor of shape (n,
-            places, d)): the image's embedding, those of patches by m decoders, and the good text, all of length 1; and
+            places, d)): embeddings of the image, of patches by m decoders, and of the good text, all of length 1; and
             the anomalous text of each place, see `FiloWords`.
         """
         embedding, original, local = self.embed(image)
@@ -106,7 +106,7 @@ class FiloNetwork(ClipTower):
         return adapted, self.decode(original, local), *words
 
     def embed(self, image: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        """uint8 RGB (n, h, w, 3) -> the image (n, d), and patches (n, p, width): of each block, and of the second path.
+        """uint8 RGB (n, h, w, 3) -> image (n, d), patches (n, p, width) of each block, and of the second path's last.
 
         The authors' code stores tokens that later blocks change in place: tokens of a block on the first path include
         the next block's attention; tokens of the block before the second path, and of each on it, equal the last.
@@ -133,7 +133,7 @@ class FiloNetwork(ClipTower):
         return F.normalize(torch.stack([*of_blocks, *of_shapes], dim=1), dim=-1)
 
     def shares(self, patches: Tensor, good: Tensor, anomalous: Tensor) -> Tensor:
-        """Patches (n, m, p, d) and texts of length 1 (n, d) -> share of the anomalous text by pixel, (n, m, h, w)."""
+        """Patches (n, m, p, d) and texts of length 1 (n, d) -> each pixel's anomaly, 0..1, (n, m, h, w)."""
         differences = (patches @ (SCALE * (anomalous - good))[:, None, :, None]).squeeze(3).unflatten(2, self.grid)
         size = self.tower.patch_embed.img_size
         return F.interpolate(differences, size=size, mode="bilinear", align_corners=True).sigmoid()
@@ -147,7 +147,7 @@ class FiloNetwork(ClipTower):
 
 
 def blurred(maps: Tensor) -> Tensor:
-    """Blur by a Gaussian of 3 x 3 pixels as in torchvision, not by a convolution, which would be taken for a layer."""
+    """Blur by a Gaussian of 3 x 3 pixels as in torchvision; quantisation would take a convolution for a layer."""
     near = torch.exp(torch.tensor(-0.5 / _SIGMA**2)).item()
     side, middle = near / (1 + 2 * near), 1 / (1 + 2 * near)
     x = F.pad(maps[:, None], (1, 1, 1, 1), mode="reflect")[:, 0]

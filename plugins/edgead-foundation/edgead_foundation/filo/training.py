@@ -43,9 +43,9 @@ class Product:
 
 @dataclass(frozen=True)
 class Stage:
-    """Stage of the training: parts that are learnt together.
+    """Stage of the training: modules of the network that are learnt together.
 
-    `rates` (sequence of (nn.Module, float)): parts of the network, each with its learning rate.
+    `rates` (sequence of (nn.Module, float)): these modules, each with its learning rate.
     """
 
     name: str
@@ -54,14 +54,14 @@ class Stage:
 
 
 def main_stage(network: FiloNetwork, prompts_rate: float, decoders_rate: float, epochs: int) -> Stage:
-    """Make the stage of prompts and decoders, without the adapter."""
+    """Make the first stage, which learns prompts and decoders; `adapter_stage` makes the second."""
     prompts, decoders = (network.words.good, network.words.anomalous), (network.shapes, network.linear)
     rates = [*((each, decoders_rate) for each in decoders), *((each, prompts_rate) for each in prompts)]
     return Stage("train", rates, epochs)
 
 
 def adapter_stage(network: FiloNetwork, rate: float, epochs: int) -> Stage:
-    """Make the stage of the adapter."""
+    """Make the second stage, which learns only the adapter."""
     return Stage("train the adapter", [(network.narrow, rate), (network.widen, rate)], epochs)
 
 

@@ -61,7 +61,7 @@ class Sentences(nn.Module):
 
 
 class ShiftedContext(nn.Module):
-    """Learnt tokens, shifted by a small network's output for the image (CoCoOp, Zhou et al. 2022)."""
+    """Learnt tokens, to which a small network adds a vector that depends on the image (CoCoOp, Zhou et al. 2022)."""
 
     def __init__(self, width: int, count: int):
         super().__init__()
@@ -99,7 +99,7 @@ class FiloWords(nn.Module):
     def forward(self, images: Tensor, good: Sentences, anomalous: Sentences, places: int) -> tuple[Tensor, Tensor]:
         """Embeddings of images (n, d) -> the good text of length 1 (n, d), and the anomalous text of each place.
 
-        The latter is the mean of sentences of length 1, (n, places, d); every `places`-th sentence is of one place.
+        The anomalous text, (n, places, d), is the mean of a place's sentences of length 1; places follow in turn.
         """
         bad = self._encode(self.anomalous(images), anomalous)
         return (
@@ -125,7 +125,7 @@ def good_sentences(part: str) -> list[str]:
 
 
 def anomalous_sentences(part: str, details: Sequence[str], places: Sequence[str]) -> list[str]:
-    """Make the sentences for an anomalous part: every state at every place, with the places of each state in turn."""
+    """Make the sentences for an anomalous part: for each state, one sentence for each place."""
     states = [*(DETAILED.replace("{detail}", detail) for detail in details), *ANOMALOUS]
     return [f"{state.replace('{}', part)} at {place}." for state in states for place in places]
 

@@ -33,7 +33,7 @@ class InpFormerConfig(MethodConfig):
     Attributes
     ----------
     backbone : str
-        Tower of `edgead_foundation.backbones.names`; the authors use those of DINOv2 with registers.
+        Tower of `edgead_foundation.backbones.names`; the authors use towers of DINOv2 with registers.
     layers : tuple of str
         An even number of layers: the means of the first half and of the second half are reconstructed.
     image_size : (int, int)
@@ -51,7 +51,7 @@ class InpFormerConfig(MethodConfig):
     warm_up : int
         Number of steps in which the rate rises from 0.
     map_size : int
-        Side of the map from which the image score is computed; at most that of the image.
+        Side of the map from which the image score is computed; at most the image's side.
     top_share : float
         Share of the map's largest values whose mean is the image score.
     seed : int
@@ -93,7 +93,7 @@ class InpFormerConfig(MethodConfig):
 class InpFormer(NetworkMethod[InpFormerConfig]):
     """Learns to reconstruct a frozen transformer's tokens from a few prototypes of the same image.
 
-    `weights` are those of the tower, or the authors' `model.pth`, from which training continues.
+    `weights` is a file of the tower, or the authors' `model.pth`, from which training continues.
     """
 
     network: InpNetwork

@@ -22,8 +22,8 @@ def coherence_loss(tokens: Tensor, prototypes: Tensor) -> Tensor:
 def soft_mining_loss(taught: Sequence[Tensor], made: Sequence[Tensor], hardness: float = HARDNESS) -> Tensor:
     """Compute the cosine loss of whole images with gradients weighted towards tokens that are hard to reconstruct.
 
-    Its value is that of the plain cosine loss. The gradient that reaches a token is multiplied by its distance over the
-    mean distance in the batch, to the power of `hardness`.
+    The value equals the plain cosine loss. The gradient that reaches a token is multiplied by (the token's distance
+    over the mean distance in the batch), to the power of `hardness`.
 
     `taught`, `made` (sequence of Tensor of shape (n, t, d)): tokens of each group; the gradient flows into `made`,
         which must require a gradient.

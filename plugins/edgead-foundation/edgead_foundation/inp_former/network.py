@@ -18,10 +18,10 @@ KERNEL, SIGMA = 5, 4.0
 class InpNetwork(nn.Module):
     """Network of INP-Former, exported unchanged.
 
-    `backbone`: backbone whose layers, in equal groups of consecutive layers, are averaged to the targets of
+    `backbone`: backbone; its layers form equal groups of consecutive layers, and the mean of each group is a target of
         reconstruction.
     `grid`, `image_size`: height and width in patches, and in pixels.
-    `map_size`: side of its output map.
+    `map_size`: side of the output map.
     """
 
     rows: Tensor
@@ -53,7 +53,7 @@ class InpNetwork(nn.Module):
         return [mean_of(tokens[start : start + size]) for start in range(0, len(tokens), size)]
 
     def score(self, taught: Sequence[Tensor]) -> Tensor:
-        """Results of `encode` -> errors at each patch, averaged over all groups, (n, h', w')."""
+        """Results of `encode` -> each patch's error of reconstruction, averaged over all groups, (n, h', w')."""
         made, _ = self.reconstruction(mean_of(taught))
         far = [distances(target, x) for target, x in zip(taught, made, strict=True)]
         return torch.stack(far).mean(dim=0).unflatten(1, self.grid)
@@ -68,10 +68,10 @@ class InpNetwork(nn.Module):
 
 
 def enlargement(grid: int, pixels: int, map_size: int) -> Tensor:
-    """Compute the authors' resize of one side of a patch grid to that of their map, as a matrix (map_size, grid).
+    """Compute the authors' resize from one side of a patch grid to a side of their map, as a matrix (map_size, grid).
 
-    It resizes to the image with aligned corners, to the map with aligned centres, and applies a Gaussian of two
-    positions on each side with zero padding. All are linear, and the same for rows and columns.
+    The matrix resizes to the image with aligned corners, then to the map with aligned centres, and applies a Gaussian
+    that reaches two positions to each side, with zero padding. Rows and columns have the same matrix.
     """
     unit = torch.eye(grid)[None]
     image = F.interpolate(unit, size=pixels, mode="linear", align_corners=True)

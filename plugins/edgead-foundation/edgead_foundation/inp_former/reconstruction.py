@@ -35,7 +35,7 @@ class Mlp(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Base of attention from some tokens to others; subclasses define the weights of values for each query."""
+    """Base of attention from some tokens to others; subclasses define how each query weighs the values."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -105,7 +105,7 @@ class Reconstruction(nn.Module):
     `blocks`: number of decoder blocks; a multiple of `groups`.
     `groups`: number of groups of consecutive blocks whose outputs are averaged; the last blocks make the first group,
         which corresponds to the shallow layers of the encoder.
-    `ratio`: channels inside the MLPs of bottleneck and decoder, in multiples of a token's.
+    `ratio`: channels inside the MLPs of bottleneck and decoder, in multiples of `width`.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Reconstruction(nn.Module):
     def forward(self, tokens: Tensor, whole: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
         """Tokens (n, t, d) -> reconstructed tokens, (n, t, d) for each group, and the prototypes, (n, p, d).
 
-        Prototypes are extracted from `whole`, (n, s, d), if the tokens are only some of an image's.
+        Prototypes are extracted from `whole`, (n, s, d), all tokens of the image, if `tokens` are only some of them.
         """
         seen = tokens if whole is None else whole
         prototypes = self.extractor(self.prototypes.expand(tokens.shape[0], -1, -1), seen)

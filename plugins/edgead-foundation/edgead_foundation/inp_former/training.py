@@ -72,7 +72,7 @@ def warm_cosine(step: int, steps: int, warm_up: int) -> float:
 
 
 class Encoded(Sequence[np.ndarray]):
-    """Backbone's tokens of each image, float32 (groups, t, d)."""
+    """Sequence that gives the backbone's tokens of each image, float32 (groups, t, d)."""
 
     def __init__(self, network: InpNetwork, images: Sequence[np.ndarray], device: torch.device):
         self._network, self._images, self._device = network, images, device
@@ -116,7 +116,7 @@ def update(
 ) -> Tensor:
     """Make one step on a batch, (n, t, d) for each group; return the loss.
 
-    `whole`, (n, s, d), are the tokens for the prototypes, if `taught` are only some of an image's.
+    `whole`, (n, s, d), has all tokens of each image, for the prototypes, if `taught` has only some of them.
     """
     tokens = mean_of(taught)
     made, prototypes = reconstruction(tokens, whole)

@@ -60,7 +60,7 @@ def authors_name(name: str) -> str:
 
 
 def is_weight(name: str) -> bool:
-    """Whether an entry of the network's state dict comes from the file, unlike the prompt and the normalisation."""
+    """Whether an entry of the network's state dict comes from the file; prompt and normalisation do not."""
     return not name.startswith("prompt_") and name not in ("encoder.mean", "encoder.std")
 
 

@@ -1,6 +1,6 @@
 """Network of MetaUAS; see `edgead_foundation.metauas.detector` for the method and its source.
 
-The encoder is timm's EfficientNet-B4. Its "same" padding equals that of the authors' encoder for images whose sides are
+The encoder is timm's EfficientNet-B4. Its "same" padding equals the padding of the authors' encoder if image sides are
 multiples of `STRIDE`.
 """
 
@@ -32,7 +32,7 @@ _SQUEEZE = 16
 
 
 class MetaUasNetwork(nn.Module):
-    """Network of the probability that a pixel has changed from the prompt; exported unchanged.
+    """Network that gives the probability of each pixel to have changed from the prompt; exported unchanged.
 
     The prompt is stored as its features, in one buffer for each level of `ALIGNED`.
 
@@ -69,7 +69,7 @@ class MetaUasNetwork(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """Alignment and decoder, which follow the encoder.
+    """Layers after the encoder: alignment with the prompt, and the decoder.
 
     `levels`: channels of the encoder's levels, finest first.
     `channels`: channels of the decoder's blocks, coarsest first, one for each level.
@@ -142,7 +142,7 @@ class DecoderBlock(nn.Module):
         self.gate_outputs = Gate(outputs) if skip else nn.Identity()
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        """Features (n, d, h, w) and those of twice the sides, or none -> (n, outputs, 2 h, 2 w)."""
+        """Features (n, d, h, w), and features of twice the sides, or none -> (n, outputs, 2 h, 2 w)."""
         x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         if skip is not None:
             x = self.gate_inputs(torch.cat([x, skip], dim=1))

@@ -1,1 +1,1 @@
-"""LSFA, after Tu et al. 2024: features of colour and height, adapted to a product by their consistency."""
+"""LSFA, after Tu et al. 2024: features of colour and height, adapted to a product so that both agree on good parts."""

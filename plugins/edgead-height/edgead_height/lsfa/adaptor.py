@@ -38,7 +38,7 @@ class Block(nn.Module):
 
 
 class Adaptors(nn.Module):
-    """Adaptors: a block for each modality, and linear maps to compare patches of both in training."""
+    """Adaptors: a block for each modality (colour, height), and linear maps to compare patches of both in training."""
 
     def __init__(self, colour_width: int, height_width: int, heads: int):
         super().__init__()

@@ -1,6 +1,6 @@
 """LSFA on colours and height maps, after Tu et al. (arXiv 2401.03145): features adapted to a product.
 
-Adaptors, losses and the turned view are the authors'. They use DINO for colours, Point-MAE for point clouds, two memory
+Adaptors, losses and `turn_blocks` are the authors'. They use DINO for colours, Point-MAE for point clouds, two memory
 banks and a one-class SVM over both scores; edgead uses its backbone for both, heights as a relief, and one bank for
 both. They learn one pair of adaptors for ten products, in two epochs; edgead learns a pair for each product.
 """
@@ -34,13 +34,12 @@ BLOCK = 4  # side in pixels of the squares that are turned
 
 @dataclass(frozen=True)
 class LsfaConfig(PatchCoreConfig):
-    """Settings of LSFA: those of patchcore, and of the adaptation.
+    """Settings of LSFA: the settings of patchcore, and settings of the adaptation.
 
     Attributes
     ----------
     image_size : (int, int)
-        At 224 px there are 28 x 28 patches, where the authors have 56 x 56; the cost of attention grows with their
-        squared number.
+        At 224 px there are 28 x 28 patches (the authors have 56 x 56); attention's cost is the square of their number.
     steps : int
     batch_images : int
     learning_rate : float
@@ -109,7 +108,7 @@ class Lsfa(PatchCore):
 
     @property
     def leaves_out(self) -> bool:
-        """False, as the adaptors have learnt from every image."""
+        """False: no image can be scored as if unseen, as the adaptors have learnt from every image."""
         return False
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
@@ -145,14 +144,14 @@ class Lsfa(PatchCore):
 
     @torch.no_grad()
     def _raw(self, images: Sequence[np.ndarray], device: torch.device) -> Tensor:
-        """Compute features of both modalities, (n, 2, width, h', w')."""
+        """Compute features of colour and height, before adaptors, (n, 2, width, h', w')."""
         return self.adapted.raw(torch.from_numpy(np.stack(images)).to(device).float().permute(0, 3, 1, 2))
 
 
 def turn_blocks(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turn each square of `BLOCK` pixels of an image (h, w, c) by a random number of quarters; a rest stays as it is.
+    """Turn each square of `BLOCK` pixels of an image (h, w, c) by a random number of quarters; the rest stays.
 
-    The authors' view for the loss of one modality: shapes stay at their places, and what is finer is mixed.
+    The authors compare this view with the image within one modality: shapes stay in place, finer texture is mixed.
     """
     rows, columns = (side // BLOCK for side in image.shape[:2])
     whole = image[: rows * BLOCK, : columns * BLOCK]

@@ -45,7 +45,7 @@ class Bank:
 
 
 class Banks(NamedTuple):
-    """Recent adapted features of patches and whole parts, colour and height: references of the compactness loss."""
+    """Recent adapted features of patches and whole parts, colour and height, to which the compactness loss compares."""
 
     colour: Bank
     height: Bank

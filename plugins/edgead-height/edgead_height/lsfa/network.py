@@ -16,9 +16,9 @@ _SQUARED_LENGTH = 25.0
 
 
 class AdaptedPairs(Backbone):
-    """Backbone of pairs whose layers are joined, one for each modality, and adapted.
+    """Network that joins a backbone's layers to one feature for each modality (colours, relief), and adapts both.
 
-    `backbone`: colours and relief (n, 6, h, w) -> its layers of the colours, then of the relief.
+    `backbone`: network from colours and relief (n, 6, h, w) to layers of the colours, then of the relief.
     `widths`: channels of each layer of one modality.
     `mean`, `inverse_std` (Tensor of shape (2, width, 1, 1)): mean and inverse deviation of good parts' features;
         colours first.

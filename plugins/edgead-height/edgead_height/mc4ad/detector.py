@@ -1,7 +1,7 @@
 """MC4AD on height maps, after Liang et al. (arXiv 2505.05901): the push that would undo a defect, in mm.
 
-DA-Gen (random pushes of patches), the two forces and the losses are the authors', who use a sparse network on point
-clouds. Ours are the small U-Net on heights and slopes, sizes of pushes in mm, smooth pushes and the image score.
+The authors' are DA-Gen (random pushes of patches), the two forces and the losses; their network is sparse, on point
+clouds. Edgead's are the small U-Net on heights and slopes, sizes of pushes in mm, smooth pushes and the image score.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Mc4adConfig(MethodConfig):
     image_size : (int, int)
         Height and width that height maps are resized to, multiples of 16.
     least_mm, most_mm : float
-        Range of learnt pushes, at their centres, uniform in the logarithm. A deeper dent is found, but its push is
-        underestimated.
+        Least and largest learnt push, at the push's centre, uniform in the logarithm. Deeper dents are found, but the
+        push is underestimated.
     smooth_share : float
         Share of smooth dents and bumps, which are not in the paper; the other pushes are the paper's tilted patches.
     widths : tuple of int

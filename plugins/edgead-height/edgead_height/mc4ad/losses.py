@@ -9,12 +9,12 @@ _LEAST_SUM, _LEAST_LENGTH = 1e-6, 1e-8
 
 
 def joint_of(internal: Tensor, external: Tensor) -> Tensor:
-    """Compute the joint push of both forces, their mean."""
+    """Compute the joint push, which is the mean of both forces."""
     return 0.5 * (internal + external)
 
 
 def corrective_loss(internal: Tensor, external: Tensor, true: Tensor) -> Tensor:
-    """Compute the loss of the joint push in distance and direction, plus a tenth of the forces' difference; a scalar.
+    """Compute the joint push's error in distance and direction, plus a tenth of the forces' difference; a scalar.
 
     `internal`, `external`, `true` (Tensor of shape (n, c)): forces, and the true push; 0 where nothing was moved.
     """

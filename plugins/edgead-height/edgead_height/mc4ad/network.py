@@ -70,9 +70,9 @@ class PushNetwork(nn.Module):
     """Network from a height map's channels to the push in mm that would bring each place back; exported unchanged.
 
     `widths`: channels of the U-Net's levels, finest first.
-    `reach_mm` (Tensor of shape (3,)): meaning of a channel's distance from 127.5 to 255: mm, and mm per pixel across
-        and down.
-    `usual_mm` (Tensor of shape (3,)): deviations of the channels on good parts, in the same units.
+    `reach_mm` (Tensor of shape (3,)): what the distance from 127.5 to 255 means in each channel: mm, and mm per pixel
+        across and down.
+    `usual_mm` (Tensor of shape (3,)): standard deviations of the channels on good parts, in the same units.
     """
 
     def __init__(self, widths: Sequence[int]):
@@ -91,7 +91,7 @@ class PushNetwork(nn.Module):
     def two_forces(self, channels: Tensor) -> tuple[Tensor, Tensor]:
         """float32 (n, h, w, 3) -> the internal and the external force, in units of `unit_of`.
 
-        Both are (2 n, 3, h / 4, w / 4): of each map and then of its inverse, in which a dent is an equal bump.
+        Both are (2 n, 3, h / 4, w / 4): each map and its cast (`with_cast`), in which a dent is an equal bump.
         """
         mm = self.in_mm(channels)
         largest = _UNITS * self.unit_of(mm)[:, None]
@@ -107,17 +107,17 @@ class PushNetwork(nn.Module):
         return ((channels - _MIDDLE) * (self.reach_mm / _MIDDLE)).permute(0, 3, 1, 2)
 
     def unit_of(self, mm: Tensor) -> Tensor:
-        """Compute a fifth of the largest smoothed height in (n, 3, h, w), in mm, (n, 1, 1)."""
+        """Compute the unit of forces, a fifth of the largest smoothed height: (n, 3, h, w) -> mm (n, 1, 1)."""
         return F.avg_pool2d(mm[:, :1], 4).abs().amax(dim=(2, 3)).clamp(min=_LEAST_MM)[..., None] / _UNITS
 
     def forward(self, channels: Tensor) -> Tensor:
-        """Float32 (n, h, w, 3) -> the push in mm that brings a place back, (n, h / 4, w / 4): up if it is too low."""
+        """Float32 (n, h, w, 3) -> the push in mm that brings a place back, (n, h / 4, w / 4): up for a low place."""
         joint = joint_of(*self.two_forces(channels))[:, 2].unflatten(0, (-1, 2))
         return self.unit_of(self.in_mm(channels)) * (joint[:, 1] - joint[:, 0]) / 2
 
 
 def with_cast(x: Tensor) -> Tensor:
-    """Append the inverse of each map: (n, ...) -> (2 n, ...)."""
+    """Put behind each map its cast, the map with opposite sign: (n, ...) -> (2 n, ...), as x0, -x0, x1, -x1."""
     return torch.stack([x, -x], dim=1).flatten(0, 1)
 
 

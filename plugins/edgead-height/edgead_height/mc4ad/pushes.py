@@ -1,7 +1,7 @@
-"""Random pushes, which displace a part of a good surface so that a network can learn to measure the displacement.
+"""Random pushes, which displace a patch of a good surface so that a network can learn to measure the displacement.
 
-`crop_patches` and `displacements` are DA-Gen of MC4AD (Liang et al., arXiv 2505.05901), for points with normals, with
-its random numbers as arguments. On height maps, which is ours, points are pixels, normals point at the camera, and
+`crop_patches` and `displacements` are DA-Gen of MC4AD (Liang et al., arXiv 2505.05901), for points with normals; random
+numbers are arguments. Height maps are edgead's addition: points are pixels, normals point at the camera, and
 `smooth_push` makes dents and bumps, as DA-Gen only tilts a patch.
 """
 
@@ -28,7 +28,7 @@ class Patch(NamedTuple):
 
 
 def crop_patches(points: np.ndarray, parts: int, count: int, draw: Callable[[int], int]) -> list[Patch]:
-    """Partition points into patches and return the first: each has the remaining points nearest to a random point.
+    """Partition points into patches, each the remaining points nearest to a random point; return the first patches.
 
     `points`: ndarray of shape (n, d).
     `parts`: number of patches in all; each has n // parts points that no other patch has.

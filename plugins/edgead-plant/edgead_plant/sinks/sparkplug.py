@@ -36,7 +36,7 @@ class SparkplugOptions(QueuedSinkOptions, BrokerOptions):
 
 
 class NotSent(SinkError):
-    """The connection ended before the broker had received a message."""
+    """Loss of a message: the connection ended before the broker had received it."""
 
 
 class SparkplugSink(BaseSink):
@@ -44,7 +44,7 @@ class SparkplugSink(BaseSink):
 
     Verdicts wait while the broker is away, and are sent later marked as historical. Sparkplug requires QoS 0, which no
     broker acknowledges: after each verdict the broker gets another request, whose answer proves that it has received
-    the verdict. So no verdict is lost; after a broken connection one may come twice, with the same id.
+    the verdict. So no verdict is lost; after a broken connection a verdict may come twice, with the same id.
     """
 
     needs_image = False
@@ -139,7 +139,7 @@ class SparkplugSink(BaseSink):
             self._bear()
 
     def _bear(self) -> None:
-        """Publish the birth messages of the node and all its devices, which restart the sequence numbers."""
+        """Publish the birth messages of the node and all its devices, and restart the sequence numbers."""
         client = self._connection.client
         metrics = [
             Metric(BIRTH_DEATH, "UInt64", self._birth_death),

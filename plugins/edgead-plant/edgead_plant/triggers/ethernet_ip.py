@@ -30,7 +30,7 @@ class EthernetIpTriggerOptions(TriggerOptions, LogixPlcOptions, HandshakeOptions
 
 
 class LogixLink:
-    """Link to command and status in tags of a PLC; see `PlcLink`.
+    """Access to a PLC's tags: reads the command and writes the status of the handshake; see `PlcLink`.
 
     Raises SettingsError: the package `pylogix` is missing.
     """

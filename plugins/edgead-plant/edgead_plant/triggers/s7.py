@@ -47,7 +47,7 @@ class S7TriggerOptions(TriggerOptions, S7PlcOptions, HandshakeOptions):
 
 
 class S7Link:
-    """Link to command and status in a data block of a PLC; see `PlcLink`.
+    """Access to a PLC's data block: reads the command and writes the status of the handshake; see `PlcLink`.
 
     Raises SettingsError: the package `python-snap7` is missing.
     """

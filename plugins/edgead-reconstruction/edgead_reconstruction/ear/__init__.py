@@ -1,1 +1,1 @@
-"""EAR: a coarse mosaic replaces places that look suspicious, and a network reconstructs them from it."""
+"""EAR: a coarse mosaic replaces places that look suspicious, and a network reconstructs the places from the mosaic."""

@@ -1,8 +1,8 @@
-"""EAR, "Excision And Recovery", after Park et al. (arXiv 2308.13068), and `obscure`, which has a mask of edgead's.
+"""EAR, "Excision And Recovery", after Park et al. (arXiv 2308.13068), and `obscure`, with edgead's own mask.
 
-From the paper: the single deterministic mask, made of pretrained attention, the mosaic in place of the masked pixels,
-and one pass through an ordinary U-Net. The authors' code is not public and we did not have the paper's numbers: all
-numbers are ours, and losses and anomaly map are those of RIAD (Zavrtanik et al. 2021), on which EAR builds.
+From the paper come the single deterministic mask, made of pretrained attention, the mosaic in place of the masked
+pixels, and one pass through an ordinary U-Net. The authors' code is not public and we did not have the paper's numbers:
+all numbers are edgead's, and losses and anomaly map are those of RIAD (Zavrtanik et al. 2021), on which EAR builds.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ObscureConfig(MethodConfig):
     learning_rate : float
         Learning rate of Adam; it falls to a tenth after three quarters of the steps.
     window : int
-        The image score is the largest mean of the map over squares of so many patches of 4 pixels a side.
+        Side of squares, in patches of 4 pixels, over which the map is averaged; the image score is the largest mean.
     sigma_px : float
         Smoothing of the anomaly map.
     seed : int
@@ -98,7 +98,7 @@ class ObscureConfig(MethodConfig):
 
 @dataclass(frozen=True)
 class EarConfig(ObscureConfig):
-    """Settings of EAR, those of `obscure`; the mask is the paper's, the numbers are edgead's."""
+    """Settings of EAR, the same as of `obscure`; the mask is the paper's, the numbers are edgead's."""
 
     image_size: tuple[int, int] = (256, 256)
     saliency: Literal["places", "attention"] = "attention"
@@ -170,7 +170,7 @@ class EarMethod(NetworkMethod[Config], Generic[Config]):
 
 
 class Obscure(EarMethod[ObscureConfig]):
-    """EAR's network under a mask that is edgead's: places whose features differ from those of good images there."""
+    """EAR's network with edgead's own mask: places whose features differ from good images at the same place."""
 
     name = "obscure"
     config_class = ObscureConfig

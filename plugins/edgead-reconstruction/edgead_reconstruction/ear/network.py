@@ -1,4 +1,4 @@
-"""Networks of EAR: the hint in place of masked pixels, the U-Net that reconstructs the image, the whole graph."""
+"""Networks of EAR: a U-Net that reconstructs suspicious pixels from a coarse mosaic (the hint); the exported module."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class UNet(nn.Module):
     def forward(self, image: Tensor, gates: Sequence[Attenuation] = ()) -> tuple[Tensor, list[Tensor]]:
         """Return the reconstructed images and each gate's logits, (n, 1, h', w'), finest first.
 
-        `gates` are those of FADeR: none, or one for each skip connection, finest first.
+        `gates`: FADeR's gates: none, or one for each skip connection, finest first.
         """
         *skips, x = self.encode(image)
         logits: list[Tensor] = []
@@ -48,7 +48,7 @@ class UNet(nn.Module):
         return self.last(x), logits
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Return the features of each level, finest first; all but the last pass a gate, if there are gates."""
+        """Return the features of each level, finest first; `forward` gates all but the last, if there are gates."""
         levels: list[Tensor] = []
         x = image
         for level, block in enumerate(self.encoder):
@@ -58,7 +58,7 @@ class UNet(nn.Module):
 
 
 class EarNetwork(nn.Module):
-    """Exported module of EAR: mask, hint, reconstruction and comparison.
+    """Exported module of EAR: masks suspicious pixels, replaces them by the hint, reconstructs and compares.
 
     `mosaic`: side of a tile of the hint, pixels; 0 leaves masked pixels empty.
     `gates`: empty, or FADeR's.

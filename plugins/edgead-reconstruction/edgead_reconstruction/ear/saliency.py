@@ -1,7 +1,7 @@
 """Saliency, a measure of how suspicious each place of an image is, and the mask computed from it.
 
-The paper takes the attention of a DINO, whose weights file you supply; `obscure` takes the distance of packaged
-features from those of good images at the same place.
+The paper takes the attention of a DINO, whose weights file you supply; `obscure` takes the distance of a packaged
+backbone's features from good images' features at the same place.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ GROWN = 3
 
 
 class PlaceSaliency(nn.Module):
-    """Squared distance of features from those of good images at the same place, in deviations; not in the paper.
+    """Squared distance of features from good images' at the same place, in standard deviations; not in the paper.
 
-    `backbone`: with one layer.
+    `backbone`: backbone with one layer.
     """
 
     mean: Tensor
@@ -123,7 +123,7 @@ def build_attention(
 
 
 class SaliencyMask(nn.Module):
-    """Deterministic mask of an image: its places above the saliency of most places of good images.
+    """Deterministic mask of an image: the places with a saliency that few places of good images exceed.
 
     `saliency`: gives the saliency of RGB images, uint8 (n, h, w, 3): float32 (n, h', w'), 0 or more.
     """

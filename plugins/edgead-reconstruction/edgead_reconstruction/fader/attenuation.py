@@ -17,7 +17,7 @@ DEFECT_WEIGHT, RECONSTRUCTION_WEIGHT = 5.0, 0.1
 
 
 class Attenuation(nn.Module):
-    """Gate that gives a f + (1 - a) u at each place: two layers compute a from the features f, u is their usual value.
+    """Gate that gives a f + (1 - a) u at each place: f are the features, two layers compute a from f, u is the usual f.
 
     `channels`: channels of the features.
     """
@@ -54,7 +54,7 @@ def gate_targets(error: Tensor, limit: float, grids: Sequence[tuple[int, int]]) 
     """Return each gate's targets: 0 (block) at places with a badly reconstructed pixel, 1 (pass) elsewhere.
 
     `error` (Tensor of shape (n, h, w)): difference of a reconstruction from the good image.
-    `limit`: error that few pixels of good images exceed.
+    `limit`: error above which a pixel counts as badly reconstructed; few pixels of good images exceed it.
     `grids`: rows and columns of each gate, which divide h and w.
     Returns list of Tensor of shape (n, 1, rows, columns).
     """

@@ -28,15 +28,15 @@ DEEPEST = 8
 
 @dataclass(frozen=True)
 class FaderConfig(ObscureConfig):
-    """Settings of FADeR: those of `obscure`, and its own.
+    """Settings of FADeR: the settings of `obscure`, and settings of the gates.
 
     Attributes
     ----------
     base : {"ear", "draem"}
-        Network whose features are attenuated: that of `obscure` and `ear`, whose masks differ by `saliency`, or that of
-        `draem`, with its settings.
+        Network whose features are attenuated: the network of `obscure` and `ear` (their masks differ, see `saliency`),
+        or the network of `draem`, with its settings.
     gate_steps : int
-        Training steps of the gates, after those of the base.
+        Number of training steps of the gates, after the training of the base.
     gate_rate : float
         Learning rate of Adam for the gates; at a tenth of it, gates hardly close in so few steps.
     """
@@ -52,7 +52,7 @@ class FaderConfig(ObscureConfig):
 
 @dataclass(frozen=True)
 class FaderDraemConfig(DraemConfig):
-    """Settings of FADeR on DRAEM: those of `draem`, and its own; see `FaderConfig`."""
+    """Settings of FADeR on DRAEM: the settings of `draem`, and settings of the gate; see `FaderConfig`."""
 
     base: Literal["draem"] = "draem"
     gate_steps: int = 300

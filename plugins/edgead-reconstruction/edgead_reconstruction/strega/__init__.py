@@ -1,1 +1,1 @@
-"""StRegA: a compact context-encoding autoencoder of slices, and the opening of its residuals."""
+"""StRegA: a compact context-encoding autoencoder of slices, whose residuals are opened by area."""

@@ -1,8 +1,8 @@
 """StRegA: Chatterjee et al., "StRegA: Unsupervised Anomaly Detection in Brain MRIs using a Compact Context-encoding
 Variational Autoencoder", Computers in Biology and Medicine 2022 (arXiv 2201.13271).
 
-Networks, losses, noise and opening are those of the authors' code, https://github.com/soumickmj/StRegA. The classes of
-tissue are ours, and so are the numbers that the code does not set.
+Networks, losses, noise and opening by area are taken from the authors' code, https://github.com/soumickmj/StRegA. The
+classes of tissue are edgead's, and so are the numbers that the code does not set.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class StregaConfig(MethodConfig):
     Attributes
     ----------
     image_size : (int, int)
-        Height and width that slices are resized to, multiples of 2 for each of `widths` and at least twice that.
+        Height and width that slices are resized to, multiples of 2 ** len(widths) and at least twice that.
     widths : tuple of int
         Channels after each halving.
     latent : int
@@ -46,7 +46,7 @@ class StregaConfig(MethodConfig):
     sign : {"darker", "brighter", "both"}
         Pixels that count: those darker than their reconstruction, as in the authors' code, brighter, or either.
     context_share : float
-        Weight of slices with squares of noise in the loss; the rest is the weight of the autoencoder's own loss.
+        Share of the loss on slices with squares of noise; the autoencoder's own loss has the remaining share.
     beta : float
         Weight of the Kullback-Leibler divergence.
     steps : int

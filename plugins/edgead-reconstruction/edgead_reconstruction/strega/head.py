@@ -13,7 +13,7 @@ from edgead_reconstruction.strega.opening import open_levels
 
 
 class AreaOpenedHead(PatchHead):
-    """Options of the opening; `window` and the other options are those of every head that scores patches.
+    """Options of the opening; every head that scores patches has `window` and the other options.
 
     The graph's output `patch_scores` is the residual. It is opened by area at `levels` heights around `cut`: at each
     height, only connected regions of at least `area` patches count.

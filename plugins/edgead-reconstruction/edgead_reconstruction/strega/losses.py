@@ -1,4 +1,4 @@
-"""Losses of StRegA, and the squares of noise that are put on slices for the second term.
+"""Losses of StRegA, and the squares of noise that are put on slices for the second term of the loss.
 
 Losses are means, where papers on variational autoencoders have sums: the authors' code does so too.
 """
@@ -55,7 +55,7 @@ def total_loss(
     beta: float,
     share: float,
 ) -> tuple[Tensor, Tensor]:
-    """Return (1 - f)(beta KL + theta L1) + f L1', f = `share`, and L1; L1' is that of slices with squares of noise.
+    """Return (1 - f)(beta KL + theta L1) + f L1', f = `share`, and L1; L1' is L1 of slices with squares of noise.
 
     `slices`, `squared` (Tensor of shape (n, 1, h, w)): slices in 0..1, and the same slices with squares of noise.
     `noises` (pair of Tensor of shape (n, latent, 1, 1)): standard normal numbers, one tensor for each of the two.
@@ -92,8 +92,8 @@ class Geco(nn.Module):
 def noise_squares(shape: tuple[int, int, int], low: float, high: float, rng: RandomSource) -> np.ndarray:
     """Draw squares of one random value each for slices of `shape` (n, h, w); float64, 0 outside squares.
 
-    As in the authors' code, a slice gets up to two, of one size up to half of the longer side, and the second erases
-    the first.
+    As in the authors' code, a slice gets up to two squares of one size, at most half of the longer side; the second
+    erases the first.
 
     `low`, `high`: smallest and largest value of the slices.
     """

@@ -16,7 +16,7 @@ Sign = Literal["darker", "brighter", "both"]
 
 
 class Vae(nn.Module):
-    """Compact autoencoder of the authors: convolutions of stride 2 without bias or normalisation, to one code a slice.
+    """Compact autoencoder of the authors: convolutions of stride 2 without bias or normalisation; one code per slice.
 
     `side`: height and width of a slice, multiples of 2 ** len(widths) and at least twice as much.
     `widths`: channels after each halving.
@@ -47,7 +47,7 @@ class Vae(nn.Module):
 
 
 def parameter_count(side: tuple[int, int], widths: Sequence[int], latent: int) -> int:
-    """Return the number of parameters of such an autoencoder, without building it."""
+    """Return the number of parameters of a `Vae`, without building it."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in Vae(side, widths, latent).parameters())
 

@@ -29,7 +29,7 @@ def find_lesions(slices: np.ndarray, rebuilt: np.ndarray, *, area: int = AREA) -
 
 
 def otsu_threshold(values: np.ndarray) -> float:
-    """Return Otsu's threshold (1979) over 256 bins from least to largest value: the middle of the last bin below it."""
+    """Return Otsu's threshold (1979) over 256 bins from least to largest value: the middle of the last lower bin."""
     if values.min() == values.max():
         return float(values.flat[0])
     counts, edges = np.histogram(values, BINS)
@@ -52,8 +52,8 @@ def open_by_area(mask: np.ndarray, area: int) -> np.ndarray:
 def open_levels(residual: np.ndarray, *, cut: float, levels: int, area: int) -> np.ndarray:
     """Open a residual by area at `levels` heights around `cut`; return the share of them that keep a pixel, float32.
 
-    At one level it is the opening of the mask above the cut. With more, a region that just has the area at the cut is
-    kept in part, so that a runtime with other rounding gives nearly the same result.
+    With one level, the mask above the cut is opened. With more, a region that barely has the area at the cut is kept at
+    some levels, so that a runtime with other rounding gives nearly the same result.
     """
     opened = np.zeros(residual.shape, np.float32)
     for height in np.linspace(-SPREAD, SPREAD, levels) if levels > 1 else (0.0,):

@@ -20,7 +20,7 @@ def tissue_map(slices: Tensor) -> Tensor:
     """Slices (n, 1, h, w) in 0..1 -> each pixel's mean class divided by `CLASSES`, 0 where a slice is 0.
 
     Classes are numbered from 1 by intensity, so that pixels of the brightest class give 1. A pixel between two classes
-    lies between their numbers, so that the map does not jump in a runtime with other rounding.
+    gets a value between their numbers, so that the map does not jump in a runtime with other rounding.
     """
     seen = slices[..., ::STEP, ::STEP].flatten(1)[:, None]
     inside = (seen > 0).to(slices.dtype)

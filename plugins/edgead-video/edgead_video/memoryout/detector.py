@@ -2,11 +2,11 @@
 Semi-supervised Video Anomaly Detection" (arXiv 2506.02535 v1, v2), from v3 on and at ICME 2026 "Video Anomaly Detection
 with Semantics-Aware Information Bottleneck" (SIB-VAD).
 
-Predictor, filters, losses and scores are those of the authors' code, https://github.com/qzfm/sib_vad_code. Their inputs
-are ours: features of an EfficientNet-Lite in place of InternVL's vision tower; its deepest features, averaged over
+Predictor, filters, losses and scores are those of the authors' code, https://github.com/qzfm/sib_vad_code. The inputs
+are edgead's: features of an EfficientNet-Lite in place of InternVL's vision tower; its deepest features, averaged over
 frame and clip, in place of a sentence about the clip by a vision-language model; pixels in place of the tower's patch
-embedding. No language is used. Also ours are the initial weights, which reproduce the last frame, the schedule of the
-learning rate, and the sizes and steps of `default`.
+embedding. No language is used. Also edgead's are the initial weights, which reproduce the last frame, the schedule of
+the learning rate, and the sizes and steps of `default`.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ class MemoryOutConfig(MethodConfig):
     dim : int
         Length of a token, a multiple of 16.
     layers : int
-        Number of blocks of each part of the predictor, and of filters.
+        Number of blocks in each stage of the predictor, and of filters.
     bottleneck : int
         Width of an expert's bottleneck; smaller than `dim`.
     experts, chosen : int
-        Number of experts of a filter beside the shared expert, and number of these that each token uses.
+        Number of experts of a filter beside the shared expert, and number of experts that each token uses.
     semantic_weight : float
-        Share of the semantic error in the score, from 0 to 1; the error of the predicted frame has the rest.
+        Share of the semantic error in the score, from 0 to 1; the rest is the share of the predicted frame's error.
     window : int
         Side, in patches of 8 pixels, of the squares whose largest mean error is the frame's error; 0 takes the mean of
         the whole frame, as the authors do.
@@ -116,8 +116,8 @@ class Clips(NamedTuple):
     """Distinct frames of strips, with their features.
 
     `frames`: Tensor of shape (m, h, w, 3), uint8.
-    `seen`: Tensor of shape (m, 1 + places, c), float16.
-    `deep`: Tensor of shape (m, c).
+    `seen` (Tensor of shape (m, 1 + places, c), float16): features of each frame as a whole, then of its places.
+    `deep` (Tensor of shape (m, c)): deepest features of each frame.
     `strips` (ndarray of shape (n, FRAMES)): indices of each strip's frames.
     """
 

@@ -1,4 +1,4 @@
-"""Sparse feature filtering module of MemoryOut: a mixture of narrow experts, of which each token uses few.
+"""Sparse feature filtering module of MemoryOut: a mixture of narrow experts (small networks); each token uses few.
 
 Each expert is a normalisation, a bottleneck and the projection back. There is no skip connection: what no bottleneck
 passes is lost.
@@ -53,7 +53,7 @@ def balance(routing: Routing, chosen: int) -> Tensor:
 class Experts(nn.Module):
     """Parallel experts: each normalises, narrows by `down`, activates by SiLU and widens by `up`.
 
-    All are computed for each token, in two products: as they are narrow, that costs less than sorting tokens.
+    All experts are computed for each token, in two products: as they are narrow, that costs less than sorting tokens.
 
     `dim`: length of a token.
     `bottleneck`: width of an expert; smaller than `dim`.
@@ -88,8 +88,7 @@ class Filter(nn.Module):
 
     `dim`: length of a token.
     `bottleneck`: width of each expert.
-    `experts`, `chosen`: number of experts beside the expert that all tokens share, and number of these that each token
-        uses.
+    `experts`, `chosen`: number of experts beside the shared one, and number of experts that each token uses.
     """
 
     def __init__(self, dim: int, bottleneck: int, experts: int, chosen: int):

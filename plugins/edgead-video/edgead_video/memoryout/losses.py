@@ -12,7 +12,7 @@ def semantic_error(found: Tensor, features: Tensor) -> Tensor:
 
 
 def motion_loss(predicted: Tensor, frame: Tensor, last: Tensor) -> Tensor:
-    """Return the mean excess of the prediction's squared distance from the next frame over that from the last frame.
+    """Return how much nearer the prediction is to the last frame than to the next, at least 0; squared, averaged.
 
     So a prediction without motion is penalised, but not a prediction that overshoots the motion. All tensors are
     (n, c, h, w).

@@ -36,7 +36,7 @@ def place_codes(dim: int, grid: tuple[int, int], others: int) -> Tensor:
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Compute multi-head attention; all tensors are (n, t, d), and the heads are parts of d."""
+    """Compute multi-head attention; all tensors are (n, t, d), and the heads divide d."""
     split = [part.unflatten(2, (HEADS, -1)).transpose(1, 2) for part in (queries, keys, values)]
     weights = (split[0] @ split[1].transpose(2, 3) * split[0].shape[3] ** -0.5).softmax(-1)
     return (weights @ split[2]).transpose(1, 2).flatten(2)
@@ -106,7 +106,7 @@ class FramePredictor(nn.Module):
 
     `channels`: channels of the visual features, of the last frame's patches, and of the semantic features.
     `dim`: length of a token; half of it in the motion stream.
-    `layers`: number of blocks of each part.
+    `layers`: number of blocks in each stage.
     `grid`: height and width in tokens.
     `patch`: side of a token, pixels.
     `bottleneck`, `experts`, `chosen`: see `Filter`.
@@ -150,7 +150,7 @@ class FramePredictor(nn.Module):
         """Predict the frame after the given frames.
 
         `frames`: Tensor of shape (n, GIVEN, 3, h, w).
-        `seen` (Tensor of shape (n, GIVEN, 1 + places, c)): features of each frame's places; those of the whole frame
+        `seen` (Tensor of shape (n, GIVEN, 1 + places, c)): features of each frame's places; features of the whole frame
             come first, here and below.
         `appearance` (Tensor of shape (n, 1 + places, c)): patches of the last frame.
         `semantic` (Tensor of shape (n, c)): semantic features of the frames together.
@@ -196,7 +196,7 @@ def cosine_basis(patch: int, count: int) -> Tensor:
 def begin_with_last_frame(predictor: FramePredictor) -> None:
     """Set weights with which the prediction is the last frame, as closely as `dim` numbers for each patch allow.
 
-    Ours: from random weights, a predictor needs thousands of steps to learn as much.
+    Not the authors': from random weights, a predictor needs thousands of steps to learn as much.
     """
     dim, patch = predictor.appearance_in.out_features, predictor.patch
     basis = cosine_basis(patch, dim)
@@ -215,7 +215,7 @@ def begin_with_last_frame(predictor: FramePredictor) -> None:
 
 
 def with_summary(tokens: Tensor) -> Tensor:
-    """Put the mean of tokens (n, t, c) before them, as convolutions give no token of the whole frame."""
+    """Put the mean of tokens (n, t, c) before the tokens, as convolutions give no token of the whole frame."""
     return torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1)
 
 
@@ -259,7 +259,7 @@ class StripNetwork(nn.Module):
         return with_summary(patches.flatten(3).flatten(1, 2))
 
     def semantic(self, deep: Tensor) -> Tensor:
-        """Return semantic features (n, c) of clips from those of their frames (n, t, c)."""
+        """Return semantic features of clips, (n, c), from deep features of their frames, (n, t, c)."""
         return (deep.mean(1) - self.semantic_mean) / self.semantic_std
 
     def errors(self, frames: Tensor, seen: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
