@@ -188,7 +188,7 @@ def read_graph(path: Path) -> ForeignGraph:
     check_format(path)
     graph = IrGraph(path) if path.suffix.lower() == ".xml" else OnnxGraph(path)
     if any(name.startswith("edgead.") for name in graph.properties):
-        raise SettingsError(f"{path} is a graph of edgead's own: the folder that it lies in is the finished model")
+        raise SettingsError(f"{path} is a graph of edgead's own: use the model's folder, which has its limits")
     return graph
 
 

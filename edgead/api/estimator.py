@@ -81,6 +81,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             labels = np.asarray(y)
             if not set(np.unique(labels).tolist()) <= {-1, 1} or isinstance(X, (str, os.PathLike)):
                 raise SettingsError("y has 1 for each good image and -1 for each defect: give both as lists, or no y")
+            X = list(X)
+            if len(X) != len(labels):
+                raise SettingsError(f"y has {len(labels)} labels for {len(X)} images: give one for each")
             X = [image for image, label in zip(X, labels.tolist(), strict=True) if label == 1]
         options: TrainOptions = {"false_reject_rate": self.false_reject_rate}
         if isinstance(X, (str, os.PathLike)) and Path(X).is_dir():
