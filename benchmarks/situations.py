@@ -262,6 +262,7 @@ def other_product(product: Product, other: Product) -> Row:
         reference=other.rates,
         before=measure(model, other.tested, other.defects),
         after=lambda _: other.rates,
+        verb="train",
     )
 
 
@@ -372,9 +373,10 @@ def follow(
     before: Rates,
     after: Callable[[str], Rates],
     words: str = "",
+    verb: str = "",
 ) -> Row:
-    """Run the first command of what was said, with `answers` for its capitals; measure again where it ended well."""
-    found = re.search(r"`(edgead [^`]+)`", said)
+    """Run the first command of what was said, or of its `verb`, with `answers` for its capitals; measure again."""
+    found = re.search(rf"`(edgead {verb}[^`]+)`", said)
     command = shlex.split(found[1])[1:] if found else []
     written = [str(answers.get(word, word)) for word in command]
     code, printed, reason = 0, "", ""

@@ -330,13 +330,14 @@ class FakeStore:
         return ChainCheck(len(self.changes), self.audit_chain.head, self.audit_chain.problem)
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
-        self.rows.append({**verdict_record(frame, verdict), "false_reject": None, "mark": None, "recent": True})
         self.images[frame.id] = frame.image
         place = self.folder / frame.id
         place.mkdir()
         images = {"before-001": numbered(999), "frame": frame.image, "heat": draw_heat(frame.image, verdict)}
         for name, image in images.items() if verdict.decision != "ok" else ():
             cv2.imwrite(str(place / f"{name}.jpg"), image)
+        # Last: another thread, which answers a request, finds the images of every row.
+        self.rows.append({**verdict_record(frame, verdict), "false_reject": None, "mark": None, "recent": True})
 
     def verdicts(
         self,

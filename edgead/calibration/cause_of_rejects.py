@@ -79,6 +79,7 @@ def cause_of(
         and np.count_nonzero(drawn - shift > limits.reject) < count / 2  # otherwise only some scores have moved
     )
     teach = f"`edgead teach {shlex.quote(str(model))} GOOD_IMAGES`"
+    tested = f"{teach[:-1]} --bad DEFECTS`"
     calibrate = f"`edgead calibrate {shlex.quote(str(model))} GOOD_IMAGES --bad DEFECTS`"
     apart = "`edgead train GOOD_IMAGES -o NEW_MODEL`"
     if nearly_all or (is_shift and unlike):
@@ -86,8 +87,8 @@ def cause_of(
         golden = f"Compare {model / graph.golden[0].image} with yours" if graph.golden else "Look at the heat maps"
         some = "" if known_good else "if some of them are good, "
         said = f"{many} are rejected: {some}another product, camera, light or model? {golden}."
-        learn = f"{apart}; a further grade of the same product, {teach}"
-        return Cause("other", f"{said} Where yours are right, learn them: {learn}.")
+        learn = f"the same product in another light or grade, with defects like it as the test: {tested}"
+        return Cause("other", f"{said} Where yours are right, learn {learn}; another product, apart: {apart}.")
     if named := _of_names(names, is_rejected):
         said = f"{named} (by their names), which the model has not learnt: teach those that are good: {teach}."
         return Cause("unlearnt", said)
@@ -101,7 +102,7 @@ def cause_of(
         said = (
             f"All scores are higher than at the training, and {rejected} of {total} good parts are rejected: another "
             "light, or parts that the model has not learnt? Teach those that are good, with defects in this light as "
-            f"the test: {teach[:-1]} --bad DEFECTS`."
+            f"the test: {tested}."
         )
         return Cause("shift", said)
     if is_shift:

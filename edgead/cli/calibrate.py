@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -81,10 +82,11 @@ def calibrate(
 
     The model keeps a record of each change.
     """
-    from edgead.adapt.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
+    from edgead.adapt.recalibrate import MAX_RISE, AskedRates, recalibrate, thresholds_by_hand, write_thresholds
     from edgead.artifact.folder import Artifact
     from edgead.detector import Detector
     from edgead.line.evidence.kept_frames import marked_parts
+    from edgead.types import scaled_score
 
     by_hand = reject is not None or review is not None
     from_images = bool(good_images) or false_reject_rate is not None or review_rate is not None
@@ -98,6 +100,10 @@ def calibrate(
         artifact = Artifact.load(model)
         change, calibration = thresholds_by_hand(artifact, precision, reject=reject, review=review)
         report = change.model_dump(mode="json")
+        rise = scaled_score(calibration.reject, calibration.typical, change.before.reject)
+        if rise is not None and rise > MAX_RISE:
+            said = f"the limit rises to {rise:.0f}, where 100 was the limit: defects that score in between pass"
+            report["warnings"] = [f"{said}; `edgead eval {shlex.quote(str(model))} TEST_SET` counts them"]
     else:
         asked = AskedRates(false_reject_rate, review_rate, group, accept_outliers or dry_run)
         paths, defective = find_images(good_images or [], below=False), find_images(bad or [])

@@ -49,7 +49,7 @@ def test_a_model_of_int8_is_calibrated_and_keeps_the_images_by_its_own_graph(in_
         write_image(path, render(part_seed(91, number))[0])
     with Detector.load(in_int8) as detector:
         found = recalibrate(detector, images, AskedRates(0.1, group="none", accept_outliers=True))
-        assert found.kept_scores == [detector.measure(load_image(path)).image_score for path in found.images]
+        assert found.kept_scores == [detector.measure(load_image(path)).image_score for path in found.good.images]
         written = write_thresholds(detector.artifact, found.change, found.calibration, reason="a lamp", found=found)
     assert len(written.kept) == 20 and written.graphs["int8"].calibration.reject == found.calibration.reject
 

@@ -26,6 +26,7 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
 from edgead.synthetic.line import part_seed, render
+from edgead.types import scaled_score
 
 pytestmark = pytest.mark.slow
 
@@ -250,8 +251,12 @@ def test_a_limit_by_hand_far_above_all_good_parts_needs_a_reason(model_copy):
     before = Artifact.load(model_copy).graph("fp32").calibration
     high = before.scores[-1] + 20 * np.std(before.scores)
     assert "the limit would rise from" in edgead("calibrate", model_copy, "--reject", high, code=2)
+    assert "warnings" not in json.loads(edgead("calibrate", model_copy, "--reject", before.reject, "--dry-run", "--json"))
     edgead("calibrate", model_copy, "--reject", before.scores[-1])
-    edgead("calibrate", model_copy, "--reject", high, "--yes", "--reason", "only holes count")
+    limit = Artifact.load(model_copy).graph("fp32").calibration
+    assert (rise := scaled_score(high, limit.typical, limit.reject)) > 120
+    said = edgead("calibrate", model_copy, "--reject", high, "--yes", "--reason", "only holes count", "--json")
+    assert f"the limit rises to {rise:.0f}, where 100 was the limit" in json.loads(said)["warnings"][0]
     assert [change.reason for change in Artifact.load(model_copy).manifest.threshold_changes] == [
         "",
         "only holes count",
@@ -276,7 +281,7 @@ def test_images_are_named_from_here_and_from_the_root(model_copy, good, tmp_path
     monkeypatch.chdir(tmp_path)
     mixed = [*Path("a").iterdir(), *(tmp_path / "b").iterdir()]
     with Detector.load(model_copy) as detector:
-        assert recalibrate(detector, mixed, AskedRates(0.1, group="groups.csv")).groups == 10
+        assert recalibrate(detector, mixed, AskedRates(0.1, group="groups.csv")).good.found.count == 10
 
 
 def test_another_light_is_reported(model_copy, good, tmp_path):

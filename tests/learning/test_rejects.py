@@ -79,9 +79,9 @@ def test_all_that_are_rejected_are_another_product_and_nothing_to_calibrate_on()
     found = cause(drawn(0, 24, 9))
     assert found.kind == "other" and found.said == (
         "All 24 good parts are rejected: another product, camera, light or model? "
-        "Compare a model/golden/0.png with yours. Where yours are right, learn them: "
-        "`edgead train GOOD_IMAGES -o NEW_MODEL`; a further grade of the same product, "
-        "`edgead teach 'a model' GOOD_IMAGES`."
+        "Compare a model/golden/0.png with yours. Where yours are right, learn the same product in another light or "
+        "grade, with defects like it as the test: `edgead teach 'a model' GOOD_IMAGES --bad DEFECTS`; another product, "
+        "apart: `edgead train GOOD_IMAGES -o NEW_MODEL`."
     )
     assert cause([*drawn(0, 23, 9), USUAL]).said.startswith("23 of 24 good parts are rejected: another product")
     # Where images look otherwise as well, no limit shall be made from them.
@@ -171,16 +171,15 @@ def test_half_that_was_not_learnt_makes_no_limit_without_a_reason(model_copy, pa
 
 
 @pytest.mark.slow
-def test_another_light_is_calibrated_without_a_question(model_copy, parts, tmp_path):
-    """Where it rejects more than half of the parts a reason is needed, but none lies apart."""
+def test_another_light_is_no_heap_apart(model_copy, parts, tmp_path):
+    """It may raise the limit so far that a reason is needed; but no part of it lies apart."""
     with Detector.load(model_copy) as detector:
         for factor, more in ((1.15, 8.0), (1.08, 4.0)):
             lit = {f"{n}.png": np.clip(one * factor + more, 0, 255).astype(np.uint8) for n, one in enumerate(parts)}
             folder = written(tmp_path / f"{factor}", lit)
             found = recalibrate(detector, sorted(folder.iterdir()), AskedRates(0.1))
             assert found.rejected_before.count > 2 and not any("apart" in doubt for doubt in found.change.doubts)
-        assert found.change.doubts == []
-        write_thresholds(detector.artifact, found.change, found.calibration, found=found)
+        assert re.match(r"it rises to 1\d\d, where 100 was the limit", *found.change.doubts)
 
 
 @pytest.mark.slow
