@@ -251,7 +251,9 @@ def test_a_limit_by_hand_far_above_all_good_parts_needs_a_reason(model_copy):
     before = Artifact.load(model_copy).graph("fp32").calibration
     high = before.scores[-1] + 20 * np.std(before.scores)
     assert "the limit would rise from" in edgead("calibrate", model_copy, "--reject", high, code=2)
-    assert "warnings" not in json.loads(edgead("calibrate", model_copy, "--reject", before.reject, "--dry-run", "--json"))
+    assert "warnings" not in json.loads(
+        edgead("calibrate", model_copy, "--reject", before.reject, "--dry-run", "--json")
+    )
     edgead("calibrate", model_copy, "--reject", before.scores[-1])
     limit = Artifact.load(model_copy).graph("fp32").calibration
     assert (rise := scaled_score(high, limit.typical, limit.reject)) > 120
