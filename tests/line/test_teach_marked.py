@@ -81,8 +81,9 @@ def judged(*decisions: str) -> dict[str, Judgement]:
 
 def test_a_lesson_may_let_pass_no_bad_part_that_was_stopped():
     refuse_escapes(judged("ok", "reject", "review"), judged("ok", "review", "reject"))
+    said = "1 bad parts .* now would be ok .fp32.*: 1/frame.png.* train a new model"
     for was in ("reject", "review"):
-        with pytest.raises(LessonRefusedError, match="1 bad parts .* now would be ok .fp32.*: 1/frame.png"):
+        with pytest.raises(LessonRefusedError, match=said):
             refuse_escapes(judged("ok", was), judged("ok", "ok"))
     good = replace(judged("reject")["fp32"].parts[0], role="taught")
     before = {"fp32": replace(judged()["fp32"], parts=[good])}

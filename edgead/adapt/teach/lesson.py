@@ -208,5 +208,6 @@ def refuse_escapes(before: Mapping[str, Judgement], after: Mapping[str, Judgemen
                 f"{len(escapes)} bad parts that are stopped now would be ok ({name}), and nothing was learnt: "
                 f"{Path(*Path(was.image).parts[-2:])} would fall from a score of {old.score_text(was.score)} to "
                 f"{after[name].score_text(now.score)}, of which 100 is the limit. Leave out the good parts that look "
-                "like it, or take the bad part back if it was good"
+                "like it, or take the bad part back if it was good. If most good parts look different now (another "
+                "camera or light), train a new model of the old and the new good images together"
             )
