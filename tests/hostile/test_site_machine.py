@@ -162,7 +162,7 @@ class SiteMachine(RuleBasedStateMachine):
 
     @rule(name=NAME, review=st.integers(1, 10**6))
     def somebody_sets_thresholds(self, name, review):
-        given = {"review": review, "reject": 2e6, "by": "Anna"}
+        given = {"review": review, "reject": 2e6, "by": "Anna", "reason": "a new lamp"}
         if self.daemon.api.put(f"/api/pipelines/{name}/thresholds", json=given).status_code == 200:
             self.acknowledged.append(("thresholds", name, review))
 

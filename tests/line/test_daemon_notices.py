@@ -17,7 +17,7 @@ pytest.importorskip("paho.mqtt", reason="MQTT NOT TESTED: pip install 'edgead[da
 def rejecting(daemon, everything: bool) -> None:
     """Have every part rejected from now on, or none."""
     limit = -1.0 if everything else 1e6
-    body = {"review": limit, "reject": limit, "by": "Anna"}
+    body = {"review": limit, "reject": limit, "by": "Anna", "reason": "a test of alarms"}
     daemon.api.put("/api/pipelines/a/thresholds", json=body).raise_for_status()
 
 
