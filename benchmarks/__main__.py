@@ -11,6 +11,7 @@ import sys
 BENCHMARKS = (
     "batches",
     "blind",
+    "by_layer",
     "cross",
     "cuda",
     "cycle",

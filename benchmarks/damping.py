@@ -18,6 +18,8 @@ from edgead.adapt.methods.patchcore import PatchCore
 from edgead.adapt.training.good_images import GoodImages
 from edgead.adapt.training.preset import preset_settings
 from edgead.dataset.images import Images
+from edgead.images.files import load_image
+from edgead.images.likeness import look_of
 
 DRAWS = 10
 
@@ -36,10 +38,11 @@ def measure(data: PanelSet) -> str:
     good = GoodImages(data.folder, group=data.group)
     settings, _ = preset_settings(good, PatchCore.name, "default")
     paths, found = good.find(), []
+    looks = [look_of(load_image(path)) for path in paths]
     for draw in range(DRAWS):
         method = good.build(PatchCore, {**settings, "seed": draw}, None)
         method.choose_precision(AUTO, len(paths), cross_validates=False)
-        spec = method.prepared(good.prepare(method, paths, [])[0])
+        spec = method.prepared(good.prepare(method, paths, looks)[0])
         split = good.split(paths, draw, leaves_out=True)
         fold_of = split.folds(draw)
         folds = [fold_of[path] for path in split.training]
