@@ -260,12 +260,18 @@ def test_bad_and_good_parts_are_tried_before_the_model_goes(browser, learnt, tri
 def test_two_products_are_asked_about_before_anything_is_learnt(browser, tmp_path, locale, said):
     daemon = FakeDaemon(tmp_path)
     draft = daemon.commissioning.draft
-    daemon.commissioning.begin("conveyor", "Anna")
-    work = daemon.commissioning.work("conveyor")
-    work.change(DraftSettings(preset="fast"), 0, "Anna", nullcontext())
-    work.begin_sending("Anna")
-    for path in sorted(two_products(tmp_path / "mixed").iterdir()):
-        work.send(path.read_bytes(), path.name)
+    mixed = sorted(two_products(tmp_path / "mixed").iterdir())
+
+    def begin(prefix=""):
+        daemon.commissioning.begin("conveyor", "Anna")
+        work = daemon.commissioning.work("conveyor")
+        work.change(DraftSettings(preset="fast"), 0, "Anna", nullcontext())
+        work.begin_sending("Anna")
+        for path in mixed:
+            work.send(path.read_bytes(), prefix + path.name)
+        return work
+
+    work = begin()
     with served(daemon) as url, opened_page(browser, f"{url}/#commission", locale=locale, **HALL) as page:
         page.locator("#commission-learn").click()
         expect(page.locator("#commission-two-words")).to_contain_text(said, timeout=60_000)
@@ -284,6 +290,9 @@ def test_two_products_are_asked_about_before_anything_is_learnt(browser, tmp_pat
             f"weave{number}.png" for number in range(8)
         ]
         expect(page.locator("#commission-two")).to_be_hidden()
+        daemon.commissioning.discard("conveyor", "Anna")
+        begin("second ").learn()
+        expect(page.locator("#commission-two-few li").first).to_have_text("second weave0.png", timeout=60_000)
 
 
 @pytest.mark.parametrize(("same", "images"), [(True, 25), (False, 5)])

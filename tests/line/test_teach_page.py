@@ -104,17 +104,22 @@ def test_what_the_guard_refuses_is_learnt_only_when_somebody_insists(browser, da
     assert daemon.lessons.calls == [("start", "front", [id], by, "a new lamp"), ("discard", "front", by)]
 
 
-def test_a_limit_that_a_person_set_stays_with_a_lesson_and_the_page_says_so(browser, daemon):
+def test_the_page_says_that_a_limit_of_a_person_stays_and_that_golden_images_would_be_rejected(browser, daemon):
     counted = {"images": 1, "reject": 0, "review": 0}
     side = {"taught": counted, "held_out": counted, "bad": counted, "good": counted, "false_reject_rate": 0.05}
     side |= {"golden_scores": [0.1], "typical_score": 0.1, "parts": [], "review_threshold": 0.3}
     side |= {"limit_by_hand": True}
     report = {when: {"fp32": {**side, "reject_threshold": of}} for when, of in (("before", 0.5), ("after", 0.475))}
+    report["after"]["fp32"]["golden_scores"] = [4.0]
     now = {"by": "Anna", "since": datetime.now(timezone.utc), "model_sha256": "0" * 64}
     daemon.lessons.found = [LessonState(pipeline="front", state="ready", good=(), bad=1, report=report, **now)]
     with served(daemon) as url, opened_page(browser, f"{url}/#teach") as page:
-        said = page.locator("#lesson .marked-note")
-        expect(said).to_contain_text("The limit in force, 0.5000, was set by a person and stays: 0.4750 with")
+        expect(page.locator("#lesson .marked-note")).to_contain_text(
+            [
+                "Golden images of good parts that would be rejected after the lesson: 1.",
+                "The limit in force, 0.5000, was set by a person and stays: 0.4750 with",
+            ]
+        )
 
 
 def test_a_lesson_with_what_may_be_a_defect_and_no_bad_part_is_accepted_only_with_a_tick(browser, daemon):

@@ -268,9 +268,10 @@ export class CommissionView {
   // Asked before anything is learnt: two products in one model make its limit too loose.
   twoProducts({ two_products: few, images, begun_at, files }) {
     by("commission-two").hidden = !few.length;
-    if (!few.length || by("commission-two").dataset.of === few.join()) return;
-    by("commission-two").dataset.of = few.join();
-    say(by("commission-two-words"), t("{number} of {all} images look like another product or grade than the rest. Two products in one model make its limit too loose, and bad parts pass. Take them out, and learn a model of their own from them.", { number: count(few.length), all: count(images.length) }));
+    const key = [begun_at, images.length, ...few].join(); // each draft counts its images from one
+    if (!few.length || by("commission-two").dataset.of === key) return;
+    by("commission-two").dataset.of = key;
+    say(by("commission-two-words"), t("{number} of {all} images look like another product or grade than the rest. Two products in one model make its limit too loose, and bad parts pass. Take them out, and learn a model of their own from 20 or more such parts.", { number: count(few.length), all: count(images.length) }));
     const shown = (name) => el("li", {}, el("img", { src: `${this.path}/images/${name}?width=320&of=${encodeURIComponent(begun_at)}`, alt: "", loading: "lazy" }), partName({ files }, name));
     by("commission-two-few").replaceChildren(...few.slice(0, 3).map(shown));
     by("commission-two-many").replaceChildren(...images.filter((name) => !few.includes(name)).slice(0, 3).map(shown));

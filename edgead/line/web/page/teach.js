@@ -182,7 +182,9 @@ export class TeachView {
     const body = rows.map(([name, old, now]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, old), el("td", { class: old === now ? null : "differs" }, now)));
     const parts = after.parts.map((part, index) => this.changed(before.parts[index], part, after.good.images));
     const byHand = t("The limit in force, {limit}, was set by a person and stays: {after} with what the lesson adds.", { limit: score(before.reject_threshold), after: score(after.reject_threshold) });
-    return [before.limit_by_hand && el("p", { class: "marked-note" }, byHand), el("div", { class: "scroll" }, el("table", { class: "comparison" }, el("thead", {}, head), el("tbody", {}, body))), el("ol", { class: "lesson-parts" }, parts)].filter(Boolean);
+    const lost = after.golden_scores.filter((value, index) => value > after.reject_threshold && !(before.golden_scores[index] > before.reject_threshold)).length;
+    const lostWords = lost > 0 && el("p", { class: "marked-note" }, t("Golden images of good parts that would be rejected after the lesson: {number}. A part that is marked bad may look like them: look at the marks again.", { number: lost }));
+    return [lostWords, before.limit_by_hand && el("p", { class: "marked-note" }, byHand), el("div", { class: "scroll" }, el("table", { class: "comparison" }, el("thead", {}, head), el("tbody", {}, body))), el("ol", { class: "lesson-parts" }, parts)].filter(Boolean);
   }
 
   changed(before, after, images) {
