@@ -72,6 +72,20 @@ def test_an_ok_part_of_the_last_ones_is_marked_bad_and_the_mark_is_taken_back(br
     assert daemon.store.rows[0]["mark"] is None
 
 
+def test_parts_that_another_model_judged_say_so_and_are_taught_only_when_somebody_chooses_them(browser, daemon):
+    before, of_now = daemon.judge(2, 0.9, model="1" * 64), daemon.judge(3, 0.9)
+    for id in (before, of_now):
+        daemon.store.mark_false_reject(id, by="Anna")
+    with served(daemon) as url, opened_page(browser, f"{url}/#teach") as page:
+        rows = page.locator("#teach-good li")
+        expect(rows).to_have_count(2)
+        expect(rows.filter(has_text="judged by another version or model")).to_have_count(1)
+        expect(page.locator("#teach-good input:checked")).to_have_count(1)
+        page.get_by_role("button", name="Teach 1 part").click()
+        say_who(page, "Teach")
+    assert daemon.lessons.calls == [("start", "front", [of_now], "Anna (127.0.0.1)", "")]
+
+
 def test_what_the_guard_refuses_is_learnt_only_when_somebody_insists(browser, daemon):
     id = daemon.store.rows[1]["id"]
     daemon.store.mark_false_reject(id, by="Anna")

@@ -32,6 +32,12 @@ export class TeachView {
     return this.status?.pipelines.find((pipeline) => pipeline.name === this.pipeline);
   }
 
+  // Such a part may show another product, or is taught already: nobody teaches it unasked.
+  isOfAnother(part) {
+    const present = this.state()?.model_sha256;
+    return Boolean(present) && part.model !== present;
+  }
+
   lesson() {
     return this.lessons.find((lesson) => lesson.pipeline === this.pipeline);
   }
@@ -60,9 +66,9 @@ export class TeachView {
       const bad = await asked("bad");
       if (pipeline !== this.pipeline) return;
       this.parts = { good: good.verdicts, bad: bad.verdicts };
-      by("teach-good").replaceChildren(...this.parts.good.map((part) => goodPart(part)));
-      by("teach-bad").replaceChildren(...this.parts.bad.map((part) => el("li", {}, el("a", { href: `#${linkTo(part)}` }, thumb(part), facts(part)))));
-      this.choose(this.parts.good.filter((part) => part.decision !== "ok" && part.images.length).map((part) => part.id));
+      by("teach-good").replaceChildren(...this.parts.good.map((part) => goodPart(part, this.isOfAnother(part))));
+      by("teach-bad").replaceChildren(...this.parts.bad.map((part) => el("li", {}, el("a", { href: `#${linkTo(part)}` }, thumb(part), facts(part, this.isOfAnother(part))))));
+      this.choose(this.parts.good.filter((part) => part.decision !== "ok" && part.images.length && !this.isOfAnother(part)).map((part) => part.id));
       await this.follow();
     } catch (problem) {
       toast(problem.message, true);
@@ -247,14 +253,14 @@ function choiceWords(number, defects) {
   return t("Teach {number} parts", { number });
 }
 
-function goodPart(part) {
+function goodPart(part, ofAnother) {
   const box = el("input", { type: "checkbox", value: part.id, disabled: !part.images.length });
-  return el("li", {}, el("label", {}, thumb(part), el("span", { class: "tick" }, box, titleOf(part)), facts(part)));
+  return el("li", {}, el("label", {}, thumb(part), el("span", { class: "tick" }, box, titleOf(part)), facts(part, ofAnother)));
 }
 
-function facts(part) {
+function facts(part, ofAnother) {
   const lossy = !part.images.length ? t("no image is kept") : ["frame.png", "frame.tiff"].some((name) => part.images.includes(name)) ? null : t("JPEG only");
-  return [badge(part.decision), el("span", { class: "muted" }, [t("score {score}", { score: scoreText(part) }), stamp(part.captured_at), lossy].filter(Boolean).join(" · ")), el("span", { class: "muted about" }, [part.mark?.by, part.mark?.note].filter(Boolean).join(": "))];
+  return [badge(part.decision), el("span", { class: "muted" }, [t("score {score}", { score: scoreText(part) }), stamp(part.captured_at), lossy, ofAnother && t("judged by another version or model")].filter(Boolean).join(" · ")), el("span", { class: "muted about" }, [part.mark?.by, part.mark?.note].filter(Boolean).join(": "))];
 }
 
 function counts({ images, reject, review }) {
