@@ -199,11 +199,12 @@ def _of_the_damping(artifact: Artifact) -> list[str]:
     found = artifact.manifest.training.get("damping")
     if not found:
         return []
-    said, way, other = ("less than", "damped", "plain") if found["damps"] else ("as much as", "plain", "damped")
+    ways = {"damped": "less than", "plain": "as much as"}
+    way, other = ways if found["damps"] else reversed(ways)
     return [
-        f"How strong a spot is counts {said} what it looks like (damp_length): with defects drawn on your good images, "
-        f"the defect scored above the good image in {1000 * found[way]:.0f} of 1,000 pairs, and in "
-        f"{1000 * found[other]:.0f} the other way."
+        f"How strong a spot is counts {ways[way]} what it looks like (damp_length): of 1,000 pairs of a drawn defect "
+        f"and a good image, the defect scores higher in {1000 * found[way]:.0f}, and in {1000 * found[other]:.0f} if "
+        f"it counts {ways[other]} that."
     ]
 
 

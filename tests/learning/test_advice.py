@@ -117,9 +117,12 @@ def test_what_int8_changes_is_said_with_its_verdicts(trained_model, flips, said)
     [
         (
             True,
-            "counts less than what it looks like (damp_length): with .* in 983 of 1,000 pairs, and in 970 the other",
+            "counts less than what it looks like (damp_length): .* in 983, and in 970 if it counts as much as that.",
         ),
-        (False, "counts as much as what it looks like (damp_length): with .* in 970 of 1,000 pairs, and in 983 the"),
+        (
+            False,
+            "counts as much as what it looks like (damp_length): .* in 970, and in 983 if it counts less than that.",
+        ),
     ],
 )
 def test_why_strong_spots_count_less_or_as_much_is_said_with_its_evidence(damps, said):
