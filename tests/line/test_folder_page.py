@@ -84,11 +84,11 @@ def test_a_folder_is_dropped_and_looked_through_by_keys(browser, tmp_path, parts
         drop(page, parts_folder)
         give_name(page)
         expect(page.locator("#commission-count")).to_have_text("22 of 60")
-        expect(page.locator("#commission-refused summary")).to_have_text("Files left out: 2")
+        expect(page.locator("#commission-refused summary")).to_have_text("Files left out: 3")
         page.locator("#commission-refused summary").click()
         words = page.locator("#commission-refused li").all_inner_texts()
-        assert [text.partition(":")[0] for text in words] == ["part 21.bmp", "part 23.jpg"]
-        assert "the same as part 3.png" in words[0] and "truncated JPEG" in words[1]
+        assert [text.partition(":")[0] for text in words] == ["notes.txt", "part 21.bmp", "part 23.jpg"]
+        assert "is no image" in words[0] and "the same as part 3.png" in words[1] and "truncated JPEG" in words[2]
         page.locator("#commission-refused summary").click()
         of_another_size = page.locator("#commission-sizes")
         expect(of_another_size).to_contain_text("1 of 22 images have another size than the others.")
@@ -345,7 +345,7 @@ def test_a_name_that_is_missing_is_said_in_the_dialog(browser, tmp_path, parts_f
 def test_images_are_chosen_as_train_reads_a_folder(browser, tmp_path):
     said = """async (lists) => { const { goodImages } = await import("/page/folder.js");
         return lists.map((list) => { const files = list.map((path) => ({ path: path.split("/") }));
-            try { return goodImages({ files }).map(({ path }) => path.join("/")); }
+            try { return goodImages({ files }).images.map(({ path }) => path.join("/")); }
             catch (problem) { return problem.message; } }); }"""
     known = [f"a{suffix}" for suffix in sorted(IMAGE_SUFFIXES)]
     many = [f"{number}.png" for number in range(1500)]

@@ -78,15 +78,15 @@ export class CommissionView {
   // Sends a folder; begins a draft if there is none.
   sendFolder(found) {
     if (!this.camera || this.known !== this.camera) return toast(t("No connection to the device"), true);
-    let images;
+    let chosen;
     try {
-      images = goodImages(found);
+      chosen = goodImages(found);
     } catch (problem) {
       return toast(problem.message, true);
     }
     if (this.sending && !this.sending.stopped) return toast(t("A folder is being sent already: wait for it, or stop it"), true);
     const send = () => {
-      this.sending = new Sending(this.path, found.name, images, this.draft);
+      this.sending = new Sending(this.path, found.name, chosen, this.draft);
       return this.sending.run().then(() => this.poll());
     };
     if (this.draft?.result) return this.addOrBegin(send);

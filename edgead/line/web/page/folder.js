@@ -57,27 +57,32 @@ async function below(entry, above) {
 // The files that can be learnt are those that can be judged.
 export const isImage = (name) => !name.startsWith(".") && by("judged-files").accept.split(",").some((suffix) => name.toLowerCase().endsWith(suffix));
 
-// Reads a folder as `edgead train` does: train/good if there is one, else the images directly in it.
+// Reads a folder as `edgead train` does: train/good if there is one, else the images directly in it; other files there are refused.
 export function goodImages({ files }) {
   const images = files.filter(({ path }) => isImage(path.at(-1)));
-  const good = images.filter(({ path }) => path.length === 3 && path[0] === "train" && path[1] === "good");
-  const own = good.length ? good : images.filter(({ path }) => path.length === 1);
+  const inGood = ({ path }) => path.length === 3 && path[0] === "train" && path[1] === "good";
+  const isOwn = images.some(inGood) ? inGood : ({ path }) => path.length === 1;
+  const own = images.filter(isOwn);
   if (!own.length && images.length) throw new Error(t("No image lies in this folder, {number} lie in folders below it: choose one of those", { number: images.length }));
   if (!own.length) throw new Error(t("No image lies in this folder (JPEG, PNG, BMP, TIFF, PNM or WebP)"));
   own.sort((one, other) => inOrder(one.path.at(-1), other.path.at(-1)));
-  // Neighbours look much alike: of too many, as many as a draft holds are taken evenly.
-  return own.filter((image, index) => own.length <= MAX_IMAGES || Math.floor((index * MAX_IMAGES) / own.length) !== Math.floor(((index - 1) * MAX_IMAGES) / own.length));
+  const others = files.filter((file) => isOwn(file) && !images.includes(file)).map(({ path }) => path.at(-1));
+  return {
+    // Neighbours look much alike: of too many, as many as a draft holds are taken evenly.
+    images: own.filter((image, index) => own.length <= MAX_IMAGES || Math.floor((index * MAX_IMAGES) / own.length) !== Math.floor(((index - 1) * MAX_IMAGES) / own.length)),
+    refused: others.filter((name) => !name.startsWith(".")).map((name) => `${name}: ${t("is no image (JPEG, PNG, BMP, TIFF, PNM or WebP)")}`),
+  };
 }
 
 // One folder on its way to the draft of a camera.
 export class Sending {
-  constructor(path, name, images, { files }) {
+  constructor(path, name, { images, refused }, { files }) {
     this.path = path;
     this.name = name;
     this.images = images;
     this.files = { ...files }; // what parts are called
     this.done = 0;
-    this.refused = [];
+    this.refused = refused;
     this.stopped = false;
   }
 
