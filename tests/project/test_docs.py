@@ -49,8 +49,9 @@ def all_blocks(*languages: str) -> list[Block]:
 
 
 def edgead_calls() -> list[tuple[str, list[str]]]:
-    """Every `edgead ...` of a block or of the text, with the page that it stands on."""
+    """Every `edgead ...` of a block, its comments or the text, with the page that it stands on."""
     lines = [(b.page, line) for b in all_blocks("bash", "text") for line in b.text.replace("\\\n", " ").splitlines()]
+    lines += [(page, code) for page, line in lines for code in inline_code(line)]
     lines += [(page, code) for page, text in PAGES.items() for code in inline_code(text)]
     return [(page, shlex.split(line, comments=True)[1:]) for page, line in lines if line.startswith("edgead ")]
 
