@@ -16,8 +16,9 @@ from edgead.adapt.training.options import EXPLAINED, TrainOptions
 from edgead.api.errors import P, R, in_python, names_parameters
 from edgead.api.model import Model
 from edgead.api.options import check_options
-from edgead.api.paths import learnt_images
+from edgead.api.paths import image_paths, learnt_images
 from edgead.artifact.folder import Artifact, check_destination
+from edgead.calibration.operating_point import defects_found
 from edgead.calibration.plan import GROUPS, IMAGES, OFFERED_RATES
 from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
@@ -110,6 +111,7 @@ def train(
             raise SettingsError(f"{name} {value!r}: choose one of {', '.join(each for each in known if each)}")
     names = {field.name for field in fields(GoodImages)}
     of_images = {name: value for name, value in options.items() if name in names}
+    of_images["defects"] = image_paths(options.get("defects", ()))
     chosen = {name: value for name, value in options.items() if name not in names} | dict(settings or {})
     logs = [log_to] if isinstance(log_to, (str, os.PathLike)) else log_to
     destination = named_path(model)
@@ -139,11 +141,23 @@ def train(
     few = [] if images.false_reject_rate is not None else _few_images(artifact)
     for warning in [*few, *training.get("odd_images", ()), *([training["shrunk"]] if "shrunk" in training else ())]:
         logger.warning("%s", warning)
+    if images.defects:
+        logger.warning("%s", _defects_found(artifact, images.defects))
     return Model(artifact)
 
 
 if EXPLAINED:
     train.__doc__ = f"{inspect.getdoc(train)}\n\nOther Parameters\n----------------\n{in_python(EXPLAINED)}"
+
+
+def _defects_found(artifact: Artifact, defects: Sequence[Path]) -> str:
+    """Say how many known defects the limit of each false-reject rate finds."""
+    limits = artifact.graph().calibration
+    if limits is None or not limits.scores:
+        return "no limits were made: defects cannot be counted"
+    with Model(artifact) as model:
+        scores = [verdict.image_score for verdict in model.predict_all(defects)]
+    return defects_found(limits.scores, limits.groups, scores, limits.false_reject_rate)
 
 
 def _few_images(artifact: Artifact) -> list[str]:

@@ -263,7 +263,9 @@ class Model(Predictor):
 
     def _open_again(self) -> None:
         before = self._detector
-        self._detector = _Opened.load(before.artifact.path, **before._asked)
+        artifact = Artifact.load(before.artifact.path)
+        kept = before._asked if before.graph.precision in artifact.precisions else before._asked | {"precision": None}
+        self._detector = _Opened(artifact, **kept)
         before.close()
 
     @names_parameters

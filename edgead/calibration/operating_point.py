@@ -43,3 +43,10 @@ def operating_points(
             OperatingPoint(rate, limit, sum(score > limit for score in good), sum(score > limit for score in defects))
         )
     return points
+
+
+def defects_found(good: Sequence[float], groups: Sequence[int], defects: Sequence[float], chosen: float) -> str:
+    """Say how many defects the limit of each rate finds, and of the `chosen` rate; parameters as above."""
+    points = operating_points(good, groups, defects, sorted({*SHOWN_RATES, chosen}))
+    counts = (f"{point.found} at {100 * point.rate:.3g} %{' (chosen)' * (point.rate == chosen)}" for point in points)
+    return f"of {len(defects)} defects the limits for these false-reject rates find: {', '.join(counts)}"

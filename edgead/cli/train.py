@@ -198,7 +198,7 @@ def _refuse_early(good: GoodImages, output: Path, detector: str) -> None:
 
     found, outline = good.find(), read_outline(METHODS.places()[detector])
     if outline is not None and outline.leaves_out is not None:
-        good.check_count(len(found), leaves_out=outline.leaves_out)
+        good.check_count(found, leaves_out=outline.leaves_out)
     check_destination(output)
 
 

@@ -227,6 +227,14 @@ def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = No
     return _numbered(rule, paths, _keys_from_names(paths, rule), f"from names by {rule}")
 
 
+def most_groups(paths: Sequence[Path], rule: str = AUTO, root: Path | None = None) -> int:
+    """Count the groups that `group_images` finds at most, by names alone: no image is read."""
+    if any(map(volume_of, paths)):
+        return len(by_volume(paths))
+    evidence = by_stem(paths) if rule == AUTO and not _named_in(root) else None
+    return len(paths) if evidence is None else len(set(evidence.keys))
+
+
 def leaks(groups: Groups, learnt: Sequence[Path], held_out: Sequence[Path]) -> list[tuple[Path, Path]]:
     """Find pairs of a held-out and a learnt image that are near-duplicates."""
     if groups.rule in (AUTO, FOLDERS) or not learnt or not held_out:

@@ -458,6 +458,20 @@ def test_row_8_of_a_data_set_its_good_images_are_learnt_and_those_left_out_are_n
     assert "left out" in caplog.text and "broken.jpg" in caplog.text
 
 
+def test_known_defects_are_counted_at_each_limit(plugin, line_data, tmp_path, caplog):
+    common = {"detector": "dummy", "false_reject_rate": 0.2}
+    with pytest.raises(SettingsError, match="nodef: no such file or folder"):
+        edgead.train(line_data, tmp_path / "model", defects=tmp_path / "nodef", **common)
+    assert not (tmp_path / "model").exists()
+    folder = line_data / "test" / "dent"
+    with edgead.train(line_data, tmp_path / "model", defects=[folder], **common) as model:
+        found = sum(model.predict(path).image_score > model.threshold for path in sorted(folder.iterdir()))
+    said = caplog.messages[-1]
+    assert (
+        said.startswith(f"of {len(list(folder.iterdir()))} defects the limits") and f"{found} at 20 % (chosen)" in said
+    )
+
+
 def test_errors_name_parameters_not_options(plugin, model, line_data, tmp_path):
     data = tmp_path / "good"
     shutil.copytree(line_data / "train" / "good", data)
@@ -673,6 +687,18 @@ def test_row_17_a_model_is_exported(model_copy, line_data, part):
             assert small.graph.precision == "int8"
             assert small.predict(part).image_score == pytest.approx(before, rel=0.1)
     assert Artifact.load(model_copy).precisions == ("int8",)
+
+
+@pytest.mark.slow
+def test_row_17_an_export_is_undone_and_the_graph_of_before_judges(model_copy, line_data, part):
+    pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
+    with edgead.load(model_copy) as first:
+        before, precision = first.predict(part), first.info()["precision"]
+    with edgead.load(model_copy).export({"fp32": "int8", "int8": "fp32"}[precision], line_data) as model:
+        assert model.info()["precision"] != precision
+        model.undo()
+        assert model.info()["precision"] == precision
+        assert model.predict(part).image_score == before.image_score
 
 
 def test_row_17_an_exchanged_graph_closes_whoever_has_the_old_one(model_copy, part, monkeypatch):

@@ -425,6 +425,18 @@ def test_usage_errors(model, line_data, tmp_path, monkeypatch, arguments, messag
     assert message in refused(monkeypatch, tmp_path, filled)
 
 
+def test_views_of_few_parts_are_counted_as_parts_before_they_are_read(tmp_path, monkeypatch):
+    for name in ("views", "empty"):
+        (tmp_path / name).mkdir()
+    for part in range(10):
+        for view in range(6):
+            (tmp_path / "views" / f"kos{part:02}_{view}.png").touch()
+    asked = ["train", tmp_path / "views", "-o", "out", "--false-reject-rate"]
+    said = refused(monkeypatch, tmp_path / "empty", [*asked, "0.02"])
+    assert "needs 49 groups of good images, found 10: take 39 more first. A rate of 0.091," in said
+    assert "60 of 60 images cannot be read" in refused(monkeypatch, tmp_path / "empty", [*asked, "0.091"])
+
+
 @pytest.mark.slow
 def test_sigterm_while_the_model_is_written_leaves_nothing(line_data, tmp_path):
     options = ["--preset", "fast", "--image-size", "96", "--memory-bank-size", "200"]

@@ -182,7 +182,7 @@ class _Training:
         try:  # too few images and invalid settings are reported before the images are read
             self.model = model = self._build(len(paths))
             self._device = model.choose_device(device)
-            _check(good, model, len(paths))
+            _check(good, model, paths)
         except ValidationError as error:
             raise SettingsError(tell_invalid(error.errors())) from None
         self._looks: dict[Path, Look] = {}
@@ -326,12 +326,12 @@ def learn_images(
     return model.fit(images, groups=images.spread(groups.of(paths)), folds=spread, **course)
 
 
-def _check(good: GoodImages, model: Method[Any], images: int) -> None:
+def _check(good: GoodImages, model: Method[Any], paths: Sequence[Path]) -> None:
     """Refuse settings with which the training would fail at its end, before images are read."""
     if good.folds and model.leaves_out:
         raise SettingsError(f"{model.name} scores each image by what it has learnt from the others: leave out --folds")
     if model.calibrated:
-        good.check_count(images, leaves_out=model.leaves_out)
+        good.check_count(paths, leaves_out=model.leaves_out)
     else:
         good.refuse_rates(model.name)
     find_head(model.head.kind)  # otherwise a refusal would come only after hours of training

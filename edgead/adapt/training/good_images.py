@@ -23,9 +23,9 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import read_in_colour
 from edgead.artifact.tiling import Tiling
 from edgead.calibration.conformal import CalibrationError, check_rate
-from edgead.calibration.plan import choose_rates, plan_calibration
+from edgead.calibration.plan import GROUPS, IMAGES, choose_rates, plan_calibration
 from edgead.dataset.folders import check_region, find_good_images, find_test_images, rule_of, split_good
-from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
+from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks, most_groups
 from edgead.dataset.places import Place, with_places
 from edgead.dataset.ranges import with_colour
 from edgead.errors import SettingsError, tell_invalid
@@ -350,18 +350,20 @@ class GoodImages:
         learnt, calibration = split_good(paths, held_out, seed, groups.of(paths))
         return Split(learnt, calibration, rate, self.review_rate, groups)
 
-    def check_count(self, count: int, *, leaves_out: bool) -> None:
-        """Raise CalibrationError if this number of images is too small, however they are grouped."""
+    def check_count(self, paths: Sequence[Path], *, leaves_out: bool) -> None:
+        """Raise CalibrationError if the images are too few for the rates; they are grouped by names alone."""
+        images, groups = len(paths), most_groups(paths, self.group, self.data)
         if self.crosses(leaves_out):
-            choose_rates(count, self.false_reject_rate, self.review_rate)
+            choose_rates(images, self.false_reject_rate, self.review_rate, groups=groups)
             return
+        what = IMAGES if groups == images else GROUPS
         try:
-            plan_calibration(count, self.false_reject_rate, self.review_rate)
+            plan_calibration(groups, self.false_reject_rate, self.review_rate, what=what)
         except CalibrationError as error:
             if self.guarantee is not None:  # --guarantee excludes --folds
                 raise
             try:
-                choose_rates(count, self.false_reject_rate, self.review_rate)
+                choose_rates(images, self.false_reject_rate, self.review_rate, groups=groups)
             except CalibrationError:
                 raise error from None
             raise CalibrationError(f"{error}; or cross-validate with --folds 5, which holds none out") from None
