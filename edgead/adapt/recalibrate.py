@@ -168,7 +168,7 @@ def refuse_thresholds(detector: Detector, bad: Sequence[Path], before: Calibrati
 
     Raises SettingsError: a bad part that the old thresholds stop would be ok with the new thresholds.
     """
-    scores = [detector.measure(detector.read_image(path)).image_score for path in bad]
+    scores = detector.image_scores(bad)
     found = [(score, path) for score, path in zip(scores, bad, strict=True) if before.review < score <= after.review]
     if found:
         score, path = max(found)

@@ -21,6 +21,7 @@ from edgead.artifact.folder import Artifact, check_destination
 from edgead.calibration.operating_point import defects_found
 from edgead.calibration.plan import GROUPS, IMAGES, OFFERED_RATES
 from edgead.dataset.folders import StageProgress
+from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
 from edgead.images.inputs import Colour, OneImage, PathLike
@@ -139,10 +140,9 @@ def train(
         logger.warning("left out: %s", problem)
     training = artifact.manifest.training
     few = [] if images.false_reject_rate is not None else _few_images(artifact)
-    for warning in [*few, *training.get("odd_images", ()), *([training["shrunk"]] if "shrunk" in training else ())]:
+    shrunk = [training["shrunk"]] if "shrunk" in training else []
+    for warning in [*few, *training.get("odd_images", ()), *shrunk, *_count_defects(artifact, images.defects)]:
         logger.warning("%s", warning)
-    if images.defects:
-        logger.warning("%s", _defects_found(artifact, images.defects))
     return Model(artifact)
 
 
@@ -150,14 +150,14 @@ if EXPLAINED:
     train.__doc__ = f"{inspect.getdoc(train)}\n\nOther Parameters\n----------------\n{in_python(EXPLAINED)}"
 
 
-def _defects_found(artifact: Artifact, defects: Sequence[Path]) -> str:
-    """Say how many known defects the limit of each false-reject rate finds."""
+def _count_defects(artifact: Artifact, defects: Sequence[Path]) -> list[str]:
+    """Return a sentence on how many defects the limit of each rate finds; none without defects or limits."""
     limits = artifact.graph().calibration
-    if limits is None or not limits.scores:
-        return "no limits were made: defects cannot be counted"
-    with Model(artifact) as model:
-        scores = [verdict.image_score for verdict in model.predict_all(defects)]
-    return defects_found(limits.scores, limits.groups, scores, limits.false_reject_rate)
+    if limits is None or not limits.scores or not defects:
+        return []
+    with Detector(artifact, runtime="onnxruntime") as detector:
+        scores = detector.image_scores(defects)
+    return [defects_found(limits.scores, limits.groups, scores, limits.false_reject_rate)]
 
 
 def _few_images(artifact: Artifact) -> list[str]:

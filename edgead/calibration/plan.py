@@ -49,7 +49,7 @@ def choose_rates(
     Returns the false-reject rate and the review rate.
     Raises CalibrationError: the images cannot support the rate, or the review rate does not fit.
     """
-    count, what = _unit(images, groups)
+    count, what = counted(images, groups)
     rate = false_reject_rate
     if rate is None:
         rate = strictest_rate(images, groups)
@@ -66,7 +66,7 @@ def choose_rates(
 
 def comfortable(rate: float, images: int, groups: int | None = None) -> bool:
     """Whether at least `ABOVE` of the images, or groups, lie above the threshold for a rate."""
-    count, _ = _unit(images, groups)
+    count, _ = counted(images, groups)
     return images / count * (rate * (count + 1) - 1) >= ABOVE - 1e-9 if count else False
 
 
@@ -75,7 +75,7 @@ def strictest_rate(images: int, groups: int | None = None) -> float:
 
     Raises CalibrationError: the images do not support the last either; says how many are needed.
     """
-    count, what = _unit(images, groups)
+    count, what = counted(images, groups)
     rate = next((rate for rate in OFFERED_RATES if comfortable(rate, images, groups)), OFFERED_RATES[-1])
     needed = images_needed(rate)
     if needed > count:
@@ -85,7 +85,7 @@ def strictest_rate(images: int, groups: int | None = None) -> float:
     return rate
 
 
-def _unit(images: int, groups: int | None) -> tuple[int, str]:
+def counted(images: int, groups: int | None) -> tuple[int, str]:
     """Return the number of groups, or of images without groups, and the name of the counted things."""
     return (images, IMAGES) if groups is None or groups == images else (groups, GROUPS)
 

@@ -48,7 +48,7 @@ def print_points(artifact: Artifact, defects: Sequence[Path]) -> None:
     if calibration is None or not calibration.scores:
         return
     with Detector(artifact, runtime="onnxruntime") as detector:
-        found = [detector.measure(detector.read_image(path)).image_score for path in defects]
+        found = detector.image_scores(defects)
     stdout.print(points_table(calibration, found))
 
 

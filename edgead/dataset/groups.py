@@ -231,8 +231,8 @@ def most_groups(paths: Sequence[Path], rule: str = AUTO, root: Path | None = Non
     """Count the groups that `group_images` finds at most, by names alone: no image is read."""
     if any(map(volume_of, paths)):
         return len(by_volume(paths))
-    evidence = by_stem(paths) if rule == AUTO and not _named_in(root) else None
-    return len(paths) if evidence is None else len(set(evidence.keys))
+    evidence = by_stem(paths) if rule == AUTO else None
+    return len(paths) if evidence is None or _named_in(root) else len(set(evidence.keys))
 
 
 def leaks(groups: Groups, learnt: Sequence[Path], held_out: Sequence[Path]) -> list[tuple[Path, Path]]:

@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -173,6 +173,10 @@ class Measurer:
             head, arrays, outputs = self.manifest.head, self.artifact.head_arrays(), self._runtime.outputs
             self._describer = head.open_describer(outputs, arrays, self._scorer)
         return self._describer
+
+    def image_scores(self, paths: Iterable[str | os.PathLike[str]]) -> list[float]:
+        """Measure image files, and return their scores. Raises ImageError: one cannot be read, see `read_image`."""
+        return [self.measure(self.read_image(path)).image_score for path in paths]
 
     def measure(self, image: np.ndarray) -> Measurement:
         """Score one image without judging it; a head with state treats it as a stream of this single frame.

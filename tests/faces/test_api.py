@@ -470,6 +470,9 @@ def test_known_defects_are_counted_at_each_limit(plugin, line_data, tmp_path, ca
     assert (
         said.startswith(f"of {len(list(folder.iterdir()))} defects the limits") and f"{found} at 20 % (chosen)" in said
     )
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8")
+    with pytest.raises(ImageError, match=r"broken\.jpg"):
+        edgead.train(line_data, tmp_path / "other", defects=[folder, tmp_path / "broken.jpg"], **common)
 
 
 def test_errors_name_parameters_not_options(plugin, model, line_data, tmp_path):

@@ -183,7 +183,7 @@ def judge(detector: Detector, images: Mapping[Role, Sequence[Path]]) -> Judgemen
         held_out,
         bad,
         counts(limits.scores),
-        [detector.measure(detector.read_image(path)).image_score for path in golden],
+        detector.image_scores(golden),
         parts,
         limits.typical,
         by_hand,

@@ -23,7 +23,7 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import read_in_colour
 from edgead.artifact.tiling import Tiling
 from edgead.calibration.conformal import CalibrationError, check_rate
-from edgead.calibration.plan import GROUPS, IMAGES, choose_rates, plan_calibration
+from edgead.calibration.plan import choose_rates, counted, plan_calibration
 from edgead.dataset.folders import check_region, find_good_images, find_test_images, rule_of, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks, most_groups
 from edgead.dataset.places import Place, with_places
@@ -356,9 +356,9 @@ class GoodImages:
         if self.crosses(leaves_out):
             choose_rates(images, self.false_reject_rate, self.review_rate, groups=groups)
             return
-        what = IMAGES if groups == images else GROUPS
+        count, what = counted(images, groups)
         try:
-            plan_calibration(groups, self.false_reject_rate, self.review_rate, what=what)
+            plan_calibration(count, self.false_reject_rate, self.review_rate, what=what)
         except CalibrationError as error:
             if self.guarantee is not None:  # --guarantee excludes --folds
                 raise

@@ -66,11 +66,11 @@ export function goodImages({ files }) {
   if (!own.length && images.length) throw new Error(t("No image lies in this folder, {number} lie in folders below it: choose one of those", { number: images.length }));
   if (!own.length) throw new Error(t("No image lies in this folder (JPEG, PNG, BMP, TIFF, PNM or WebP)"));
   own.sort((one, other) => inOrder(one.path.at(-1), other.path.at(-1)));
-  const others = files.filter((file) => isOwn(file) && !images.includes(file)).map(({ path }) => path.at(-1));
+  const others = files.filter(isOwn).map(({ path }) => path.at(-1)).filter((name) => !isImage(name) && !name.startsWith("."));
   return {
     // Neighbours look much alike: of too many, as many as a draft holds are taken evenly.
     images: own.filter((image, index) => own.length <= MAX_IMAGES || Math.floor((index * MAX_IMAGES) / own.length) !== Math.floor(((index - 1) * MAX_IMAGES) / own.length)),
-    refused: others.filter((name) => !name.startsWith(".")).map((name) => `${name}: ${t("is no image (JPEG, PNG, BMP, TIFF, PNM or WebP)")}`),
+    refused: others.map((name) => `${name}: ${t("is no image (JPEG, PNG, BMP, TIFF, PNM or WebP)")}`),
   };
 }
 
