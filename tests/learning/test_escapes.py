@@ -23,8 +23,7 @@ def test_limits_that_let_a_stopped_part_pass_are_refused(tmp_path):
     for grey in (10, 50, 90):
         paths.append(tmp_path / f"{grey}" / "frame.png")
         write_image(paths[-1], np.full((4, 4, 3), grey, np.uint8))
-    measure = lambda image: SimpleNamespace(image_score=float(image.mean()))  # noqa: E731
-    detector: Any = SimpleNamespace(measure=measure, read_image=load_image)
+    detector: Any = SimpleNamespace(image_scores=lambda bad: [float(load_image(path).mean()) for path in bad])
     refuse_thresholds(detector, paths, limits(40), limits(40))
     refuse_thresholds(detector, paths, limits(40), limits(20))
     refuse_thresholds(detector, paths, limits(20), limits(49))  # 10 passed before, 50 and 90 are still stopped
