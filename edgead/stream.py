@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from edgead.detector.handover import Succession
 
 logger = logging.getLogger(__name__)
+
+_LAST_SCORES = 500
 
 OnVerdict = Callable[[Frame, Verdict], None]
 
@@ -60,6 +63,8 @@ class StreamSummary:
         Latency by stage; `total` runs from the capture to the last sink.
     other_use : OtherUse or None
         Load from other processes, including those of the source, and from the hypervisor during the stream.
+    advice : str
+        Likely cause and next step if nearly all of the last frames were rejected; empty otherwise.
     """
 
     source: str
@@ -74,8 +79,9 @@ class StreamSummary:
     ended_by: str
     fault: str | None
     fps: float | None
-    latency: dict[str, Latency]
-    other_use: OtherUse | None
+    latency: dict[str, Latency] = field(repr=False)
+    other_use: OtherUse | None = field(repr=False)
+    advice: str
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -98,7 +104,7 @@ class StreamSummary:
 def run(
     source: Source | str,
     detector: Detector | Succession,
-    sinks: Sequence[Sink | str],
+    sinks: Sequence[Sink | str] | str,
     *,
     on_verdict: OnVerdict | None = None,
     stop: threading.Event | None = None,
@@ -112,7 +118,7 @@ def run(
     source : Source or str
         A URI is opened, and closed at the end; a Source stays open.
     detector : Detector or Succession
-    sinks : sequence of Sink or str
+    sinks : str, or sequence of Sink or str
         A URI is opened, and closed at the end. In the verdict that a sink gets, `sink_ms` is None, as not yet known.
     on_verdict : callable, optional
         Called with each frame and its verdict after the sinks; its time belongs to no stage.
@@ -139,7 +145,8 @@ def run(
     with _stop_on_signal(stop) as signals:
         try:
             frames: Source = _opened(source, partial(open_source, stop=stop, late_after_ms=late_after_ms), opened)
-            open_sinks: list[Sink] = [_opened(sink, open_sink, opened) for sink in sinks]
+            listed = [sinks] if isinstance(sinks, str) else sinks
+            open_sinks: list[Sink] = [_opened(sink, open_sink, opened) for sink in listed]
             with scheduling.taken():
                 loop.run(frames, open_sinks, stop)
         finally:
@@ -161,6 +168,7 @@ def run(
         fps=inspector.recorder.fps,
         latency=inspector.recorder.summary(),
         other_use=others.use(),
+        advice=detector.advice(list(loop.scores)),
     )
 
 
@@ -170,6 +178,7 @@ class _Loop:
         self.ended_by = "stop"
         self.fault: str | None = None
         self.other_format = 0
+        self.scores: deque[float] = deque(maxlen=_LAST_SCORES)
         self._session = detector.session()
         self._on_verdict = on_verdict
 
@@ -201,6 +210,7 @@ class _Loop:
             return True
         self.other_format += self._session.misfit(frame) is not None
         frame = self._session.shown(frame)
+        self.scores.append(verdict.image_score)
         goes_on = self._write(frame, verdict, sinks)
         verdict = self.inspector.finish(frame, verdict)
         if self._on_verdict is not None:

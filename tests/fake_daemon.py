@@ -434,11 +434,16 @@ class FakeDaemon:
         self.pipelines["front"].audit = self.store.add_audit
         self.lessons, self.heaps = FakeLessons(), FakeHeaps()
         self.listeners: list[queue.Queue] = []
+        self.collectors: list[queue.Queue] = []
         self.commissioning = Commissioning(self)
 
     def subscribe_verdicts(self) -> queue.Queue:
         self.listeners.append(queue.Queue())
         return self.listeners[-1]
+
+    def subscribe_wanted(self) -> queue.Queue:
+        self.collectors.append(queue.Queue())
+        return self.collectors[-1]
 
     def raise_notice(self, kind: NoticeKind, text: str, **values: float) -> Notice | None:
         name, severity = {"camera": "conveyor"}.get(kind, "front"), KINDS[kind][1][-1]
@@ -473,4 +478,6 @@ class FakeDaemon:
             self.store.keep(frame, verdict)
         for listener in self.listeners:
             listener.put((frame, verdict))
+        for collector in self.collectors:
+            collector.put(("conveyor", frame))
         return frame.id

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import CROSS, Calibration
 from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.types import score_text
@@ -48,3 +49,19 @@ def with_highest(
         f"pass: take them out and train again. Where they are good, {good}"
     )
     return {**found, "odd_images": [*training.get("odd_images", ()), warning]}
+
+
+def look_at_highest(artifact: Artifact) -> list[str]:
+    """Name the good images that score highest, for a person to look for faint defects, unless a warning names them."""
+    calibration, training = artifact.learnt_graph.calibration, artifact.manifest.training
+    highest = training.get("highest_images", ())
+    if not highest or calibration is None or training["images_apart"] >= len(highest):
+        return []
+    how = ", each scored by what was learnt from the others" if calibration.method in CROSS else " held out"
+    again = "take it out and train again"
+    if "commissioned" in training:
+        again = "commission again without that part (--keep-images FOLDER keeps them to look at)"
+    return [
+        f"Look once at the good images that score highest, of {len(calibration.scores)}{how}: {', '.join(highest)}. "
+        f"A defect that lies among good images is often one of these: {again}."
+    ]

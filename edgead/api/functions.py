@@ -12,14 +12,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal
 
+from edgead.adapt.highest import look_at_highest
 from edgead.adapt.training.options import EXPLAINED, TrainOptions
 from edgead.api.errors import P, R, in_python, names_parameters
 from edgead.api.model import Model
 from edgead.api.options import check_options
 from edgead.api.paths import image_paths, learnt_images
 from edgead.artifact.folder import Artifact, check_destination
+from edgead.calibration.guarantee import guarantee_of
 from edgead.calibration.operating_point import defects_found
-from edgead.calibration.plan import GROUPS, IMAGES, OFFERED_RATES
+from edgead.calibration.plan import OFFERED_RATES
 from edgead.dataset.folders import StageProgress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
@@ -110,6 +112,8 @@ def train(
     for name, value, known in (("device", device, _DEVICES), ("colour", colour, (None, "bgr", "rgb"))):
         if value not in known:
             raise SettingsError(f"{name} {value!r}: choose one of {', '.join(each for each in known if each)}")
+    if weights is not None and not named_path(weights).is_file():
+        raise SettingsError(f"weights {os.fspath(weights)}: no such file")
     names = {field.name for field in fields(GoodImages)}
     of_images = {name: value for name, value in options.items() if name in names}
     of_images["defects"] = image_paths(options.get("defects", ()))
@@ -136,12 +140,12 @@ def train(
                 progress=log,
                 found_two=lambda two: logger.warning("%s", two.write_beside(destination)),
             )
-    for problem in skipped:
-        logger.warning("left out: %s", problem)
+    left_out = [f"left out: {problem}" for problem in skipped]
     training = artifact.manifest.training
     few = [] if images.false_reject_rate is not None else _few_images(artifact)
     shrunk = [training["shrunk"]] if "shrunk" in training else []
-    for warning in [*few, *training.get("odd_images", ()), *shrunk, *_count_defects(artifact, images.defects)]:
+    odd, counted = training.get("odd_images", ()), _count_defects(artifact, images.defects)
+    for warning in [*left_out, *few, *odd, *look_at_highest(artifact), *shrunk, *counted]:
         logger.warning("%s", warning)
     return Model(artifact)
 
@@ -161,15 +165,12 @@ def _count_defects(artifact: Artifact, defects: Sequence[Path]) -> list[str]:
 
 
 def _few_images(artifact: Artifact) -> list[str]:
-    """Return a list with a warning if the images were so few that the false-reject rate is above the usual 5 %."""
+    """Say what the limit promises, and what its groups are, if the false-reject rate is above the usual 5 %."""
     limits = artifact.graph().calibration
     if limits is None or not limits.scores or limits.false_reject_rate <= OFFERED_RATES[0]:
         return []
-    count, what = (len(set(limits.groups)), GROUPS) if limits.groups else (len(limits.scores), IMAGES)
-    return [
-        f"limits from {count} {what} allow only a false-reject rate of {100 * limits.false_reject_rate:.3g} %: with "
-        f"more images it is {100 * OFFERED_RATES[0]:.3g} %"
-    ]
+    account = f" ({artifact.manifest.training['groups']['account']})" if limits.groups else ""
+    return [in_python(" ".join(guarantee_of(limits))) + account]
 
 
 def _opened(method: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[PathLike | Model, P], R]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from edgead.stream import StreamSummary
     from edgead.unlabelled.sorting.name_kinds import Named
     from edgead.unlabelled.sorting.sort import Sorted
+
+
+logger = logging.getLogger(__name__)
 
 
 class _Opened(Detector):
@@ -351,20 +355,25 @@ class Model(Predictor):
 
     @names_parameters
     def stream(
-        self, source: Source | PathLike, sinks: Sequence[Sink | str] = (), **options: Unpack[StreamOptions]
+        self, source: Source | PathLike, sinks: Sequence[Sink | str] | str = (), **options: Unpack[StreamOptions]
     ) -> StreamSummary:
         """Judge every frame of a source until it ends, fails or is stopped; see `edgead.stream.run`.
 
-        >>> with Model.load("out/model") as model:  # "camera:0" is a camera
+        >>> with Model.load("out/model") as model:  # "camera:0" is a camera, "watch:parts" waits for files
         ...     model.stream("parts/", ["jsonl:verdicts.jsonl"]).decisions
         {'ok': 1, 'review': 0, 'reject': 1}
         """
         from edgead.stream import run
 
         check_options(self.stream, options, StreamOptions)
-        if isinstance(source, Sequence) and not isinstance(source, str):
-            raise SettingsError("a stream has one source: call predict for several images")
-        return run(os.fspath(source) if isinstance(source, os.PathLike) else source, self._detector, sinks, **options)
+        opened = os.fspath(source) if isinstance(source, os.PathLike) else source
+        if not isinstance(opened, str) and not hasattr(opened, "counters"):
+            sources = '"camera:0", "watch:FOLDER", a video or a folder'
+            raise SettingsError(f"a stream has one source, such as {sources}: call predict for several images")
+        summary = run(opened, self._detector, sinks, **options)
+        if summary.advice:
+            logger.warning("%s", summary.advice)
+        return summary
 
     @names_parameters
     def sort(

@@ -80,7 +80,8 @@ def strictest_rate(images: int, groups: int | None = None) -> float:
     needed = images_needed(rate)
     if needed > count:
         raise CalibrationError(
-            f"found {count} {what}, but at least {needed} are needed for a threshold: give {needed - count} more"
+            f"found {count} {what}, but at least {needed} are needed for a threshold: give {needed - count} more; "
+            "with fewer than 20, a model misses many defects"
         )
     return rate
 

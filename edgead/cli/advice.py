@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from edgead.adapt.highest import look_at_highest
 from edgead.adapt.kept_images import measure_kept
 from edgead.artifact.earlier_versions import versions_folder
 from edgead.artifact.folder import Artifact
-from edgead.artifact.manifest import CROSS, PROVEN, Calibration
+from edgead.artifact.manifest import PROVEN, Calibration
 from edgead.artifact.preprocess import inputs_of
 from edgead.calibration.conformal import images_needed
 from edgead.calibration.guarantee import STRICT, guarantee_of
@@ -111,7 +112,7 @@ def advise(artifact: Artifact, data: Path | None, replaced: bool) -> list[str]:
     """
     lines = [
         *_of_the_rate(artifact),
-        *_of_the_highest(artifact),
+        *look_at_highest(artifact),
         *_of_the_border(artifact),
         *_of_the_tiles(artifact),
         *_of_the_precision(artifact),
@@ -137,22 +138,6 @@ def without_thresholds(model: Path) -> str:
         f"{images_needed(OFFERED_RATES[-1])} or more good images that it has not learnt from "
         f"({images_needed(STRICT)} for 1 false reject in 100)."
     )
-
-
-def _of_the_highest(artifact: Artifact) -> list[str]:
-    """Name the good images that score highest, for a person to look for faint defects, unless a warning names them."""
-    calibration, training = artifact.learnt_graph.calibration, artifact.manifest.training
-    highest = training.get("highest_images", ())
-    if not highest or calibration is None or training["images_apart"] >= len(highest):
-        return []
-    how = ", each scored by what was learnt from the others" if calibration.method in CROSS else " held out"
-    again = "take it out and train again"
-    if "commissioned" in training:
-        again = "commission again without that part (--keep-images FOLDER keeps them to look at)"
-    return [
-        f"Look once at the good images that score highest, of {len(calibration.scores)}{how}: {', '.join(highest)}. "
-        f"A defect that lies among good images is often one of these: {again}."
-    ]
 
 
 def _of_the_border(artifact: Artifact) -> list[str]:

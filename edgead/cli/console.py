@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -64,12 +64,11 @@ def edgead_command(verb: str, *arguments: object) -> str:
 class FrameCount:
     """Counter of verdicts on one line of a terminal, with a sentence about the last reject above it.
 
-    It prints at most once a second, since a moving display would slow down the frames. `scores` has the last ones.
+    It prints at most once a second, since a moving display would slow down the frames.
     """
 
     def __init__(self, language: str) -> None:
         self._language = language
-        self.scores: deque[float] = deque(maxlen=500)
         self._decisions: Counter[str] = Counter()
         self._kinds: Counter[str] = Counter()
         self._last: tuple[Frame, Verdict] | None = None
@@ -77,7 +76,6 @@ class FrameCount:
 
     def __call__(self, frame: Frame, verdict: Verdict) -> None:
         self._decisions[verdict.decision] += 1
-        self.scores.append(verdict.image_score)
         if verdict.decision != "ok":
             self._last = frame, verdict
             self._kinds[verdict.kind or ""] += 1

@@ -186,20 +186,18 @@ def stream(
         raise SettingsError(f"--build-engine goes over to TensorRT, not to {runtime}: leave one of them out")
     scheduling = read_scheduling(affinity, fifo)
     open_detector = load_building if build_engine else partial(Detector.load, runtime=runtime)
-    count = FrameCount(language)
     with open_detector(model, precision=precision) as detector:
         summary = run(
             source,
             detector,
             sink or [],
-            on_verdict=count,
+            on_verdict=FrameCount(language),
             late_after_ms=late_after_ms,
             scheduling=scheduling,
         )
-        advice = detector.advice(list(count.scores))
     report = summary.to_dict()
     print_report(report, json, summary.table)
-    warn(filter(None, [advice]))
+    warn(filter(None, [summary.advice]))
     if summary.fault:
         stderr.print(f"fault: {summary.fault}", style="bold red", soft_wrap=True)
     if summary.unreadable:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from glob import glob
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -81,7 +81,9 @@ def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, s
         images = images.tolist()
     if isinstance(images, np.ndarray) or _is_tensor(images):
         return ((image, "") for image in images) if images.ndim == 4 else None
-    if isinstance(images, (bytes, bytearray)) or _is_pil(images) or not isinstance(images, Iterable):
+    if isinstance(images, (bytes, bytearray, Mapping)) or _is_pil(images) or not isinstance(images, Iterable):
+        return None
+    if hasattr(images, "read"):  # an opened file, whose lines are no images
         return None
     listed = isinstance(images, (list, tuple)) and all(isinstance(image, (str, os.PathLike)) for image in images)
     if not (listed and images):

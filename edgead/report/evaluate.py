@@ -54,8 +54,9 @@ class Evaluation:
     """Evaluation of a test set: all outcomes; with `groups`, intervals treat images of one group as dependent.
 
     `empty_masks` are defective images whose masks mark nothing; they still count as defects. `of_volumes` has the
-    thresholds of whole volumes. `learnt` are images of the set that the detector has learnt from: they are not among
-    the outcomes, as they would make the figures too good. `looks` has the look of each image, by name; `unlike` are
+    thresholds of whole volumes. `learnt` are good images of the set that the detector has learnt from: they are not
+    among the outcomes, as they would make the figures too good. `taken_for_good` are defective images that it has
+    learnt as good; they are measured like all defects. `looks` has the look of each image, by name; `unlike` are
     warnings on images that differ from those the detector knows. `advice` is the likely cause of too many rejected good
     parts and the next step; see `edgead.calibration.cause_of_rejects`. `unreadable` has the fault of each image that
     cannot be read, and is not among the outcomes.
@@ -67,6 +68,7 @@ class Evaluation:
     empty_masks: Sequence[Path] = ()
     of_volumes: VolumeCalibration | None = None
     learnt: Sequence[Path] = ()
+    taken_for_good: Sequence[Path] = ()
     looks: Mapping[str, Look] = field(default_factory=dict)
     unlike: Sequence[str] = ()
     advice: str = ""
@@ -166,6 +168,12 @@ class Evaluation:
     def warnings(self) -> list[str]:
         """List warnings that limit the meaning of the figures."""
         found = [*tell_unreadable(self.unreadable, len(self.outcomes)), *self.unlike]
+        if self.taken_for_good:
+            first = Path(*self.taken_for_good[0].parts[-2:])
+            found.append(
+                f"{len(self.taken_for_good)} defective images of this set were learnt as good, {first} first: defects "
+                "like them pass; take them out of the good images and train again"
+            )
         if self.empty_masks:
             found.append(
                 f"the masks of {len(self.empty_masks)} defective images mark nothing, such as that of "
@@ -306,12 +314,13 @@ def evaluate(
     progress: Progress | None = None,
     judge: Callable[[Path, np.ndarray], Verdict | None] | None = None,
     learnt: Sequence[Path] = (),
+    taken_for_good: Sequence[Path] = (),
     folds: Mapping[Path, int] | None = None,
 ) -> Evaluation:
     """Judge every test image, by `judge` if given; images for which it returns None are left out.
 
-    Images in `folds` were learnt, and are judged without their own fold; `learnt` are other learnt images, for the
-    record.
+    Images in `folds` were learnt, and are judged without their own fold; `learnt` are other learnt images, and
+    `taken_for_good` defective ones that were learnt, for the record.
     """
     outcomes, empty, looks, unreadable = [], [], {}, []
     top = common_folder([test.path for test in images])
@@ -345,7 +354,7 @@ def evaluate(
     calibration = detector.graph.calibration
     assert calibration is not None
     limit, volumes = calibration.reject, calibration.volumes
-    return Evaluation(outcomes, limit, None, empty, volumes, learnt, looks, unreadable=unreadable)
+    return Evaluation(outcomes, limit, None, empty, volumes, learnt, taken_for_good, looks, unreadable=unreadable)
 
 
 def _region_metrics(pixels: metrics.Pixels, overlaps: dict[int, float], images: set[int]) -> dict[str, float | None]:

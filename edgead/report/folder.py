@@ -38,17 +38,17 @@ def evaluate_folder(
             "--left-out, and give images that it has not learnt"
         )
     learnt = folds_of_learnt(model, [image.path for image in images])
+    taken_for_good = [image.path for image in images if image.is_defective and image.path in learnt]
+    learnt = {path: fold for path, fold in learnt.items() if path not in taken_for_good}
     folds = {path: fold for path, fold in learnt.items() if left_out and fold is not None}
     measured = [image for image in images if image.path not in learnt or image.path in folds]
-    for defective, kind, passed in ((False, "good", ""), (True, "defective", " as good, so that such defects pass")):
-        if not any(image.is_defective == defective for image in measured):
-            total = sum(image.is_defective == defective for image in images)
-            command = shlex.join(["edgead", "eval", str(model.path), str(data), "--left-out"])
-            way = f", or run `{command}`, which judges each as a stranger" * (in_folds and not left_out)
-            raise DatasetError(
-                f"{model.path} has learnt all {total} {kind} images of {data}{passed}, and none is left to measure: "
-                f"give images that it has not learnt{way}"
-            )
+    if all(image.is_defective for image in measured) and learnt:
+        command = shlex.join(["edgead", "eval", str(model.path), str(data), "--left-out"])
+        way = f", or run `{command}`, which judges each as a stranger" * (in_folds and not left_out)
+        raise DatasetError(
+            f"{model.path} has learnt all {len(learnt)} good images of {data}, and none is left to measure: give "
+            f"images that it has not learnt{way}"
+        )
     if group not in (AUTO, FOLDERS):  # a wrong one is reported at once
         group_images([image.path for image in measured], group, data)
     found = evaluate(
@@ -57,6 +57,7 @@ def evaluate_folder(
         progress=partial(progress, "judge images"),
         judge=FileJudge(detector).predict,
         learnt=[path for path in learnt if path not in folds],
+        taken_for_good=taken_for_good,
         folds=folds,
     )
     for defective, kind in ((False, "good"), (True, "defective")):

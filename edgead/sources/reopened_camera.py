@@ -64,7 +64,7 @@ class CameraStatus(BaseModel, from_attributes=True):
     age_s: Annotated[float | None, Field(description="Age of the newest frame.")]
     captured: int
     reconnects: int
-    corrupt: int
+    corrupt: Annotated[int, Field(description="Frames that could not be decoded, and files that hold no image.")]
     duplicates: int
     lost_packets: Annotated[int, Field(description="Packets of a GenICam camera that did not arrive.")]
     lost_frames: Annotated[int, Field(description="Frames that a GenICam camera numbered, but that did not arrive.")]
@@ -85,6 +85,7 @@ class CameraRecord:
         self._since = datetime.now(timezone.utc)
         self._captured = self._connections = self._corrupt = self._duplicates = self._equal = 0
         self._lost = Lost()
+        self._source: Source | None = None
         self._times_ns: deque[int] = deque(maxlen=_RATE_FRAMES)
         self._latest: Frame | None = None
         self._connected = False
@@ -100,7 +101,16 @@ class CameraRecord:
 
     @property
     def lost(self) -> int:
-        return self._lost.frames + self._corrupt
+        return self._lost.frames + self.corrupt
+
+    @property
+    def corrupt(self) -> int:
+        return self._corrupt + (0 if self._source is None else self._source.counters.unreadable)
+
+    def opened(self, source: Source) -> None:
+        """Count the files of a source that hold no image as corrupt, besides those of earlier sources."""
+        with self._lock:
+            self._corrupt, self._source = self.corrupt, source
 
     def become(self, state: CameraState, reason: str | None = None) -> None:
         """Change the state; without a new reason, the reason of the last trouble stays until frames come."""
@@ -155,7 +165,7 @@ class CameraRecord:
                 age_s=None if latest is None else (time.perf_counter_ns() - latest.captured_ns) / 1e9,
                 captured=self._captured,
                 reconnects=max(0, self._connections - 1),
-                corrupt=self._corrupt,
+                corrupt=self.corrupt,
                 duplicates=self._duplicates,
                 lost_packets=self._lost.packets,
                 lost_frames=self._lost.frames,
@@ -353,6 +363,7 @@ class SupervisedCamera:
         settling = source if isinstance(source, SettlingSource) else None
         if settling is not None:
             settling.holds = True
+        self._record.opened(source)
         with closing(source) as self._recording:
             if is_on_demand(self._section.uri):
                 self._record.become("streaming")

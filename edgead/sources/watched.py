@@ -301,13 +301,14 @@ class WatchSource:
         self._frames = FrameCounter(self.uri, late_after_ms=limits.late_after_ms, max_megapixels=limits.max_megapixels)
         self._closing = threading.Event()
         self._journal: Journal | None = None
+        self._unreadable = 0
         self._held: dict[str, _Held] = {}
         self._settled: SimpleQueue[tuple[str, bool]] = SimpleQueue()
         self._putting = threading.Lock()
 
     @property
     def counters(self) -> Counters:
-        return Counters(captured=self._frames.captured, late=self._frames.late)
+        return Counters(captured=self._frames.captured, late=self._frames.late, unreadable=self._unreadable)
 
     def __iter__(self) -> Iterator[Frame]:
         with _held(self.folder):
@@ -433,6 +434,8 @@ class WatchSource:
             logger.error("%s: is judged again after a restart: %s", self.uri, error)
 
     def _fail(self, path: Path, reason: str) -> None:
+        self._frames.captured += 1  # a gap in the numbers, as with files that are read in a row
+        self._unreadable += 1
         moved = move_into(path, self.folder / FAILED)
         # Never over an existing file, nor through a link.
         with suppress(FileExistsError), moved.with_name(f"{moved.name}.txt").open("x", encoding="utf-8") as stream:

@@ -20,7 +20,7 @@ from patience import MAX_S, wait_until
 
 from edgead.files.folder_lock import FolderLock, HeldFolderError
 from edgead.images.files import decode_image, write_image
-from edgead.sources import SourceError, beside, open_source
+from edgead.sources import Counters, SourceError, beside, open_source
 from edgead.sources.reopened_camera import SupervisedCamera
 from edgead.sources.settings import CameraSection
 from edgead.sources.settling import Unsettled
@@ -168,9 +168,16 @@ def test_what_is_no_image_goes_aside_with_its_reason_and_the_next_one_is_given(t
     with taker(tmp_path) as one:
         one.expect(2)
         wait_until(lambda: len(names(tmp_path / "failed")) == 4)
+        assert one.source.counters == Counters(captured=3, unreadable=2)
     assert names(tmp_path / "failed") == ["a.png", "a.png.txt", "b.jpg", "b.jpg.txt"]
     assert "truncated PNG" in (tmp_path / "failed" / "a.png.txt").read_text()
     assert "the file is empty" in (tmp_path / "failed" / "b.jpg.txt").read_text()
+    (tmp_path / "d.png").write_bytes(b"")
+    camera = SupervisedCamera("top", CameraSection(uri=f"watch:{tmp_path}?stable_ms=20"))
+    camera.start()
+    wait_until(lambda: camera.status().corrupt == 1)  # without a frame after it
+    assert camera.lost == 1
+    camera.close()
 
 
 def test_links_and_fifos_are_never_opened(tmp_path, caplog):

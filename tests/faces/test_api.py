@@ -397,11 +397,11 @@ def test_row_6_few_images_without_a_rate_are_warned_of(plugin, line_data, tmp_pa
     paths = sorted((line_data / "train" / "good").iterdir())[:30]
     common = {"detector": "dummy", "image_size": 32, "group": "none", "progress": False}
     edgead.train(paths, tmp_path / "model", **common).close()
-    words = "limits from 6 good images allow only a false-reject rate of 20 %: with more images it is 5 %"
+    words = "About 1 good part in 5 will be rejected (at most 20 %, from 6 images held out). For 1 in 100, train with"
     assert caplog.text.count(words) == 1
     caplog.clear()
     edgead.train(paths, tmp_path / "model", false_reject_rate=0.2, **common).close()
-    assert "allow only" not in caplog.text
+    assert "will be rejected" not in caplog.text
 
 
 def test_row_6_images_that_a_program_holds_are_learnt(plugin, line_data, tmp_path):
@@ -724,10 +724,12 @@ def test_row_17_an_exchanged_graph_closes_whoever_has_the_old_one(model_copy, pa
             model.predict(part)
 
 
-def test_row_17_a_model_streams(model, line_data, tmp_path):
+def test_row_17_a_model_streams(model, line_data, tmp_path, caplog):
     for source in (line_data / "test" / "dent", str(line_data / "test" / "dent")):
-        summary = model.stream(source, [f"jsonl:{tmp_path}/v.jsonl"])
+        summary = model.stream(source, f"jsonl:{tmp_path}/v.jsonl")
         assert summary.frames == 2 and summary.fault is None
+        assert summary.advice.startswith("All 2 images are rejected") and summary.advice in caplog.text
+    assert len(repr(summary)) < 500
 
 
 def test_row_17_half_of_a_part_is_warned_of_once_for_each_shape_and_model(trained_model, line_data, caplog):
@@ -807,7 +809,9 @@ def test_row_18_wrong_options_precisions_and_paths_are_refused_in_words(model, l
         (lambda: model.calibrate(good, false_reject=0.9), "is false_reject_rate meant?"),
         (lambda: model.calibrate(good, rate=0.9), "is false_reject_rate meant?"),
         (lambda: model.teach(good, resaon="x"), "is reason meant?"),
-        (lambda: model.stream([good]), "one source: call predict for several images"),
+        (lambda: model.stream([good]), "one source, such as .*: call predict for several images"),
+        (lambda: model.stream(0), 'such as "camera:0"'),
+        (lambda: edgead.train(good, tmp_path / "m", weights="no.onnx"), "weights no.onnx: no such file"),
         (lambda: edgead.evaluate(None, good), "a path is needed here, found None"),
         (lambda: model.stream(good, on_verdit=print), "is on_verdict meant?"),
         (lambda: model.export("onnx"), "no precision 'onnx': choose one of fp32, .*export_standalone"),

@@ -578,6 +578,17 @@ def partly_learnt(line_data, tmp_path) -> Path:
     return parts
 
 
+def test_defects_of_the_set_that_were_learnt_as_good_are_warned_of(model, partly_learnt, line_data):
+    learnt = sorted((line_data / "train" / "good").iterdir())[0]
+    before = report("eval", model, partly_learnt)["counts"]
+    said = f"1 defective images of this set were learnt as good, {Path('dent', 'learnt.png')} first: defects like them"
+    shutil.copy(learnt, partly_learnt / "dent" / "learnt.png")
+    for options in ([], ["--left-out"]):
+        assert said in " ".join(edgead("eval", model, partly_learnt, *options).stderr.split())
+    after = report("eval", model, partly_learnt)["counts"]
+    assert after == before | {"defects_passed": before["defects_passed"] + 1}  # as the device judges it
+
+
 def test_images_that_the_model_has_learnt_are_not_measured(model, partly_learnt, tmp_path):
     """The figures are those of the set without them, and one sentence among the figures counts them."""
     names = sorted(path.name for path in (partly_learnt / "good").glob("train-*"))

@@ -59,7 +59,11 @@ def test_places_are_drawn_by_mouse_keyboard_and_numbers_and_kept(browser, daemon
     draft = daemon.commissioning.draft
     with served(daemon) as url, opened_page(browser, url, **HALL) as page:
         begin(page)
+        page.get_by_role("button", name="Ignore a rectangle").click()
+        page.mouse.click(*at(page, 60, 50))  # a click draws nothing
+        expect(page.locator("#commission-shapes li")).to_have_count(1)
         page.get_by_role("button", name="Region: rectangle").click()
+        expect(page.locator("#commission-shapes li")).to_have_count(1)  # what was only begun has gone
         drag(page, (20, 10), (120, 90))
         wait_until(lambda: draft("conveyor")["region"] not in (None, (40, 30, 80, 60)))
         x, y, width, height = draft("conveyor")["region"]

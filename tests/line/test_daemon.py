@@ -78,6 +78,12 @@ def test_a_pipeline_that_is_commissioned_waits_for_its_model_and_keeps_it(traine
         assert daemon.api.get("/readyz").status_code == 503
         assert daemon.api.get("/api/notices").json()["standing"] == []  # no fault
         assert daemon.pipeline()["judged"] == 0
+        draft = "/api/commission/conveyor"
+        assert daemon.api.post(draft, json={"by": "Anna"}).status_code == 200
+        assert daemon.api.post(f"{draft}/collect", json={"mode": "trigger"}).status_code == 200
+        collected = lambda: daemon.api.get("/api/commission").json()[0]["draft"]["images"]  # noqa: E731
+        wait_for(collected, "frames that nothing judges are collected")
+        assert daemon.api.post(f"{draft}/discard", json={"by": "Anna"}).status_code == 200
         shutil.copytree(trained_model, model)
         assert daemon.api.post("/api/pipelines/a/model", json={"model": "second", "by": "Anna"}).status_code == 200
         daemon.wait_judged(2)

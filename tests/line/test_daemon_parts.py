@@ -288,7 +288,7 @@ def test_who_does_not_keep_up_with_the_feed_misses_the_oldest():
     del forgotten
     gc.collect()
     feed.unsubscribe(slow)
-    feed.publish(frame, make_verdict(0.5))
+    feed.offer((frame, make_verdict(0.5)))
     assert slow.empty()
 
 

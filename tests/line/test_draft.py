@@ -193,13 +193,13 @@ def test_collecting_stops_when_there_are_enough_or_the_camera_is_lost(tmp_path):
         desk.go("conveyor", "second", "front", "Anna")
 
 
-def test_what_pipelines_judge_is_collected_by_their_trigger(tmp_path):
+def test_what_triggers_choose_is_collected(tmp_path):
     daemon = FakeDaemon(tmp_path)
     desk = daemon.commissioning
     desk.begin("conveyor", "Anna")
     daemon.judge(0, 0.1)
     desk.work("conveyor").collect("trigger", None)
-    wait_for(lambda: daemon.listeners, "it listens")
+    wait_for(lambda: daemon.collectors, "it listens")
     daemon.judge(1, 0.1)
     assert wait_for(lambda: desk.draft("conveyor")["images"], "the part") == ["000001.png"]
     desk.work("conveyor").collect("off", None)

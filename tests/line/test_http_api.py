@@ -361,6 +361,9 @@ def test_verdicts_are_listed_by_their_part(client, daemon):
         assert [one["id"] for one in client.get("/api/verdicts", params=asked).json()["verdicts"]] == found
     assert client.get(f"/api/verdicts/{second}").json()["recipe"] == "left"
     assert client.get("/api/verdicts", params={"serial": "\x00"}).status_code == 422
+    misspelt = client.get("/api/verdicts", params={"desicion": "reject"})
+    assert misspelt.status_code == 422
+    assert misspelt.json()["detail"] == "query.desicion: unknown key; did you mean decision?"
 
 
 def test_a_refusal_of_the_pipeline_is_a_conflict_with_its_words(client, daemon):

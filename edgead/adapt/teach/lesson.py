@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,8 +107,8 @@ class Lesson:
     radius: float
     known_defects: int
     bad_by_others: DecisionCounts | None
-    before: dict[str, Judgement]
-    after: dict[str, Judgement]
+    before: dict[str, Judgement] = field(repr=False)
+    after: dict[str, Judgement] = field(repr=False)
     left_out: int = 0
     unused_defects: int = 0
 

@@ -17,6 +17,7 @@ from edgead.artifact.signatures.trust import ModelTrust
 from edgead.calibration.blind import BlindLimitError
 from edgead.errors import EdgeadError, SettingsError
 from edgead.line.daemon.active_model import PATIENCE_S, ActiveModel, Recipes, SlotBusyError, named
+from edgead.line.daemon.broadcast import WantedFrame
 from edgead.line.daemon.drift import PipelineDrift
 from edgead.line.daemon.judge_and_deliver import Receivers
 from edgead.line.daemon.kept_models import KeptModels
@@ -58,6 +59,8 @@ class Wiring:
     """Model that judges in place of the section's."""
     place_kernels: Callable[[], None] = lambda: None
     """Schedules the kernels' threads, which pipelines share, after a pipeline has started some."""
+    publish_wanted: Callable[[WantedFrame], None] = lambda _: None
+    """Receives every frame that the trigger chooses; must not wait."""
 
 
 class SteeredModel(ABC):

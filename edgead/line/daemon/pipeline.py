@@ -138,6 +138,7 @@ class Pipeline(SteeredModel):
         self._pause: Pause | None = None
         self._passed_by = _PassedFrames(name, wiring.receivers.store, self._passed)
         self._requests = ImageRequests(name)
+        self._publish_wanted = wiring.publish_wanted
         self._alive_s: float | None = None
         self._loading_s: float | None = None
         self._supervisor = Supervisor(f"pipeline {name}", self._serve, self._died, RestartBudget(wiring.limits))
@@ -384,6 +385,7 @@ class Pipeline(SteeredModel):
             kind = self.section.trigger.kind
             self._requests.answer(frame, SettingsError(f"{self.name}: its trigger {kind} did not ask for the image"))
             return True
+        self._publish_wanted((self.section.camera, wanted))
         verdict = None
         try:
             verdict = self._judge(wanted)

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from edgead.errors import EdgeadError
-from edgead.line.daemon.broadcast import NewsQueue, VerdictFeed
+from edgead.line.daemon.broadcast import Feed, FeedQueue, VerdictFeed, WantedFrame
 from edgead.line.daemon.commission import Commissioning
 from edgead.line.daemon.fleet.followers import RunningFollower
 from edgead.line.daemon.logs import JsonFormatter
@@ -32,6 +32,7 @@ from edgead.line.daemon.teaching.lessons import Lessons
 from edgead.line.daemon.web_thread import Page
 from edgead.line.site.load import load_site
 from edgead.line.site.schema import HttpSection
+from edgead.serialization.notice import News
 
 if TYPE_CHECKING:
     from edgead.line.evidence import EvidenceStore
@@ -166,7 +167,8 @@ class Daemon:
         self.site = load_site(path)
         self._log = log
         self._feed = VerdictFeed()
-        self._runtime = SiteRuntime(self._feed.publish, self._feed.publish_notice)
+        self._wanted: Feed[WantedFrame] = Feed()
+        self._runtime = SiteRuntime(self._feed.publish, self._feed.offer, self._wanted.offer)
         self.lessons = Lessons(lambda: self.site, lambda: self.pipelines, lambda: self.store)
         self.heaps = Heaps(self)
         self.commissioning = Commissioning(self)
@@ -204,9 +206,13 @@ class Daemon:
     def store(self) -> EvidenceStore:
         return self._runtime.store
 
-    def subscribe_verdicts(self) -> NewsQueue:
+    def subscribe_verdicts(self) -> FeedQueue[News]:
         """Return a bounded queue that gets every verdict and notice from now on, until the caller drops it."""
         return self._feed.subscribe()
+
+    def subscribe_wanted(self) -> FeedQueue[WantedFrame]:
+        """Return such a queue of the frames that triggers choose, judged or not; pauses leave them out."""
+        return self._wanted.subscribe()
 
     def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, and stop within `limits.drain_s`."""

@@ -14,6 +14,7 @@ from edgead import kernels
 from edgead.artifact.signatures.trust import ModelTrust
 from edgead.files.atomic import UNFINISHED
 from edgead.files.folder_lock import FolderLock
+from edgead.line.daemon.broadcast import WantedFrame
 from edgead.line.daemon.fleet.member import FleetMember
 from edgead.line.daemon.hanging_calls import all_within
 from edgead.line.daemon.judge_and_deliver import Receivers
@@ -56,17 +57,23 @@ class SiteRuntime:
 
     `publish`: receives every verdict; must not wait.
     `publish_notice`: receives every notice; must not wait.
+    `publish_wanted`: receives every frame that a pipeline's trigger chooses; must not wait.
     """
 
     store: EvidenceStore
     notices: Notices
 
-    def __init__(self, publish: Callable[[Frame, Verdict], None], publish_notice: Callable[[Notice], None]):
+    def __init__(
+        self,
+        publish: Callable[[Frame, Verdict], None],
+        publish_notice: Callable[[Notice], None],
+        publish_wanted: Callable[[WantedFrame], None],
+    ):
         self.cameras: Mapping[str, SupervisedCamera] = MappingProxyType({})
         self.pipelines: Mapping[str, Pipeline] = MappingProxyType({})
         self.sinks: Mapping[str, QueuedSink] = MappingProxyType({})
         self.parts = PartGroups()
-        self._publish, self._publish_notice = publish, publish_notice
+        self._publish, self._publish_notice, self._publish_wanted = publish, publish_notice, publish_wanted
         self.fleet, self._pause_topic = FleetMember(), PauseTopic()
         self._kept: KeptThresholds
         self._kept_models: KeptModels
@@ -222,6 +229,7 @@ class SiteRuntime:
             threads=max(1, kernels.threads() // len(site.pipelines)),
             model=self.fleet.followers.begin(name, site, self.store) or model,
             place_kernels=self._place_kernels,
+            publish_wanted=self._publish_wanted,
         )
 
     def _judged(self, frame: Frame, verdict: Verdict) -> None:

@@ -15,6 +15,7 @@ from fastapi.security import HTTPBearer
 from edgead.line.site.schema import HttpSection
 from edgead.line.web.auth.guard import Guard
 from edgead.line.web.contract import Served
+from edgead.line.web.dependencies import known_query
 from edgead.line.web.events import VerdictEvents
 from edgead.line.web.focus import FocusMeter
 from edgead.line.web.live_images import LiveImages
@@ -100,7 +101,7 @@ def build_app(daemon: Served) -> FastAPI:
         production,
         commission,
     ):
-        app.include_router(part.routes, dependencies=[_BEARER])
+        app.include_router(part.routes, dependencies=[_BEARER, Depends(known_query)])
     static_files.add(app)
     _describe_problems(app)
     return app

@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, HTTPException, Path, Query, Request
+from fastapi.dependencies.utils import get_flat_params
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from edgead.errors import suggestion
 from edgead.line.web.auth.callers import Caller
 from edgead.line.web.auth.guard import Guard, caller_of
 from edgead.line.web.contract import Served, ServedCamera, ServedPipeline
@@ -35,6 +37,14 @@ async def _guard(request: Request) -> Guard:
 
 async def _caller(request: Request) -> Caller:
     return caller_of(request)
+
+
+async def known_query(request: Request) -> None:
+    """Refuse keys of the query that the route does not have; `of` only makes the address of an image a new one."""
+    known = {"of", *(field.alias for field in get_flat_params(request.scope["route"].dependant))}
+    for key in request.query_params:
+        if key not in known:
+            raise HTTPException(422, f"query.{key}: unknown key{suggestion(key, known)}")
 
 
 Daemon = Annotated[Served, Depends(_daemon)]

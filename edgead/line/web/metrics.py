@@ -133,7 +133,8 @@ def _of_cameras(cameras: list[CameraStatus]) -> Iterator[Metric]:
     yield _gauge("edgead_frame_age_seconds", "Age of the newest frame.", label, rows("age_s"))
     yield _counter("edgead_frames_captured", "Frames that a camera gave.", label, rows("captured"))
     yield _counter("edgead_reconnects", "How often a camera was opened again.", label, rows("reconnects"))
-    yield _counter("edgead_frames_corrupt", "Frames that could not be decoded.", label, rows("corrupt"))
+    unread = "Frames that could not be decoded, and files that hold no image."
+    yield _counter("edgead_frames_corrupt", unread, label, rows("corrupt"))
     yield _counter("edgead_frames_duplicate", "Frames equal to the one before.", label, rows("duplicates"))
     yield _counter(
         "edgead_packets_lost", "Packets of a GenICam camera that did not arrive.", label, rows("lost_packets")

@@ -27,6 +27,7 @@ import numpy as np
 from edgead.errors import EdgeadError
 from edgead.images.files import ImageError, as_bgr, decode_image
 from edgead.images.verdict import ImageVerdict
+from edgead.line.daemon.broadcast import WantedFrame
 from edgead.line.daemon.commission.draft import (
     FEWEST_IMAGES,
     LEARNT,
@@ -40,7 +41,6 @@ from edgead.line.daemon.commission.draft import (
 from edgead.line.daemon.commission.trial import TrialModel
 from edgead.line.site.schema import Site, current
 from edgead.process.restarting_thread import RestartingThread
-from edgead.serialization.notice import News, Notice
 from edgead.sources import is_on_demand
 from edgead.types import Frame
 
@@ -65,7 +65,7 @@ class Collector:
     """Collector of frames in its own thread, until it is stopped or `take` returns False.
 
     `take`: called with a frame; returning False ends the collecting.
-    `every_s`: interval of the frames in seconds; by default it takes every frame that a pipeline of the camera judges.
+    `every_s`: interval of the frames in seconds; by default every frame that a trigger chooses is taken.
     """
 
     def __init__(self, line: CameraLine, take: Callable[[Frame], bool], every_s: float | None):
@@ -85,7 +85,7 @@ class Collector:
 
     def _run(self) -> None:
         give_way()
-        frames = self._judged() if self.every_s is None else self._timed(self.every_s)
+        frames = self._wanted() if self.every_s is None else self._timed(self.every_s)
         for frame in frames:
             if not self._take(frame):
                 return
@@ -99,17 +99,14 @@ class Collector:
                 yield frame
             self._stop.wait(every_s)
 
-    def _judged(self) -> Iterator[Frame]:
-        judged = self._line.judged()
+    def _wanted(self) -> Iterator[Frame]:
+        wanted = self._line.wanted()
         while not self._stop.is_set():
             try:
-                news = judged.get(timeout=_POLL_S)
+                camera, frame = wanted.get(timeout=_POLL_S)
             except queue.Empty:
                 continue
-            if isinstance(news, Notice):
-                continue
-            frame, verdict = news
-            if self._line.is_of_camera(verdict.pipeline):
+            if camera == self._line.name:
                 yield frame
 
 
@@ -124,44 +121,44 @@ class Inspecting(Protocol):
     def pipelines(self) -> Mapping[str, Any]: ...
     @property
     def store(self) -> Any: ...
-    def subscribe_verdicts(self) -> queue.Queue[News]: ...
+    def subscribe_wanted(self) -> queue.Queue[WantedFrame]: ...
 
 
 class CameraLine:
     """Camera of a draft, looked up by name each time: a reload may exchange it."""
 
     def __init__(self, daemon: Inspecting, name: str):
-        self._daemon, self._name = daemon, name
+        self._daemon, self.name = daemon, name
 
     def newest(self) -> Frame | None:
         """Return the newest frame; None while the camera is lost."""
-        camera = self._daemon.cameras.get(self._name)
+        camera = self._daemon.cameras.get(self.name)
         return None if camera is None or camera.status().state == "lost" else camera.latest()
 
     def fresh(self) -> Frame:
         """Return the newest frame; raise DraftError if the camera gives none now."""
-        camera = self._daemon.cameras.get(self._name)
+        camera = self._daemon.cameras.get(self.name)
         if camera is None:
-            raise DraftError(f"there is no camera {self._name} any more: the site file has changed")
+            raise DraftError(f"there is no camera {self.name} any more: the site file has changed")
         status, frame = camera.status(), camera.latest()
         if status.state in ("lost", "stalled", "connecting") or frame is None:
             reason = f": {status.reason}" if status.reason else ""
-            raise DraftError(f"camera {self._name} gives no frames, it is {status.state}{reason}: see System")
+            raise DraftError(f"camera {self.name} gives no frames, it is {status.state}{reason}: see System")
         return frame
 
     def decode(self, data: bytes) -> np.ndarray:
         """Decode a sent image file; raise ImageError if it is none, or has another size than the camera's frames."""
-        section = current(self._daemon.site.cameras, self._name, "camera")
+        section = current(self._daemon.site.cameras, self.name, "camera")
         image, frame = decode_image(data, max_megapixels=section.max_megapixels), self.newest()
         if frame is not None and not is_on_demand(section.uri):
             given, (height, width) = image.shape[:2], frame.image.shape[:2]
             if given != (height, width):
-                raise ImageError(f"it has {given[1]}x{given[0]} pixels, camera {self._name} gives {width}x{height}")
+                raise ImageError(f"it has {given[1]}x{given[0]} pixels, camera {self.name} gives {width}x{height}")
         return image
 
-    def judged(self) -> queue.Queue[News]:
-        """Return a queue of all pipelines' verdicts and notices from now on."""
-        return self._daemon.subscribe_verdicts()
+    def wanted(self) -> queue.Queue[WantedFrame]:
+        """Return a queue of the frames, of all cameras, that triggers choose from now on."""
+        return self._daemon.subscribe_wanted()
 
     def pipelines(self) -> list[dict[str, Any]]:
         """List the pipelines that judge the camera, with `budget_ms`."""
@@ -169,13 +166,8 @@ class CameraLine:
         return [
             {"name": name, "budget_ms": section.budget_ms}
             for name, section in sections.items()
-            if section.camera == self._name
+            if section.camera == self.name
         ]
-
-    def is_of_camera(self, pipeline: str) -> bool:
-        """Return whether a pipeline judges the camera's frames."""
-        section = self._daemon.site.pipelines.get(pipeline)
-        return section is not None and section.camera == self._name
 
 
 @dataclass(frozen=True, slots=True)

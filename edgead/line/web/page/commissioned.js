@@ -45,8 +45,11 @@ function above({ parts, false_reject_rate, review }) {
 
 export function unlike({ parts }) {
   const number = parts.filter((part) => part.odd).length;
-  return number > 0 && t("Parts unlike the others were learnt: {number}. If they do not belong to this product, the limit is too loose and bad parts pass: take them out, and learn again.", { number });
+  return number > 0 && t("Parts unlike the others were learnt: {number}. If they are bad, or another product, the limit is too loose and such parts pass: take them out, and learn again.", { number });
 }
+
+// Where no defect is ever found.
+export const unseen = ({ region, ignored }) => [ignored.length && t("Ignored places: {number}. A defect in one is never found.", { number: ignored.length }), region && t("A defect outside the region is never found.")].filter(Boolean);
 
 function words(draft) {
   const { result, pipelines, next_rate, next_parts, preset } = draft;
@@ -54,6 +57,7 @@ function words(draft) {
     unlike(result), // above the guarantee that it would make wrong
     guarantee(result),
     above(result),
+    ...unseen(draft),
     t("Learnt from {learnt} images. The limit comes from {calibrated}, each scored by what was learnt from the others.", result),
     t("Preset {preset}, {how}. Step 5 shows whether it sees your defects.", { preset: result.preset, how: preset === "auto" ? t("chosen by the time of a frame on this machine") : t("as asked for") }),
   ].filter(Boolean);
@@ -87,9 +91,10 @@ async function go(view, draft) {
   });
   ask({
     title: t("Put the model into service"), action: t("Test and change"), danger: true, done: t("The model has passed its test"),
-    lead: (view.trial.parts.length ? "" : `${t("No bad part was tried: step 5 shows whether it finds yours.")} `) + t("It is loaded and tested. If it passes, it judges from the next part on; a model that was in service is kept for a roll-back, under System, until edgead ends."),
+    lead: t("It is loaded and tested. If it passes, it judges from the next part on; a model that was in service is kept for a roll-back, under System, until edgead ends."),
     fields: [
-      unlike(draft.result) && el("label", { class: "check" }, el("input", { type: "checkbox", required: true }), `${unlike(draft.result)} ${t("I have looked: they belong to it.")}`),
+      view.trial.doubt && el("p", { class: "form-error" }, view.trial.doubt),
+      unlike(draft.result) && el("label", { class: "check" }, el("input", { type: "checkbox", required: true }), `${unlike(draft.result)} ${t("I have looked: they are good.")}`),
       field("commission-model", t("Name of the model"), { name: "model", required: true, maxlength: "64", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", value: free }),
       el("label", { for: "commission-pipeline" }, t("Pipeline")),
       el("select", { id: "commission-pipeline", name: "pipeline" }, options, el("option", { value: "" }, t("a new one: show what to write into the site file"))),

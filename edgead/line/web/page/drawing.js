@@ -27,7 +27,7 @@ export class Drawing {
     this.region = null;
     this.ignored = [];
     this.selected = null; // "region", or the index of a place to ignore
-    this.tool = null; // what is being drawn: { rectangle, of, points }
+    this.tool = null; // what is being drawn: { rectangle, of, points, before }, with the shapes of before until one is kept
     this.drag = null;
     this.board.addEventListener("pointerdown", (event) => this.press(event));
     this.board.addEventListener("pointermove", (event) => this.pull(event));
@@ -66,13 +66,22 @@ export class Drawing {
 
   begin(kind, rectangle) {
     if (!this.size) return;
-    this.finish();
-    const of = kind === "region" ? "region" : this.ignored.length;
+    this.cancel();
+    const [of, before] = [kind === "region" ? "region" : this.ignored.length, [this.region, this.ignored]];
     if (kind === "region") this.region = fresh(rectangle, this.size);
     else this.ignored = [...this.ignored, fresh(rectangle, this.size)];
     this.selected = of;
-    this.tool = { rectangle, of, points: [] };
-    this.done();
+    this.tool = { rectangle, of, points: [], before };
+    this.render(); // kept once it is drawn, changed or finished: a click alone must not hide a defect
+    this.numbers();
+  }
+
+  // A shape that was only begun goes again.
+  cancel() {
+    if (this.tool?.before) [this.region, this.ignored] = this.tool.before;
+    this.tool = null;
+    this.render();
+    this.numbers();
   }
 
   finish() {
@@ -82,7 +91,9 @@ export class Drawing {
   }
 
   remove(of) {
-    this.tool = null;
+    const begun = this.tool?.before && this.tool.of === of;
+    this.cancel();
+    if (begun) return;
     this.set(of, null);
     this.selected = null;
     this.done();
@@ -96,6 +107,7 @@ export class Drawing {
 
   // Shows a complete change, and reports it.
   done() {
+    if (this.tool) this.tool.before = null;
     this.render();
     this.numbers();
     this.shown = null;
@@ -132,15 +144,20 @@ export class Drawing {
     const { corner, draw, from, whole } = this.drag;
     if (corner !== undefined) this.set(this.selected, withCorner(this.shape(), corner, [x, y], this.size));
     else if (!draw) this.set(this.selected, moved(whole, [x - from[0], y - from[1]], this.size));
-    else if (Math.hypot(x - from[0], y - from[1]) > NEAREST_DRAG) this.set(this.tool.of, between(from, [x, y], this.size));
+    else if (Math.hypot(x - from[0], y - from[1]) > NEAREST_DRAG) {
+      this.set(this.tool.of, between(from, [x, y], this.size));
+      this.drag.drawn = true;
+    }
     this.render();
     this.numbers();
   }
 
   release() {
     if (this.drag === null) return;
-    if (this.drag.draw) this.tool = null;
+    const { draw, drawn } = this.drag;
     this.drag = null;
+    if (draw && !drawn) return;
+    if (draw) this.tool = null;
     this.done();
   }
 
@@ -156,7 +173,8 @@ export class Drawing {
 
   key(event) {
     const { handle, of } = event.target.dataset;
-    if (this.tool && ["Enter", "Escape"].includes(event.key)) return this.finish();
+    if (this.tool && event.key === "Enter") return this.finish();
+    if (this.tool && event.key === "Escape") return this.cancel();
     if (this.selected === null || !this.shape()) return;
     const step = STEPS[event.key]?.map((one) => one * (event.shiftKey ? LONG_STEP : 1));
     if (step && handle !== undefined) {

@@ -69,6 +69,12 @@ export class ReportView {
     return new URLSearchParams({ ...this.time(), by: by("report-by").value, ...(unit ? { unit } : {}), ...also });
   }
 
+  // Verdicts are of a pipeline, and in no groups.
+  verdicts(also) {
+    const pipeline = by("report-unit").value;
+    return new URLSearchParams({ ...(this.counted ?? this.time()), ...(pipeline ? { pipeline } : {}), ...also });
+  }
+
   chosen() {
     const unit = by("report-unit").value;
     return unit ? [unit] : this.names;
@@ -156,7 +162,8 @@ export class ReportView {
   async download(button, path, format) {
     button.disabled = true;
     try {
-      const answer = await patiently(() => fetchFile(`/api/production/${path}?${this.query({ ...this.counted, format })}`));
+      const query = path === "verdicts" ? this.verdicts({ format }) : this.query({ ...this.counted, format });
+      const answer = await patiently(() => fetchFile(`/api/production/${path}?${query}`));
       save(URL.createObjectURL(await answer.blob()), answer.headers.get("Content-Disposition").match(/"(.*)"/)[1]);
     } catch (problem) {
       toast(problem.message, true);
@@ -166,8 +173,7 @@ export class ReportView {
 
   // Images may be many and go straight to the disk by a link; their size is requested first.
   async images() {
-    const unit = by("report-unit").value;
-    const query = new URLSearchParams({ ...(this.counted ?? this.time()), decision: "reject", ...(unit ? { pipeline: unit } : {}) });
+    const query = this.verdicts({ decision: "reject" });
     const size = await patiently(() => get(`/api/production/images/size?${query}`, COUNTING_MS)).catch(complain);
     if (!size) return;
     toast(t("{count} verdicts with images, {mib} MiB", { count: count(size.verdicts), mib: count(Math.ceil(size.mib)) }));

@@ -1,7 +1,7 @@
 // Trial of the learnt model: bad and good parts beside the limit. They stay in this page, and nothing is recorded of them.
 
 import { upload } from "./api.js";
-import { unlike } from "./commissioned.js";
+import { oneIn, unlike, unseen } from "./commissioned.js";
 import { by, count, el, scaledText, toast } from "./dom.js";
 import { AGAIN_MS, BUSY, isAway, isImage, offerFiles, pause, showRefused } from "./folder.js";
 import { t } from "./words.js";
@@ -60,6 +60,13 @@ export class Trial {
     this.draw();
   }
 
+  // Why the model should not go into service yet; empty if every bad part that was tried is found.
+  get doubt() {
+    const bad = this.parts.filter(({ heap, judged }) => heap === "bad" && judged?.urls);
+    if (!bad.length) return t("No bad part was tried since this page was opened: step 5 shows whether it finds yours.");
+    return missing(bad);
+  }
+
   async judge(file) {
     for (;;) {
       try {
@@ -96,15 +103,30 @@ const shown = ({ judged }) => Math.min(REACH, Math.max(0, judged.score ?? REACH)
 // A bad part that would pass, or a good one that would not.
 const isWrong = ({ heap, judged }) => (heap === "bad") === (judged.decision === "ok");
 
+function missing(bad) {
+  const missed = bad.filter(isWrong).length;
+  return missed ? t("{missed} of {count} bad parts would pass.", { missed, count: bad.length }) : "";
+}
+
+// Two standard deviations above what the limit promises: seldom by chance.
+function broken(good, { false_reject_rate: rate }) {
+  const rejected = good.filter(({ judged }) => judged.decision === "reject").length;
+  const most = rate * good.length + 2 * Math.sqrt(rate * (1 - rate) * good.length);
+  return rejected > most && t("{rejected} of them would be rejected: more than about 1 in {number}. If they are good, such parts were not learnt: add others like them in step 2, and learn again.", { rejected, number: oneIn(rate) });
+}
+
 function words(bad, good, left, draft, refused) {
-  const [missed, wrong, reviewed] = [bad.filter(isWrong).length, good.filter(isWrong).length, bad.filter(({ judged }) => judged.decision === "review").length];
+  const [missed, wrong] = [missing(bad), good.filter(isWrong).length];
+  const reviewed = bad.filter(({ judged }) => judged.decision === "review").length;
   return [
     left && t("Parts still to be judged: {number}", { number: count(left) }),
-    bad.length && (missed ? t("{missed} of {count} bad parts would pass.", { missed, count: bad.length }) : t("Every bad part would be found: {count} of {count}.", { count: bad.length })),
+    bad.length && (missed || t("Every bad part would be found: {count} of {count}.", { count: bad.length })),
     reviewed && t("Bad parts that would go to review: {number}", { number: reviewed }),
     good.length && (wrong ? t("{wrong} of {count} good parts would not pass.", { wrong, count: good.length }) : t("Every good part would pass: {count} of {count}.", { count: good.length })),
+    good.length > 0 && broken(good, draft.result),
     refused && t("Files left out: {number}", { number: refused }),
     (missed || reviewed) && unlike(draft.result),
+    ...(missed ? unseen(draft) : []),
     missed && draft.result.preset === "fast" && t("Learn again with the preset default: it sees smaller defects."),
     missed && !draft.region && t("Draw a region around the part, so that a defect fills more of the model's pixels, and learn again."),
     missed && t("Or put it into service, mark such parts as bad, and teach them."),
