@@ -42,6 +42,9 @@ class FakeDetector:
             step=lambda frame: self.predict(frame.image), shown=lambda frame: frame, misfit=lambda frame: None
         )
 
+    def advice(self, scores: list[float]) -> str:
+        return ""
+
     def predict(self, image_bgr: np.ndarray) -> Verdict:
         time.sleep(self.work_s)
         self.seen.append(read_number(image_bgr))

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_DEVICES = ("auto", "cpu", "cuda")
-
 
 @names_parameters
 def train(
@@ -109,7 +107,7 @@ def train(
     from edgead.adapt.training.preset import check_settings, preset_settings
 
     check_options(train, options, TrainOptions, "a setting of the detector is given in settings={...}")
-    for name, value, known in (("device", device, _DEVICES), ("colour", colour, (None, "bgr", "rgb"))):
+    for name, value, known in (("device", device, ("auto", "cpu", "cuda")), ("colour", colour, (None, "bgr", "rgb"))):
         if value not in known:
             raise SettingsError(f"{name} {value!r}: choose one of {', '.join(each for each in known if each)}")
     if weights is not None and not named_path(weights).is_file():
@@ -140,8 +138,7 @@ def train(
                 progress=log,
                 found_two=lambda two: logger.warning("%s", two.write_beside(destination)),
             )
-    left_out = [f"left out: {problem}" for problem in skipped]
-    training = artifact.manifest.training
+    training, left_out = artifact.manifest.training, [f"left out: {problem}" for problem in skipped]
     few = [] if images.false_reject_rate is not None else _few_images(artifact)
     shrunk = [training["shrunk"]] if "shrunk" in training else []
     odd, counted = training.get("odd_images", ()), _count_defects(artifact, images.defects)
@@ -165,7 +162,7 @@ def _count_defects(artifact: Artifact, defects: Sequence[Path]) -> list[str]:
 
 
 def _few_images(artifact: Artifact) -> list[str]:
-    """Say what the limit promises, and what its groups are, if the false-reject rate is above the usual 5 %."""
+    """Say what the limit holds, and what its groups are, if the false-reject rate is above the usual 5 %."""
     limits = artifact.graph().calibration
     if limits is None or not limits.scores or limits.false_reject_rate <= OFFERED_RATES[0]:
         return []

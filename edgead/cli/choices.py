@@ -4,57 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from enum import Enum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-
-class Word(str, Enum):
-    """Fixed list of words; its members are `str`, so that any function takes them."""
-
-    __str__ = str.__str__
-
-
-class PrecisionName(Word):
-    fp32 = "fp32"
-    fp16 = "fp16"
-    int8 = "int8"
-    int8_symmetric = "int8_symmetric"
-
-
-class TrainedPrecision(Word):
-    auto = "auto"
-    fp32 = "fp32"
-    int8 = "int8"
-
-
-class DeviceName(Word):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class InputName(Word):
-    rgb = "rgb"
-    grey16 = "grey16"
-    relief = "relief"
-    rgb_relief = "rgb_relief"
-
-
-class ColourOrder(Word):
-    rgb = "rgb"
-    bgr = "bgr"
-
-
-class LayoutName(Word):
-    nchw = "nchw"
-    nhwc = "nhwc"
-
-
-class PaletteName(Word):
-    warm = "warm"
-    blue = "blue"
+PrecisionName = Literal["fp32", "fp16", "int8", "int8_symmetric"]
+TrainedPrecision = Literal["auto", "fp32", "int8"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+InputName = Literal["rgb", "grey16", "relief", "rgb_relief"]
+ColourOrder = Literal["rgb", "bgr"]
+LayoutName = Literal["nchw", "nhwc"]
+PaletteName = Literal["warm", "blue"]
 
 
 def _listed(what: str) -> Iterable[str]:

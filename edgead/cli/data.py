@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Group
@@ -18,10 +17,7 @@ if TYPE_CHECKING:
     from edgead.dataset.survey import Survey
 
 
-class DataWork(str, Enum):
-    """Work on a data set."""
-
-    show = "show"
+DataWork = Literal["show"]
 
 
 @app.command()

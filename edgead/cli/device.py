@@ -106,7 +106,7 @@ def predict(
     palette: Annotated[
         PaletteName,
         typer.Option(help="Colours of heat maps; blue is seen better on yellow, brown and red parts."),
-    ] = PaletteName.warm,
+    ] = "warm",
     csv: Annotated[Path | None, typer.Option(help="CSV file for the table of the verdicts.")] = None,
     runtime: Runtime = "auto",
     precision: Precision = None,
@@ -131,7 +131,7 @@ def predict(
         paths = without_heat_maps(paths, images, heat_maps)
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
         judged = partial(progress, "judge images")
-        rows, warnings = predict_images(detector, paths, heat_maps, palette.value, progress=judged)
+        rows, warnings = predict_images(detector, paths, heat_maps, palette, progress=judged)
         volumes = predict_volumes(detector, rows)
         if any(row.get("decision", "") is None for row in volumes):
             warnings.append(

@@ -30,14 +30,13 @@ from edgead.cli.app import (
     read_numbers,
     read_setting,
 )
-from edgead.cli.choices import Detector, Device, DeviceName, InputName, TrainedPrecision
+from edgead.cli.choices import Detector, Device, InputName, TrainedPrecision
 from edgead.cli.console import LOOK, stage_bars, stderr, training_facts, warn
 
 if TYPE_CHECKING:
     from edgead.adapt.training.good_images import GoodImages
     from edgead.adapt.two_products import TwoProducts
     from edgead.artifact.folder import Artifact
-    from edgead.artifact.inputs import Colour
 
 LogTo = Annotated[
     list[str] | None,
@@ -109,16 +108,16 @@ def train(
     defects: Defects = None,
     hold_out: HoldOut = 0.0,
     group: Group = "auto",
-    precision: Precision = TrainedPrecision.auto,
+    precision: Precision = "auto",
     skip_bad: SkipBad = False,
     ignore: Ignore = None,
     align: Align = None,
     tiles: Tiles = None,
-    input: Input = InputName.rgb,
+    input: Input = "rgb",
     mm_per_count: MmPerCount = None,
     mm_per_pixel: MmPerPixel = None,
     log_to: LogTo = None,
-    device: Device = DeviceName.auto,
+    device: Device = "auto",
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -143,7 +142,7 @@ def train(
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
     good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align, guarantee=guarantee)
-    good = replace(good, input=cast("Colour", input.value), mm_per_count=mm_per_count, mm_per_pixel=mm_per_pixel)
+    good = replace(good, input=input, mm_per_count=mm_per_count, mm_per_pixel=mm_per_pixel)
     good = replace(good, defects=find_images(defects or []), hold_out=hold_out)
     _refuse_early(good, output, detector)
     from edgead.cli.advice import advise

@@ -92,7 +92,7 @@ def export(
         from edgead.export.precision import PrecisionPlan
     from edgead.artifact.folder import Artifact
 
-    precision = precision or PrecisionName.fp32
+    precision = precision or "fp32"
     before = Artifact.load(model).precisions
     plan = PrecisionPlan(str(precision), tolerance, make_default)
     with stage_bars() as progress:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,11 +15,7 @@ from edgead.errors import SettingsError
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
-class AuditWork(str, Enum):
-    """Work on an audit."""
-
-    verify = "verify"
-    export = "export"
+AuditWork = Literal["verify", "export"]
 
 
 @app.command()
@@ -51,7 +46,7 @@ def audit(
     from edgead.line.evidence.records import opened_store
 
     _check_options(work, output, head)
-    if work is AuditWork.verify and store.is_file():
+    if work == "verify" and store.is_file():
         found = chain.check(read_exported(store), head)
     else:
         with opened_store(store, store_url) as access, access.reading() as connection:
@@ -78,9 +73,9 @@ def audit(
 
 
 def _check_options(work: AuditWork, output: Path | None, head: str | None) -> None:
-    if work is AuditWork.export and output is None:
+    if work == "export" and output is None:
         raise SettingsError("--output is missing: name the file to export to, such as -o audit.jsonl")
-    if work is AuditWork.verify and output is not None:
+    if work == "verify" and output is not None:
         raise SettingsError("--output goes with `edgead audit export`")
     if head is not None and not _HASH.fullmatch(head):
         raise SettingsError(f"--head {head!r}: expected a hash of 64 hexadecimal digits, as `edgead audit` prints it")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -30,11 +29,7 @@ ExportFormat = Literal[Format, Annotations]
 _ANNOTATED = get_args(Annotations)
 
 
-class EvidenceWork(str, Enum):
-    """Work on an evidence store."""
-
-    export = "export"
-    report = "report"
+EvidenceWork = Literal["export", "report"]
 
 
 @app.command()
@@ -90,7 +85,7 @@ def evidence(
 
     with opened_store(store, store_url) as access:
         begin, end = _time(since, until, access.now())
-        if work is EvidenceWork.report:
+        if work == "report":
             _refuse(work, decision=decision, batch=batch, recipe=recipe, marked=marked, images=images)
             if table == "coco" or table == "yolo":
                 raise SettingsError(f"--format {table} goes with `edgead evidence export`: a report has no images")
@@ -131,7 +126,7 @@ def _instant(option: str, text: str, now: datetime) -> datetime:
 def _refuse(work: EvidenceWork, **given: Any) -> None:
     for name, value in given.items():
         if value:
-            raise SettingsError(f"--{name} does not go with `edgead evidence {work.value}`")
+            raise SettingsError(f"--{name} does not go with `edgead evidence {work}`")
 
 
 def _save(access: Access, query: VerdictQuery, store: Path | None, table: ExportFormat, output: Path) -> dict[str, Any]:

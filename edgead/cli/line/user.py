@@ -5,9 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -17,14 +16,7 @@ from edgead.cli.console import stderr
 from edgead.errors import SettingsError
 from edgead.line.site.users import Role, User, find_user, read_users, user_name, write_users
 
-
-class UserAction(str, Enum):
-    add = "add"
-    remove = "remove"
-    list = "list"
-    passwd = "passwd"
-    role = "role"
-    pin = "pin"
+UserAction = Literal["add", "remove", "list", "passwd", "role", "pin"]
 
 
 @app.command()
@@ -47,21 +39,21 @@ def user(
 ) -> None:
     """Set who may sign in on the daemon's page by name; it asks for passwords and PINs, or reads them from a pipe."""
     known = read_users(users)
-    if action is UserAction.list:
+    if action == "list":
         listed = {each: {"role": kept.role, "pin": kept.pin is not None} for each, kept in known.items()}
         print_report({"file": str(users), "users": listed}, json, lambda: _table(users, known))
         return
     if name is None:
-        raise SettingsError(f"edgead user {action.value} needs a name")
-    if (role is not None) != (action in (UserAction.add, UserAction.role)):
-        raise SettingsError(f"edgead user {action.value}: {'it takes no --role' if role else '--role is missing'}")
+        raise SettingsError(f"edgead user {action} needs a name")
+    if (role is not None) != (action in ("add", "role")):
+        raise SettingsError(f"edgead user {action}: {'it takes no --role' if role else '--role is missing'}")
     name, changed = _changed(users, known, action, name, role)
     others = {each: kept for each, kept in known.items() if each != name}
     write_users(users, others | ({name: changed} if changed else {}))
     if os.name == "posix" and os.geteuid() == 0 and users.stat().st_uid == 0:
         stderr.print(f"note: {users} belongs to root: a daemon of another user cannot read it", style="yellow")
-    report = {"file": str(users), "name": name, "action": action.value, "role": changed.role if changed else None}
-    print_report(report, json, lambda: f"{action.value} {name}: {users} is written")
+    report = {"file": str(users), "name": name, "action": action, "role": changed.role if changed else None}
+    print_report(report, json, lambda: f"{action} {name}: {users} is written")
 
 
 def _changed(
@@ -72,7 +64,7 @@ def _changed(
 
     check_argon2()  # before anything is asked for
     found = find_user(known, name)
-    if action is UserAction.add:
+    if action == "add":
         if found is not None:
             raise SettingsError(f"{users}: {found[0]} is there already: passwd, role and pin change what is known")
         try:
@@ -84,9 +76,9 @@ def _changed(
     if found is None:
         raise SettingsError(f"{users}: there is no {name!r}, known are {', '.join(known) or 'none'}")
     name, user = found
-    if action is UserAction.passwd:
+    if action == "passwd":
         return name, user.model_copy(update={"password": hash_secret(_asked_password(name))})
-    if action is UserAction.pin:
+    if action == "pin":
         pin = _asked_pin(name)
         return name, user.model_copy(update={"pin": hash_secret(pin) if pin else None})
     return name, user.model_copy(update={"role": role}) if role else None

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import numpy as np
 import typer
 
 from edgead.cli.app import Json, app, print_report, read_setting
-from edgead.cli.choices import Word
 from edgead.cli.console import edgead_command, facts_table, stage_bars, stderr
 from edgead.errors import SettingsError
 from edgead.files.atomic import new_folder
@@ -26,9 +25,7 @@ EXAMPLES = (
 )
 
 
-class HeightsGrow(Word):
-    up = "up"
-    away = "away"
+HeightsGrow = Literal["up", "away"]
 
 
 class _Named(NamedTuple):
@@ -71,7 +68,7 @@ def heights(
     mm_per_unit: Annotated[float, typer.Option(min=1e-9, help="Millimetres of a cloud's unit: 1000 for metres.")] = 1.0,
     z: Annotated[
         HeightsGrow, typer.Option(help="Direction of z: up, towards the viewer, or away from the camera.")
-    ] = HeightsGrow.up,
+    ] = "up",
     json: Json = False,
 ) -> None:
     """Make height maps of point clouds or of stereo images, for `edgead train --input relief`."""
@@ -79,7 +76,7 @@ def heights(
         raise SettingsError("name point clouds, or two folders with --stereo")
     if stereo is None and setting:
         raise SettingsError("--set is of --stereo: leave it out")
-    if stereo is not None and (mm_per_pixel, area, mm_per_unit, z) != (None, None, 1.0, HeightsGrow.up):
+    if stereo is not None and (mm_per_pixel, area, mm_per_unit, z) != (None, None, 1.0, "up"):
         raise SettingsError("--mm-per-pixel, --area, --mm-per-unit and --z are of point clouds: leave them out")
     if area is not None and mm_per_pixel is None:
         raise SettingsError("--area needs --mm-per-pixel: how large a pixel of the map is")
@@ -87,7 +84,7 @@ def heights(
     if stereo is not None:
         maps = _of_pairs(stereo, dict(map(read_setting, setting or [])), report)
     else:
-        paths, grows = list_clouds(cloud or []), cast("Z", z.value)
+        paths, grows = list_clouds(cloud or []), cast("Z", z)
         if area is not None and mm_per_pixel is not None:
             grid: Grid | None = Grid(_read_area(area), mm_per_pixel)
         else:

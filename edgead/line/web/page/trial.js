@@ -108,7 +108,7 @@ function missing(bad) {
   return missed ? t("{missed} of {count} bad parts would pass.", { missed, count: bad.length }) : "";
 }
 
-// Two standard deviations above what the limit promises: seldom by chance.
+// Two standard deviations above what the limit was made for: seldom by chance.
 function broken(good, { false_reject_rate: rate }) {
   const rejected = good.filter(({ judged }) => judged.decision === "reject").length;
   const most = rate * good.length + 2 * Math.sqrt(rate * (1 - rate) * good.length);
