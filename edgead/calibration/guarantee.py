@@ -26,6 +26,8 @@ def guarantee_of(calibration: Calibration) -> list[str]:
     how = " held out" if proven else ", each scored by what was learnt from the others"
     bound = "at most" if proven else "about"
     said = [f"About {one_in(rate)} will be rejected ({bound} {100 * rate:.3g} %, from {count} {unit}{how})."]
+    if calibration.review < calibration.reject:
+        said[0] += f" About {one_in(calibration.review_rate)} will be for review or rejected."
     if STRICT < rate and count < images_needed(STRICT):
         needed = images_needed(STRICT) * (2 if proven else 1)
         said[0] += f" For 1 in 100, train with {needed} good {unit} and --false-reject-rate {STRICT:g}."

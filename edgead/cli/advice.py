@@ -219,8 +219,9 @@ def _next(artifact: Artifact, data: Path | None) -> list[str]:
     model, keeps_depth = artifact.path, artifact.manifest.preprocessing.keeps_depth
     source, what = ("watch:FOLDER", "a folder that a camera fills") if keeps_depth else ("camera:0", "a camera")
     steps = [(edgead_command("predict", model, "IMAGES", "--heat-maps", "maps"), "judges images")]
-    if data is not None and (options := _options_of_eval(artifact, data)) is not None:
-        steps.insert(0, (edgead_command("eval", model, data, *options), "shows how many defects it finds"))
+    options = None if data is None else _options_of_eval(artifact, data)
+    tested = [data, *options] if data is not None and options is not None else ["TEST_SET"]
+    steps.insert(0, (edgead_command("eval", model, *tested), "shows how many defects it finds"))
     steps.append(
         (edgead_command("stream", model, source, "--sink", "images:rejects?only=reject"), f"runs it on {what}")
     )

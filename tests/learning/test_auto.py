@@ -37,8 +37,8 @@ def test_the_input_keeps_the_pixels_and_the_proportions(side, proportions, expec
 
 def test_proportions_are_those_of_most_images_or_of_the_region(tmp_path):
     paths = write(tmp_path, [(100, 250)] * 9 + [(250, 100)])
-    assert find_proportions(paths) == Proportions(pytest.approx(0.4), "as the images")
-    assert find_proportions(paths, (0, 0, 50, 25)) == Proportions(0.5, "as the region of interest")
+    assert find_proportions(paths) == Proportions(pytest.approx(0.4), "in proportion to the images")
+    assert find_proportions(paths, (0, 0, 50, 25)) == Proportions(0.5, "in proportion to the region of interest")
     with pytest.raises(DatasetError, match="ends at 9999, 10"):
         find_proportions(paths, (0, 0, 9999, 10))
 

@@ -234,7 +234,7 @@ def test_the_default_keeps_the_proportions_of_the_images(tmp_path):
     good = GoodImages(tmp_path)
     settings, account = preset_settings(good, "efficient_ad", "default")
     height, width = settings["image_size"]
-    assert width == pytest.approx(2 * height, rel=0.1) and "as the images" in account
+    assert width == pytest.approx(2 * height, rel=0.1) and "in proportion to the images" in account
     LiteConfig(**settings)
     assert preset_settings(good, "efficient_ad", "paper") == ({}, "")
     # Another network has no use for that input.

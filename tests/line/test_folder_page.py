@@ -453,13 +453,18 @@ def whole_way(page, daemon: RunningDaemon, shots: Path, sent: list[str], images:
         re.compile(r"\d+ of these 60 good parts lie above the limit")
     )
     shot(page, shots, "7-result")
-    in_sight(page, "commission-go")
     assert grave_findings(page) == []
-    for name in ("caps", "caps-2"):
+    for name in ("unused", "caps", "caps-2"):
         page.locator("#commission-go").click()
+        expect(page.locator("dialog .form-error").first).to_contain_text("No bad part was tried")
         page.get_by_label("Name of the model").fill(name)
+        if name == "unused":  # nothing judges by the model of a new pipeline yet
+            page.locator("#commission-pipeline").select_option("")
         page.get_by_role("button", name="Test and change").click()
         expect(page.locator("dialog")).to_be_hidden(timeout=LEARNING_MS)
+        expect(page.locator("#commission-judges")).to_be_visible(visible=name != "unused")
+        if name == "unused":
+            continue
         expect(page.locator("#commission-gone-words")).to_contain_text("also after a restart")
         expect(page.locator("#commission-gone-folder")).to_contain_text(f"/{name}")
         assert Path(daemon.pipeline("parts")["model"]).name == name

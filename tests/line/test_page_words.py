@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import get_args
@@ -70,6 +71,11 @@ def test_a_table_has_every_text_of_the_page_and_no_other(table):
     for text, translated in words.items():
         assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", translated)), text
         assert translated.strip() == translated != ""
+
+
+def test_an_id_of_the_page_names_one_element():
+    ids = re.findall(r'\bid="([^"]*)"', (PAGE / "index.html").read_text("utf-8"))
+    assert len(ids) > 100 and [name for name, count in Counter(ids).items() if count > 1] == []
 
 
 def test_a_table_holds_each_text_once_and_in_order():

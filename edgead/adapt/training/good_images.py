@@ -75,14 +75,14 @@ def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | Non
             image = load_image(paths[pick], keep_depth=True)
             check_region(roi, paths[pick], image)
             if roi is not None:
-                return Proportions(roi[3] / roi[2], "as the region of interest")
+                return Proportions(roi[3] / roi[2], "in proportion to the region of interest")
             logarithms.append(math.log(image.shape[0] / image.shape[1]))
     if not logarithms:
         return Proportions(1.0, "a square")
     usual = float(np.median(logarithms))
     if np.mean(np.abs(np.subtract(logarithms, usual)) > SAME_PROPORTIONS) > ODD_SHARE:
         return Proportions(1.0, "a square, filled up by reflection: the images have different proportions", mixed=True)
-    return Proportions(math.exp(usual), "as the images")
+    return Proportions(math.exp(usual), "in proportion to the images")
 
 
 def input_size(side: int, proportions: float, step: int = STEP_PX) -> list[int]:

@@ -248,13 +248,16 @@ export class CommissionView {
 
   learning(draft) {
     const under = draft.learning;
-    by("commission-learn").hidden = Boolean(under);
-    by("commission-learn").disabled = draft.rate === null || Boolean(this.sending && !this.sending.stopped);
+    const [learn, cancel, see] = ["learn", "cancel", "see"].map((id) => by(`commission-${id}`));
+    const focused = [learn, cancel].find((button) => button === document.activeElement);
+    learn.hidden = Boolean(under);
+    learn.disabled = draft.rate === null || Boolean(this.sending && !this.sending.stopped);
     const fresh = draft.result !== null && !draft.stale && !under;
-    by("commission-learn").classList.toggle("primary", !fresh);
-    by("commission-see").hidden = !fresh;
-    say(by("commission-learn"), draft.result ? t("Learn again") : t("Learn"));
-    by("commission-cancel").hidden = !under;
+    learn.classList.toggle("primary", !fresh);
+    see.hidden = !fresh;
+    say(learn, draft.result ? t("Learn again") : t("Learn"));
+    cancel.hidden = !under;
+    if (focused?.hidden) [cancel, see, learn].find((button) => !button.hidden).focus({ preventScroll: true });
     by("commission-progress").hidden = !under;
     if (under) {
       const counted = under.total > 1; // what has only begun, or is one thing, has no share that is done

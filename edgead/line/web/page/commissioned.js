@@ -108,7 +108,7 @@ function shown(view, gone, pipeline) {
   view.given = pipeline;
   by("commission-gone").hidden = false;
   by("commission-yaml").hidden = !gone.yaml;
-  by("commission-see").hidden = !pipeline; // until edgead starts again, nothing judges by the model of a new one
+  by("commission-judges").hidden = !pipeline; // until edgead starts again, nothing judges by the model of a new one
   const inFile = pipeline ? t("{pipeline} judges by the new model now. So that it does after a restart too, write this into the site file:", { pipeline }) : t("The model lies beside the others, and nothing judges by it yet. Write what stands below each key of these lines below the same key of the site file, with a name instead of NAME; then end edgead in its terminal, and start it again as before:");
   say(by("commission-gone-words"), gone.yaml ? inFile : t("{pipeline} judges by the new model from now on, also after a restart.", { pipeline }));
   say(by("commission-yaml"), gone.yaml);

@@ -97,6 +97,7 @@ export class Drawing {
     this.set(of, null);
     this.selected = null;
     this.done();
+    by("commission-tools").querySelector("button").focus({ preventScroll: true });
   }
 
   reset() {
